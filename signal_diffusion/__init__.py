@@ -1,0 +1,48 @@
+"""Diffusion models for 1-D signals: a noisy recording in, the clean one out.
+
+Names load on first use, so that `import signal_diffusion` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from signal_diffusion import metrics, nn, samplers, schedules
+    from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
+    from signal_diffusion.gaussian import GaussianDenoiser
+    from signal_diffusion.tasks.denoise import denoise
+
+__version__ = "0.1.0"
+__all__ = [
+    "Denoiser",
+    "GaussianDenoiser",
+    "NetworkDenoiser",
+    "denoise",
+    "metrics",
+    "nn",
+    "samplers",
+    "schedules",
+]
+
+_HOMES = {
+    "Denoiser": "signal_diffusion.denoiser",
+    "GaussianDenoiser": "signal_diffusion.gaussian",
+    "NetworkDenoiser": "signal_diffusion.denoiser",
+    "denoise": "signal_diffusion.tasks.denoise",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'signal_diffusion' has no attribute '{name}'")
+    if name not in _HOMES:
+        return import_module(f"signal_diffusion.{name}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

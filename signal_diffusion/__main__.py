@@ -1,0 +1,6 @@
+"""`python -m signal_diffusion`, the same as the `signal-diffusion` command."""
+
+from signal_diffusion.cli import main
+
+if __name__ == "__main__":
+    main()

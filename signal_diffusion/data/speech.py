@@ -1,0 +1,225 @@
+"""Where the batches of a speech denoiser come from: a manifest, folders, or pairs of folders.
+
+Each is a factory for `data.module.DiffusionData`: called, it decodes what it needs and returns the
+source of the training batches, that of the held-out batches, and recordings to validate on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from signal_diffusion.data.corpus import (
+    Clip,
+    Corpus,
+    list_folder,
+    list_manifest,
+    split_by_speaker,
+)
+from signal_diffusion.data.mixing import Batch, Mixer, clip_weights
+from signal_diffusion.data.module import Recordings, Source
+from signal_diffusion.errors import InputError
+from signal_diffusion.levels import level_db
+
+Sources = tuple[Source, Source, Recordings]
+
+
+@dataclass(frozen=True)
+class ManifestSources:
+    """Speech, noise, music and pairs of one manifest with the columns domain, split and subset.
+
+    Args:
+        root: folder of the recordings and of `manifest`.
+        sample_rate: Hz.
+        quiet_floor_db: least `floor_db` of the speech: dB between its loud and its quiet frames.
+        mixer: options of `Mixer`.
+        mixes: held-out mixes to validate on, besides the manifest's pairs.
+        cache: folder for the decoded recordings, or None to keep them in memory.
+    """
+
+    root: str
+    manifest: str = "manifest.csv"
+    sample_rate: int = 16000
+    quiet_floor_db: float = 35.0
+    mixer: Mapping[str, Any] = field(default_factory=dict)
+    mixes: int = 18
+    cache: str | None = None
+
+    def __call__(self) -> Sources:
+        train, valid = self._mixer("train"), self._mixer("valid")
+        pairs = [*self._pairs(), *_mixes(valid, self.mixes)]
+        return train, valid, Recordings(pairs)
+
+    def _mixer(self, split: str) -> Mixer:
+        floors: dict[str, dict[str, float]] = {"speech": {"floor_db": self.quiet_floor_db}, "noise": {}, "music": {}}
+        speech, noise, music = (
+            Corpus(self._clips(domain, split, floor), sample_rate=self.sample_rate, cache=self.cache)
+            for domain, floor in floors.items()
+        )
+        return Mixer(speech, noise, music, **self.mixer)
+
+    def _clips(self, domain: str, split: str, at_least: Mapping[str, float]) -> list[Clip]:
+        where = {"domain": [domain], "split": [split]}
+        return list_manifest(self.root, self.manifest, where=where, at_least=at_least)
+
+    def _pairs(self) -> list[tuple[Tensor, Tensor, str]]:
+        chosen = {
+            label: {"domain": ["pairs"], "split": ["valid"], "label": [label]}
+            for label in ("clean", "noisy")
+        }
+        clean, noisy = (
+            sorted(list_manifest(self.root, self.manifest, where=w), key=lambda c: c.path)
+            for w in chosen.values()
+        )
+        return _whole_pairs(clean, noisy, self.sample_rate)
+
+
+@dataclass(frozen=True)
+class FolderSources:
+    """Speech mixed with noise, each from a folder; the speakers are the folders of the speech.
+
+    Args:
+        speech, noise, music: folders of recordings; music may be None.
+        valid_share: share of the speakers (and of the noises) that is held out.
+    """
+
+    speech: str
+    noise: str
+    music: str | None = None
+    sample_rate: int = 16000
+    valid_share: float = 0.1
+    mixer: Mapping[str, Any] = field(default_factory=dict)
+    mixes: int = 18
+    cache: str | None = None
+
+    def __call__(self) -> Sources:
+        speech = _split("speech", list_folder(self.speech), self.valid_share)
+        noise = _split("noise", _by_file(list_folder(self.noise)), self.valid_share)
+        music = list_folder(self.music) if self.music else []
+        train, valid = (
+            Mixer(self._corpus(s), self._corpus(n), self._corpus(music) if music else None,
+                  **self.mixer)
+            for s, n in zip(speech, noise, strict=True)
+        )  # fmt: skip
+        return train, valid, Recordings(_mixes(valid, self.mixes))
+
+    def _corpus(self, clips: Sequence[Clip]) -> Corpus:
+        return Corpus(clips, sample_rate=self.sample_rate, cache=self.cache)
+
+
+@dataclass(frozen=True)
+class PairSources:
+    """Recordings in two folders, noisy and clean, under the same names (as VoiceBank-DEMAND).
+
+    The speaker is the folder, or what the file name has before its first "_" (p226_001.wav).
+
+    Args:
+        noisy, clean: the folders.
+        length: samples of a training clip.
+        valid_share: share of the speakers that is held out.
+        recordings: how many held-out recordings to validate on.
+    """
+
+    noisy: str
+    clean: str
+    sample_rate: int = 16000
+    length: int = 32768
+    valid_share: float = 0.1
+    recordings: int = 24
+    level_db: float = 0.0
+    cache: str | None = None
+
+    def __call__(self) -> Sources:
+        noisy, clean = _matched(list_folder(self.noisy), list_folder(self.clean), self.clean)
+        train, valid = _split("speech", clean, self.valid_share)
+        partner = {c: n for c, n in zip(clean, noisy, strict=True)}
+        sources = [self._crops(part, [partner[c] for c in part]) for part in (train, valid)]
+        held_out = valid[: self.recordings]
+        pairs = _whole_pairs(held_out, [partner[c] for c in held_out], self.sample_rate)
+        return sources[0], sources[1], Recordings(pairs)
+
+    def _crops(self, clean: Sequence[Clip], noisy: Sequence[Clip]) -> PairCrops:
+        first, second = (
+            Corpus(clips, sample_rate=self.sample_rate, cache=self.cache)
+            for clips in (clean, noisy)
+        )
+        return PairCrops(first, second, length=self.length, level_db=self.level_db)
+
+
+@dataclass(frozen=True)
+class PairCrops:
+    """Draws batches of clips at the same place of the two recordings of a pair."""
+
+    clean: Corpus
+    noisy: Corpus
+    length: int = 32768
+    level_db: float = 0.0
+
+    def __call__(self, rng: np.random.Generator, size: int) -> Batch:
+        picks = rng.choice(len(self.clean), size, p=clip_weights(self.clean, {}))
+        seeds = rng.integers(2**63, size=size)
+        clean, noisy = (
+            torch.from_numpy(np.stack([
+                corpus.crop(np.random.default_rng(seed), int(i), self.length)
+                for i, seed in zip(picks, seeds, strict=True)
+            ]))[:, None]
+            for corpus in (self.clean, self.noisy)
+        )  # fmt: skip
+        gain = 10 ** ((self.level_db - level_db(noisy)) / 20)
+        return Batch(clean * gain, noisy * gain, [self.clean.clips[i].name for i in picks])
+
+
+def _by_file(clips: Sequence[Clip]) -> list[Clip]:
+    return [Clip(c.path, speaker=c.path.stem, group=c.group) for c in clips]
+
+
+def _split(what: str, clips: Sequence[Clip], share: float) -> tuple[list[Clip], list[Clip]]:
+    train, valid = split_by_speaker(clips, valid_share=share)
+    if not train or not valid:  # a few speakers only: hold out the last of them
+        last = max(clip.speaker for clip in clips)
+        train = [c for c in clips if c.speaker != last]
+        valid = [c for c in clips if c.speaker == last]
+    if not train:
+        raise InputError(
+            f"the {what} has only one speaker or source, {clips[0].speaker}: two are needed, one "
+            "to train on and one to validate on (one sub-folder each)"
+        )
+    return train, valid
+
+
+def _mixes(mixer: Mixer, count: int) -> list[tuple[Tensor, Tensor, str]]:
+    batch = mixer(np.random.default_rng(0), count)
+    return list(zip(batch.clean, batch.noisy, batch.names, strict=True))
+
+
+def _matched(
+    noisy: Sequence[Clip], clean: Sequence[Clip], folder: str
+) -> tuple[list[Clip], list[Clip]]:
+    by_name = {c.path.stem: c for c in clean}
+    missing = [n.path.name for n in noisy if n.path.stem not in by_name]
+    if missing:
+        raise InputError(f"{folder} has no {missing[0]}: each noisy file needs a clean one of its name")
+    partners = [by_name[n.path.stem] for n in noisy]
+    return list(noisy), [Clip(c.path, _speaker(c), c.group) for c in partners]
+
+
+def _speaker(clip: Clip) -> str:
+    return clip.speaker if clip.speaker != "." else clip.path.stem.split("_")[0]
+
+
+def _whole_pairs(
+    clean: Sequence[Clip], noisy: Sequence[Clip], sample_rate: int
+) -> list[tuple[Tensor, Tensor, str]]:
+    corpora = [Corpus(clips, sample_rate=sample_rate) for clips in (clean, noisy)]
+    pairs = []
+    for index, clip in enumerate(corpora[0].clips):
+        signals = [torch.from_numpy(corpus.clip(index))[None] for corpus in corpora]
+        if signals[0].shape != signals[1].shape:
+            raise InputError(f"{clip.path} is not as long as its noisy partner: trim the pair")
+        pairs.append((signals[0], signals[1], clip.name))
+    return pairs

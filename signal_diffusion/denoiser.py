@@ -1,0 +1,227 @@
+"""Denoisers: anything that estimates the clean signal from a noisy state.
+
+    x_hat = denoiser(x_t, t, y, cond)  ~  E[x_0 | x_t, y, cond]
+
+with states (B, C, L), the time t a scalar or (B, 1, 1) in [0, 1], an observation y for paired
+schedules and a per-frame conditioner. What alters a denoiser is a denoiser wrapping one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from signal_diffusion import artifact
+from signal_diffusion.errors import InputError
+from signal_diffusion.nn.frames import FrameTransform, Identity
+from signal_diffusion.schedules import Marginal, Schedule
+
+
+class Denoiser(nn.Module, ABC):
+    """An estimate of the clean signal from a noisy state.
+
+    Attributes:
+        schedule: the process whose states and times it takes.
+        codec: the transform between signals and those states, or None if they are the same.
+        sample_rate: rate of the signals in Hz, or None where they have none.
+        domain: what it was trained on, e.g. "speech" or "ecg".
+        level_db: level (see `levels.level_db`) that recordings are brought to, or None to leave it.
+    """
+
+    schedule: Schedule
+    codec: FrameTransform | None = None
+    sample_rate: int | None = None
+    domain: str | None = None
+    level_db: float | None = None
+
+    @abstractmethod
+    def forward(
+        self, x_t: Tensor, t: Tensor, y: Tensor | None = None, cond: Tensor | None = None
+    ) -> Tensor:
+        """State (B, C, L) at time t to the estimate x_hat (B, C, L)."""
+
+    @staticmethod
+    def from_pretrained(name_or_path: str | Path, *, allow: Sequence[str] = ()) -> NetworkDenoiser:
+        """Load a shipped model by name or a model file by path.
+
+        Args:
+            name_or_path: a shipped name such as "speech", a file, or a folder that holds one.
+            allow: packages besides this one whose classes the file may name.
+
+        Raises:
+            InputError: there is no such model, or the file is damaged or names foreign code.
+        """
+        module = artifact.load(name_or_path, allow=allow)
+        if not isinstance(module, NetworkDenoiser):
+            raise InputError(f"{name_or_path} holds a {type(module).__name__}, not a denoiser")
+        return module
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write configuration and weights (as float16) to one safetensors file."""
+        artifact.save(path, self)
+
+
+Coefficients = tuple[Tensor, Tensor]
+
+
+def _clean(schedule: Schedule, t: Tensor, sigma_data: float) -> Coefficients:
+    return torch.zeros_like(t), torch.ones_like(t)
+
+
+def _noise(schedule: Schedule, t: Tensor, sigma_data: float) -> Coefficients:
+    alpha, _, sigma = schedule(t)
+    return 1 / alpha, -sigma / alpha
+
+
+def _v(schedule: Schedule, t: Tensor, sigma_data: float) -> Coefficients:
+    alpha, _, sigma = schedule(t)
+    total = alpha**2 + sigma**2
+    return alpha / total, -sigma / total
+
+
+def _score(schedule: Schedule, t: Tensor, sigma_data: float) -> Coefficients:
+    alpha, _, sigma = schedule(t)
+    return 1 / alpha, sigma**2 / alpha
+
+
+def _flow(schedule: Schedule, t: Tensor, sigma_data: float) -> Coefficients:
+    values, slopes = torch.func.jvp(schedule, (t,), (torch.ones_like(t),))
+    (alpha, _, sigma), (d_alpha, _, d_sigma) = cast("tuple[Marginal, Marginal]", (values, slopes))
+    total = alpha * d_sigma - sigma * d_alpha
+    return d_sigma / total, -sigma / total
+
+
+def _edm(schedule: Schedule, t: Tensor, sigma_data: float) -> Coefficients:
+    alpha, _, sigma = schedule(t)
+    total = alpha**2 * sigma_data**2 + sigma**2
+    return alpha * sigma_data**2 / total, sigma * sigma_data / total.sqrt()
+
+
+#: What a network is asked for, as x_hat = c_skip (x_t - beta y) + c_out F: x_0 itself, the noise z,
+#: v = alpha z - sigma x_0, the score -z / sigma, the flow x_t' = alpha' x_0 + sigma' z, or the unit
+#: variance target of Karras and others 2022 (arXiv:2206.00364).
+TARGETS: dict[str, Callable[[Schedule, Tensor, float], Coefficients]] = {
+    "clean": _clean,
+    "noise": _noise,
+    "v": _v,
+    "score": _score,
+    "flow": _flow,
+    "edm": _edm,
+}
+
+
+class NetworkDenoiser(Denoiser):
+    """A trained network and what is needed to use it on recordings.
+
+        x_hat = c_skip (x_t - beta y) + c_out F(c_in x_t, t, y, cond)
+
+    with (c_skip, c_out) a row of `TARGETS` and c_in = (alpha^2 sigma_data^2 + sigma^2)^(-1/2), or 1
+    for paired schedules, whose states keep the observation's scale.
+
+    Args:
+        backbone: network `(x, t (B,), y, cond) -> F` on states (B, K, N).
+        schedule: the process that it is trained on; paired schedules take the target "clean" only.
+        target: a name of `TARGETS`.
+        sigma_data: standard deviation of the clean state.
+        codec, sample_rate, domain, level_db: see `Denoiser`.
+        card: data, licence, command, time and scores, for people.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        schedule: Schedule,
+        *,
+        target: str = "clean",
+        sigma_data: float = 1.0,
+        codec: FrameTransform | None = None,
+        sample_rate: int | None = None,
+        domain: str | None = None,
+        level_db: float | None = None,
+        card: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if target not in TARGETS:
+            raise InputError(f"target is '{target}': choose one of {', '.join(TARGETS)}")
+        if schedule.paired and target != "clean":
+            raise InputError(f"target is '{target}', but paired schedules take target='clean' only")
+        self.backbone, self.schedule, self.target = backbone, schedule, target
+        self.sigma_data = sigma_data
+        self.codec: FrameTransform = codec if codec is not None else Identity()
+        self.sample_rate, self.domain, self.level_db = sample_rate, domain, level_db
+        self.card = dict(card or {})
+
+    def forward(
+        self, x_t: Tensor, t: Tensor, y: Tensor | None = None, cond: Tensor | None = None
+    ) -> Tensor:
+        t = torch.as_tensor(t, device=x_t.device)
+        x_in, c_skip, c_out = self._precondition(x_t, t, y)
+        times = t.reshape(-1).expand(len(x_t))
+        estimate = self.backbone(x_in, times, y, cond)
+        if self.target == "clean":
+            return estimate
+        return c_skip * self._centred(x_t, t, y) + c_out * estimate
+
+    def loss_weight(self, t: Tensor) -> Tensor:
+        """1 / c_out^2, which turns the squared error of x_hat into the network's own units."""
+        return TARGETS[self.target](self.schedule, t, self.sigma_data)[1] ** -2
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Samples of the signal that one sample of x_hat sees before and after itself, per call."""
+        past, future = cast("tuple[int, int]", self.backbone.context)
+        hop, window = self.codec.hop, self.codec.window
+        inner = getattr(self.backbone, "frames", Identity())
+        past, future = (n * inner.hop + inner.window - 1 for n in (past, future))
+        return past * hop + window - 1, future * hop + window - 1
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples of the signal that one sample of x_hat depends on, per call."""
+        return 1 + sum(self.context)
+
+    def _precondition(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> tuple[Tensor, ...]:
+        if self.schedule.paired:
+            if y is None:
+                raise InputError("y is missing: this model denoises an observation, pass y=...")
+            one = torch.ones_like(t)
+            return x_t, torch.zeros_like(one), one
+        alpha, _, sigma = self.schedule(t)
+        c_in = (alpha**2 * self.sigma_data**2 + sigma**2).rsqrt()
+        c_skip, c_out = TARGETS[self.target](self.schedule, t, self.sigma_data)
+        return (c_in * x_t).to(x_t.dtype), c_skip.to(x_t.dtype), c_out.to(x_t.dtype)
+
+    def _centred(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
+        return x_t if y is None else x_t - self.schedule(t)[1].to(x_t.dtype) * y
+
+
+class Rescheduled(Denoiser):
+    """A denoiser of one unpaired schedule, driven on another's grid by matching log-SNR.
+
+    With alpha', sigma' the schedule that it was trained on and t' the time of equal log-SNR,
+    `x_hat = denoiser(x_t alpha'(t') / alpha(t), t')`.
+
+    Args:
+        denoiser: the denoiser to drive.
+        schedule: the schedule whose times and states it takes now.
+    """
+
+    def __init__(self, denoiser: Denoiser, schedule: Schedule) -> None:
+        super().__init__()
+        if denoiser.schedule.paired or schedule.paired:
+            raise InputError("only unpaired schedules can be exchanged: a paired one moves y too")
+        self.denoiser, self.schedule = denoiser, schedule
+
+    def forward(
+        self, x_t: Tensor, t: Tensor, y: Tensor | None = None, cond: Tensor | None = None
+    ) -> Tensor:
+        t = torch.as_tensor(t, device=x_t.device)
+        alpha = self.schedule(t)[0]
+        matched = self.denoiser.schedule.time_at(self.schedule.log_snr(t))
+        scale = self.denoiser.schedule(matched)[0] / alpha
+        return self.denoiser((scale * x_t).to(x_t.dtype), matched, y, cond)

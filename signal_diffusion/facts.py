@@ -1,0 +1,102 @@
+"""What a model file holds, in words: for `signal-diffusion info` and model cards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from signal_diffusion.artifact import resolve, shipped
+from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
+
+Rows = list[tuple[str, ...]]
+
+#: Samples that stand for a second where a model knows no rate.
+SAMPLES = 16000
+
+
+def shipped_models() -> Rows:
+    """A table, heading first, of the models that come with the package."""
+    rows: Rows = [("model", "domain", "rate", "parameters", "licence")]
+    for name in shipped():
+        denoiser = Denoiser.from_pretrained(name)
+        licence = told(denoiser.card.get("licence", "unknown"))
+        rows.append((name, _domain(denoiser), _rate(denoiser), _parameters(denoiser), licence))
+    return rows
+
+
+def model_facts(name_or_path: str | Path) -> Rows:
+    """Pairs of what is told and its value: measured ones first, then the model's card.
+
+    Raises:
+        InputError: there is no such model, or its file is damaged.
+    """
+    denoiser = Denoiser.from_pretrained(name_or_path)
+    second = duration(denoiser.sample_rate or SAMPLES, denoiser.sample_rate)
+    rows: Rows = [
+        ("file", str(resolve(name_or_path))),
+        ("domain", _domain(denoiser)),
+        ("rate", _rate(denoiser)),
+        ("parameters", _parameters(denoiser)),
+        ("process", f"{denoiser.schedule}, target {denoiser.target}"),
+        ("receptive field", f"{duration(denoiser.receptive_field, denoiser.sample_rate)} a call"),
+        ("look-ahead", f"{duration(denoiser.context[1], denoiser.sample_rate)} a call"),
+        ("compute", f"{macs(denoiser) / 1e9:.3g} GMAC per {second} and call"),
+    ]
+    return rows + [(key.replace("_", " "), told(value)) for key, value in denoiser.card.items()]
+
+
+def macs(denoiser: NetworkDenoiser) -> float:
+    """Multiply-accumulates of one call on one second, in matrix products and convolutions.
+
+    Where the denoiser has no rate, a second is `SAMPLES` samples.
+
+    >>> from signal_diffusion.nn.stack import DilatedStack
+    >>> from signal_diffusion.schedules import BrownianBridge
+    >>> backbone = DilatedStack(1, channels=8, hidden=4, layers=1, paired=True)
+    >>> per_sample = macs(NetworkDenoiser(backbone, BrownianBridge())) / SAMPLES
+    >>> round(per_sample)  # 2*8 in, 8*4 + 12*8 + 4*8 in the block, 4*8 skip, 8*2 head
+    224
+    """
+    x = torch.zeros(1, 1, denoiser.sample_rate or SAMPLES)
+    state = denoiser.codec.encode(x.to(next(denoiser.parameters()).device))
+    y = state if denoiser.schedule.paired else None
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        denoiser(state, torch.tensor(denoiser.schedule.t_max), y)
+    return counter.get_total_flops() / 2
+
+
+def duration(samples: int, rate: float | None) -> str:
+    """Samples in milliseconds, or as they are where there is no rate.
+
+    >>> duration(512, 16000), duration(512, None)
+    ('32 ms', '512 samples')
+    """
+    return f"{samples} samples" if rate is None else f"{1000 * samples / rate:.0f} ms"
+
+
+def told(value: Any) -> str:
+    """One line for an entry of a model card.
+
+    >>> told({"PESQ": 2.5, "data": ["a", "b"]})
+    'PESQ 2.5; data a, b'
+    """
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {told(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(told(inner) for inner in value)
+    return " ".join(str(value).split())
+
+
+def _domain(denoiser: NetworkDenoiser) -> str:
+    return denoiser.domain or "any"
+
+
+def _rate(denoiser: NetworkDenoiser) -> str:
+    return f"{denoiser.sample_rate} Hz" if denoiser.sample_rate else "any"
+
+
+def _parameters(denoiser: NetworkDenoiser) -> str:
+    return f"{sum(p.numel() for p in denoiser.parameters()):,}"

@@ -1,0 +1,345 @@
+"""The command: what it writes, what it says, and one line and no file for every mistake."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from signal_diffusion import artifact, cli
+from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.errors import InputError
+from signal_diffusion.facts import macs
+from signal_diffusion.nn.frames import CompressedSTFT
+from signal_diffusion.nn.stack import DilatedStack
+from signal_diffusion.recordings import Recording, read, write
+from signal_diffusion.schedules import BrownianBridge
+
+Told = tuple[int, str, str]
+Command = Callable[..., Told]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command in this process: exit code, standard output, standard error."""
+
+    def run(*arguments: object) -> Told:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return stopped.value.code, out, err
+
+    return run
+
+
+def network(*, domain: str | None = "speech", rate: int = 16000) -> NetworkDenoiser:
+    """Untrained, which is the identity: the head's gain starts at 1 and its residual at 0."""
+    backbone = DilatedStack(
+        514, channels=8, hidden=4, layers=3, paired=True, complex_pairs=True, dilation_cycle=3
+    )
+    return NetworkDenoiser(
+        backbone,
+        BrownianBridge(),
+        codec=CompressedSTFT(),
+        sample_rate=rate,
+        domain=domain,
+        level_db=-25.0,
+        card={"licence": "CC-BY-4.0", "training_data": ["a", "b"], "scores": {"PESQ": 2.5}},
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "identity.safetensors"
+    network().save_pretrained(path)
+    return path
+
+
+def speechlike(channels: int, length: int) -> np.ndarray:
+    generator = np.random.default_rng(5)
+    return generator.uniform(-0.5, 0.5, (channels, length)).astype(np.float32)
+
+
+@pytest.fixture
+def noisy(tmp_path: Path) -> Path:
+    path = tmp_path / "noisy.wav"
+    write(path, Recording(speechlike(1, 8000), 16000))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "channels"),
+    [(".wav", "PCM_16", 2), (".flac", "PCM_24", 1), (".wav", "FLOAT", 3), (".flac", "PCM_16", 1)],
+)
+def test_denoise_gives_back_the_form_that_it_got(
+    tmp_path: Path, model: Path, command: Command, suffix: str, subtype: str, channels: int
+) -> None:
+    source, target = tmp_path / f"noisy{suffix}", tmp_path / f"clean{suffix}"
+    write(source, Recording(speechlike(channels, 9001), 16000, subtype=subtype))
+    code, out, err = command("denoise", source, "--model", model, "-o", target)
+    assert (code, err) == (0, "")
+    before, after = read(source), read(target)
+    assert (after.sample_rate, after.container, after.subtype) == (
+        before.sample_rate,
+        before.container,
+        before.subtype,
+    )
+    np.testing.assert_allclose(after.samples, before.samples, atol=2e-3)
+    for word in (str(model), "16000 Hz", "0.56 s", f"{channels} channel", "real-time factor"):
+        assert word in out
+
+
+def test_denoise_keeps_another_rate_and_says_what_is_lost(
+    tmp_path: Path, model: Path, command: Command
+) -> None:
+    time = np.arange(22051) / 44100
+    tone = 0.3 * np.sin(2 * np.pi * 700 * time) * np.hanning(len(time))
+    write(tmp_path / "a.flac", Recording(tone[None].astype(np.float32), 44100))
+    code, out, _ = command(
+        "denoise", tmp_path / "a.flac", "--model", model, "--output", tmp_path / "b.flac"
+    )
+    cleaned = read(tmp_path / "b.flac")
+    assert (code, cleaned.sample_rate, cleaned.samples.shape) == (0, 44100, (1, 22051))
+    np.testing.assert_allclose(cleaned.samples[0], tone, atol=2e-3)
+    assert "nothing above its 8000 Hz" in out
+
+
+@pytest.mark.parametrize("sampler", cli.SAMPLERS)
+def test_every_sampler_runs_and_a_seed_names_its_result(
+    tmp_path: Path, model: Path, noisy: Path, command: Command, sampler: str
+) -> None:
+    options = ("denoise", noisy, "--model", model, "--steps", 3, "--sampler", sampler, "--seed", 4)
+    for name in ("first.wav", "second.wav"):
+        assert command(*options, "-o", tmp_path / name)[0] == 0
+    assert (tmp_path / "first.wav").read_bytes() == (tmp_path / "second.wav").read_bytes()
+
+
+def test_force_replaces_the_output(
+    tmp_path: Path, model: Path, noisy: Path, command: Command
+) -> None:
+    target = tmp_path / "clean.wav"
+    target.write_bytes(b"mine")
+    code, _, err = command("denoise", noisy, "--model", model, "-o", target)
+    assert (code, target.read_bytes()) == (2, b"mine")
+    assert "--force" in err
+    assert command("denoise", noisy, "--model", model, "-o", target, "--force")[0] == 0
+    assert read(target).samples.shape == (1, 8000)
+
+
+def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
+    (folder / "text.wav").write_text("this is no sound\n" * 50)
+    (folder / "empty.wav").touch()
+    write(folder / "nothing.wav", Recording(np.zeros((1, 0), np.float32), 8000))
+    broken = np.array([[0.0, np.nan, 0.0]], np.float32)
+    write(folder / "nan.wav", Recording(broken, 8000, subtype="FLOAT"))
+    write(folder / "whole.flac", Recording(speechlike(1, 50000), 16000))
+    content = (folder / "whole.flac").read_bytes()
+    (folder / "cut.flac").write_bytes(content[: len(content) // 2])
+    (folder / "folder").mkdir()
+    return {
+        "missing file": (folder / "none.wav", "no such file"),
+        "folder": (folder / "folder", "is a folder"),
+        "text renamed .wav": (folder / "text.wav", "no audio file"),
+        "empty file": (folder / "empty.wav", "empty"),
+        "zero-length audio": (folder / "nothing.wav", "no samples"),
+        "NaN samples": (folder / "nan.wav", "NaN"),
+        "truncated FLAC": (folder / "cut.flac", "cut short"),
+    }
+
+
+def assert_one_line(told: Told, message: str) -> None:
+    code, out, err = told
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert err.startswith("error: ")
+    assert message in err
+
+
+def test_bad_recordings(tmp_path: Path, model: Path, command: Command) -> None:
+    cases = bad_inputs(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    for path, message in cases.values():
+        told = command("denoise", path, "--model", model, "-o", tmp_path / "clean.wav")
+        assert_one_line(told, message)
+        assert path.name in told[2]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def bad_models(folder: Path, good: Path) -> dict[str, tuple[object, str]]:
+    (folder / "text.safetensors").write_text("no model")
+    content = good.read_bytes()
+    (folder / "cut.safetensors").write_bytes(content[: len(content) // 2])
+    network(domain="ecg", rate=360).save_pretrained(folder / "ecg.safetensors")
+    return {
+        "unknown model": ("melody", "no model 'melody'"),
+        "missing model": (folder / "none.safetensors", "no model"),
+        "wrong file": (folder / "text.safetensors", "no model file"),
+        "truncated": (folder / "cut.safetensors", "truncated"),
+        "other domain": (folder / "ecg.safetensors", "ecg signals at 360 Hz"),
+    }
+
+
+def test_bad_models(tmp_path: Path, model: Path, noisy: Path, command: Command) -> None:
+    cases = bad_models(tmp_path, model)
+    before = sorted(tmp_path.rglob("*"))
+    for name, message in cases.values():
+        told = command("denoise", noisy, "--model", name, "-o", tmp_path / "clean.wav")
+        assert_one_line(told, message)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_unknown_model_is_answered_with_the_shipped_names(
+    noisy: Path, command: Command, monkeypatch: pytest.MonkeyPatch, model: Path
+) -> None:
+    monkeypatch.setattr(artifact, "shipped", lambda: {"speech": model, "ecg": model})
+    told = command("denoise", noisy, "--model", "spech", "-o", noisy.with_name("clean.wav"))
+    assert_one_line(told, "speech, ecg")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--steps", 0), "steps is 0"),
+        (("--steps", -3), "steps is -3"),
+        (("--seed", -1), "seed is -1"),
+        (("--sampler", "euler"), "choose one of ddim"),
+        (("--device", "abacus"), "this machine has: auto"),
+        (("-o", "{folder}/none/clean.wav"), "no folder"),
+        (("-o", "{folder}/clean.xyz"), "use one of .wav"),
+        (("-o", "{folder}"), "use one of .wav"),
+        (("-o", "{folder}/noisy.wav", "--force"), "is the input itself"),
+        (("-o", "{folder}/link.wav", "--force"), "is the input itself"),
+    ],
+)
+def test_bad_options(
+    tmp_path: Path, model: Path, noisy: Path, command: Command, options: tuple, message: str
+) -> None:
+    os.link(noisy, tmp_path / "link.wav")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    given = [str(option).format(folder=tmp_path) for option in options]
+    output = () if "-o" in given else ("-o", tmp_path / "clean.wav")
+    assert_one_line(command("denoise", noisy, "--model", model, *output, *given), message)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody can fill")
+def test_an_unwritable_folder_is_noticed_before_the_model_is_loaded(
+    noisy: Path, command: Command
+) -> None:
+    told = command("denoise", noisy, "--model", "never looked at", "-o", "/proc/clean.wav")
+    assert_one_line(told, "can't be written")
+
+
+@pytest.mark.parametrize("arguments", [("denoise",), ("denoise", "a", "--stepz", "1"), ("dance",)])
+def test_usage_errors_exit_2(command: Command, arguments: tuple[str, ...]) -> None:
+    assert command(*arguments)[0] == 2
+
+
+def test_an_unexpected_failure_is_one_line_and_its_traceback_on_demand(
+    tmp_path: Path, model: Path, noisy: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise RuntimeError("the disk\nis on fire")
+
+    monkeypatch.setattr(cli, "_cleaned", failing)
+    line = ("denoise", noisy, "--model", model, "-o", tmp_path / "clean.wav")
+    code, _, err = command(*line)
+    assert (code, err) == (
+        1,
+        "error: RuntimeError: the disk is on fire (--traceback shows where)\n",
+    )
+    code, _, err = command(*line, "--traceback")
+    assert code == 1
+    assert "Traceback" in err
+    assert not (tmp_path / "clean.wav").exists()
+
+
+def test_a_mistake_wrapped_by_a_configuration_is_still_a_mistake(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrapping(*_: object) -> None:
+        try:
+            raise InputError("rate is 0 Hz; it must be positive")
+        except InputError as error:
+            raise RuntimeError("in building 'data'") from error
+
+    monkeypatch.setattr("signal_diffusion.training.run", wrapping)
+    assert_one_line(command("train"), "rate is 0 Hz")
+
+
+def test_train_hands_the_overrides_on(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+    monkeypatch.setattr("signal_diffusion.training.run", lambda overrides: given.extend(overrides))
+    overrides = [
+        "experiment=speech_denoise",
+        "trainer.max_time=00:00:05:00",
+        "~resume",
+        "+a.b=[1,2]",
+    ]
+    assert command("train", *overrides)[0] == 0
+    assert given == overrides
+
+
+@pytest.mark.parametrize("override", ["experiment=nothing", "nothing=1", "trainer..=", "trainer"])
+def test_overrides_that_fit_no_configuration(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch, override: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_one_line(command("train", override), override.split("=")[0].rstrip("."))
+    assert not list(tmp_path.iterdir())
+
+
+def test_info_tells_what_a_file_holds(model: Path, command: Command) -> None:
+    code, out, err = command("info", model)
+    facts = {line[:16].strip(): line[16:].strip() for line in out.splitlines()}
+    assert (code, err) == (0, "")
+    denoiser = network()
+    parameters = sum(p.numel() for p in denoiser.parameters())
+    assert facts["parameters"] == f"{parameters:,}"
+    assert facts["rate"] == "16000 Hz"
+    assert facts["domain"] == "speech"
+    # 7 frames back and 7 ahead at hop 256, and the windows that they read and write.
+    reach = 7 * 256 + 511
+    assert facts["receptive field"].startswith(f"{(1 + 2 * reach) / 16:.0f} ms")
+    assert facts["look-ahead"].startswith(f"{reach / 16:.0f} ms")
+    assert facts["compute"].startswith(f"{macs(denoiser) / 1e9:.3g} GMAC per 1000 ms")
+    assert facts["licence"] == "CC-BY-4.0"
+    assert facts["training data"] == "a, b"
+    assert facts["scores"] == "PESQ 2.5"
+
+
+def test_compute_is_counted_on_one_second() -> None:
+    """Every weight matrix once per frame (63.5 frames a second, 64 with the last, filled up)."""
+    denoiser = network()
+    stack = denoiser.backbone
+    per_frame = sum(m.weight.numel() for m in stack.modules() if isinstance(m, torch.nn.Linear))
+    once = sum(m.weight.numel() for m in stack.embedding.modules() if hasattr(m, "weight"))
+    once += sum(block.time.weight.numel() for block in stack.blocks)
+    assert macs(denoiser) == 64 * (per_frame - once) + once
+
+
+def test_info_without_a_model_lists_the_shipped_ones(
+    model: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (artifact, sys.modules["signal_diffusion.facts"]):
+        monkeypatch.setattr(module, "shipped", lambda: {"speech": model})
+    code, out, _ = command("info")
+    assert code == 0
+    assert out.splitlines()[1].split()[:4] == ["speech", "speech", "16000", "Hz"]
+
+
+def test_info_of_what_is_no_model(tmp_path: Path, command: Command) -> None:
+    assert_one_line(command("info", tmp_path / "none"), "no model")
+
+
+def test_the_module_is_the_command(tmp_path: Path, model: Path, noisy: Path) -> None:
+    target = tmp_path / "clean.wav"
+    line = [sys.executable, "-m", "signal_diffusion", "denoise", noisy, "--model", model]
+    done = subprocess.run([*line, "-o", target], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert read(target).samples.shape == (1, 8000)
+    again = subprocess.run([*line, "-o", target], capture_output=True, text=True, timeout=120)
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)

@@ -1,0 +1,158 @@
+"""The recipes' arithmetic on small real recordings, and the README's table against its numbers."""
+
+import csv
+import importlib.util
+import json
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.errors import InputError
+from signal_diffusion.nn.frames import CompressedSTFT
+from signal_diffusion.nn.stack import DilatedStack
+from signal_diffusion.schedules import BrownianBridge
+
+COLUMNS = ["mix", "speech", "speech_start", "noise", "noise_start", "samples", "snr_db"]
+MIX = [1, "speech/ls6081/6081-41997-0000.flac", 8000, "noise/rain.flac", 1600, 48000, 5]
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def recipe(repository: Path) -> ModuleType:
+    return load(repository / "recipes" / "evaluate_speech.py")
+
+
+@pytest.fixture(scope="module")
+def data(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    shutil.copytree(samples / "clean", root / "speech")
+    shutil.copytree(samples / "noise", root / "noise")
+    (root / "pairs").mkdir()
+    for kind in ("noisy", "clean"):
+        pair = samples / "pairs" / kind / "p287_006.flac"
+        shutil.copy(pair, root / "pairs" / f"p287_006_{kind}.flac")
+    with (root / "mixes.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, MIX])
+    return root
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model whose head still passes the noisy recording through."""
+    torch.manual_seed(0)
+    codec = CompressedSTFT(window=512, hop=256)
+    backbone = DilatedStack(
+        codec.state_channels(1), channels=8, hidden=4, layers=2, paired=True, complex_pairs=True
+    )
+    path = tmp_path_factory.mktemp("model") / "untrained.safetensors"
+    NetworkDenoiser(
+        backbone, BrownianBridge(), codec=codec, sample_rate=16000, domain="speech", level_db=-25.0
+    ).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def results(recipe: ModuleType, data: Path, untrained: Path) -> dict:
+    threads = torch.get_num_threads()
+    try:
+        return recipe.evaluate(data, str(untrained), [1, 2], listing=data / "mixes.csv")
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_the_listing_has_sixty_mixes_balanced_over_snr(recipe: ModuleType) -> None:
+    rows = recipe._rows(recipe.MIXES)
+    assert list(rows[0]) == COLUMNS and [int(row["mix"]) for row in rows] == list(range(1, 61))
+    assert Counter(row["snr_db"] for row in rows) == {"0": 15, "5": 15, "10": 15, "15": 15}
+    assert len({tuple(row.values())[1:] for row in rows}) == 60
+    assert all(2.5 <= int(row["samples"]) / 16000 <= 6 for row in rows)
+
+
+def test_a_mix_has_its_listed_snr_and_places(recipe: ModuleType, data: Path) -> None:
+    (clip,) = recipe.mixes(data, data / "mixes.csv")
+    speech, _ = soundfile.read(data / "speech/ls6081/6081-41997-0000.flac")
+    noise, _ = soundfile.read(data / "noise/rain.flac")
+    np.testing.assert_allclose(clip.clean, speech[8000:56000], atol=1e-7)
+    added = clip.noisy - clip.clean
+    assert np.corrcoef(added, noise[1600:49600])[0, 1] == pytest.approx(1, abs=1e-6)
+    snr_db = 10 * np.log10(np.mean(clip.clean**2) / np.mean(added**2))
+    assert snr_db == pytest.approx(5, abs=1e-3)
+
+
+def test_a_recording_too_short_for_its_mix_is_told(recipe: ModuleType, data: Path) -> None:
+    with pytest.raises(InputError, match=r"rain\.flac is not what the listing says"):
+        recipe._read(data / "noise/rain.flac", 60000, 8000)
+
+
+def test_an_untrained_model_scores_as_its_input(results: dict) -> None:
+    rows = {row["method"]: row for row in results["rows"]}
+    assert list(rows) == ["input", "noisereduce", "untrained, 1 step", "untrained, 2 steps"]
+    for group in ("pairs", "mixes"):
+        for metric, tolerance in (("pesq", 0.05), ("estoi", 0.5), ("si_sdr", 0.05)):
+            expected = rows["input"][group][metric]
+            score = rows["untrained, 1 step"][group][metric]
+            assert score == pytest.approx(expected, abs=tolerance)
+            assert rows["noisereduce"][group][metric] != pytest.approx(expected, abs=tolerance)
+    assert rows["input"]["mixes"]["si_sdr"] == pytest.approx(5, abs=0.1)
+
+
+def test_the_results_say_what_made_them(results: dict, data: Path) -> None:
+    assert json.loads(json.dumps(results)) == results
+    assert str(data) not in json.dumps(results)
+    assert results["data"]["recordings"] == {"pairs": 1, "mixes": 1}
+    assert results["data"]["seconds"] == {"pairs": 3.5, "mixes": 3.0}
+    assert len(results["model"]["sha256"]) == 64 and results["versions"]["torch"]
+
+
+def test_the_table_is_rewritten_in_place(recipe: ModuleType, results: dict, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("\n".join(["above", *recipe.MARKERS, "below", ""]))
+    for _ in range(2):
+        recipe.rewrite(readme, recipe.table(results))
+    before, table, after = readme.read_text().replace("/speech", "speech").split(recipe.MARKERS[0])
+    assert (before, after) == ("above\n", "\nbelow\n")
+    assert table.strip() == recipe.table(results)
+    assert {line.count("|") for line in table.strip().splitlines()} == {9}
+
+
+def test_a_readme_without_markers_is_left_alone(recipe: ModuleType, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("text")
+    with pytest.raises(InputError, match="lacks the markers"):
+        recipe.rewrite(readme, "| |")
+    assert readme.read_text() == "text"
+
+
+def test_the_readme_shows_the_committed_numbers(recipe: ModuleType, repository: Path) -> None:
+    results = repository / "results" / "speech.json"
+    if not results.exists():
+        pytest.skip("results/speech.json is not there yet: run recipes/evaluate_speech.py")
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    start, end = (readme.index(marker) for marker in recipe.MARKERS)
+    table = readme[start + len(recipe.MARKERS[0]) : end].strip()
+    assert table == recipe.table(json.loads(results.read_text()))
+
+
+def test_the_picture_is_small(repository: Path, untrained: Path, tmp_path: Path) -> None:
+    plot = load(repository / "recipes" / "plot_readme.py")
+    plot.main(str(untrained), output=tmp_path / "docs" / "picture.png")
+    picture = Image.open(tmp_path / "docs" / "picture.png")
+    assert picture.width == 900
+    assert (tmp_path / "docs" / "picture.png").stat().st_size < 200_000
