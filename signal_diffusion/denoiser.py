@@ -27,14 +27,12 @@ class Denoiser(nn.Module, ABC):
 
     Attributes:
         schedule: the process whose states and times it takes.
-        codec: the transform between signals and those states, or None if they are the same.
         sample_rate: rate of the signals in Hz, or None where they have none.
         domain: what it was trained on, e.g. "speech" or "ecg".
         level_db: level (see `levels.level_db`) that recordings are brought to, or None to leave it.
     """
 
     schedule: Schedule
-    codec: FrameTransform | None = None
     sample_rate: int | None = None
     domain: str | None = None
     level_db: float | None = None
@@ -90,8 +88,8 @@ def _score(schedule: Schedule, t: Tensor, sigma_data: float) -> Coefficients:
 
 
 def _flow(schedule: Schedule, t: Tensor, sigma_data: float) -> Coefficients:
-    values, slopes = torch.func.jvp(schedule, (t,), (torch.ones_like(t),))
-    (alpha, _, sigma), (d_alpha, _, d_sigma) = cast("tuple[Marginal, Marginal]", (values, slopes))
+    moved = torch.func.jvp(schedule, (t,), (torch.ones_like(t),))
+    (alpha, _, sigma), (d_alpha, _, d_sigma) = cast("tuple[Marginal, Marginal]", moved)
     total = alpha * d_sigma - sigma * d_alpha
     return d_sigma / total, -sigma / total
 
@@ -128,7 +126,8 @@ class NetworkDenoiser(Denoiser):
         schedule: the process that it is trained on; paired schedules take the target "clean" only.
         target: a name of `TARGETS`.
         sigma_data: standard deviation of the clean state.
-        codec, sample_rate, domain, level_db: see `Denoiser`.
+        codec: the transform between signals and the states that the process runs in.
+        sample_rate, domain, level_db: see `Denoiser`.
         card: data, licence, command, time and scores, for people.
     """
 

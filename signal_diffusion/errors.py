@@ -2,4 +2,4 @@
 
 
 class InputError(ValueError):
-    """A mistake at a public door, told in one line: what, where, what is allowed, how to mend it."""
+    """A mistake at a public door, told in one line: what, where, what is allowed, how to mend."""

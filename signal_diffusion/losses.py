@@ -1,6 +1,7 @@
 """Training losses on the clean estimate: `loss(x_hat, x_0, signal, t, denoiser) -> {name: term}`.
 
-States x_hat, x_0 are (B, K, N), the clean signal is (B, C, L), times t are (B, 1, 1); a training run minimises the sum of the terms.
+States x_hat, x_0 are (B, K, N), the clean signal is (B, C, L), times t are
+(B, 1, 1); a training run minimises the sum of the terms.
 """
 
 from __future__ import annotations

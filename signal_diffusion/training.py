@@ -161,11 +161,6 @@ class DiffusionModule(LightningModule):
         if {"train/loss", "valid/loss"} <= set(metrics):
             self.log("valid/gap", metrics["valid/loss"] - metrics["train/loss"])
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
-        if isinstance(batch, Batch):
-            return batch.to(device)
-        return super().transfer_batch_to_device(batch, device, index)
-
     def _times(self, size: int, generator: torch.Generator) -> Tensor:
         schedule = self.denoiser.schedule
         t = torch.rand(size, generator=generator) * (schedule.t_max - schedule.t_min)
@@ -202,12 +197,12 @@ def _moving_average(decay: float) -> Callable[..., None]:
 class Export(Callback):
     """Writes `model.safetensors` at the end: the averaged weights, of the best score if known."""
 
-    def __init__(self, path: str | Path = "model.safetensors") -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def on_exception(self, trainer: Trainer, module: LightningModule, error: BaseException) -> None:
         if isinstance(error, KeyboardInterrupt):
-            trainer.save_checkpoint(self.path.with_name("last.ckpt"))
+            trainer.save_checkpoint(self.path.with_name("checkpoints") / "last.ckpt")
             self.write(module)
 
     def write(self, module: LightningModule, checkpoint: str | None = None) -> None:

@@ -181,9 +181,7 @@ def _decode(clip: Clip, sample_rate: int) -> np.ndarray:
     return np.clip(np.round(mono * 32768), -32768, 32767).astype(np.int16)
 
 
-def _cached(
-    clips: Sequence[Clip], sample_rate: int, folder: Path
-) -> tuple[np.ndarray, np.ndarray]:
+def _cached(clips: Sequence[Clip], sample_rate: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     stats = [(str(c.path), c.start, c.length, c.path.stat().st_size) for c in clips]
     digest = hashlib.sha256(json.dumps([sample_rate, stats]).encode()).hexdigest()[:16]
     data, index = folder / f"{digest}.npy", folder / f"{digest}.lengths.npy"

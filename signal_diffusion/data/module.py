@@ -92,4 +92,3 @@ class DiffusionData(LightningDataModule):
             DataLoader(held_out, batch_size=None),
             DataLoader(self.recordings, batch_size=None),
         ]
-

@@ -56,16 +56,16 @@ class ManifestSources:
         return train, valid, Recordings(pairs)
 
     def _mixer(self, split: str) -> Mixer:
-        floors: dict[str, dict[str, float]] = {"speech": {"floor_db": self.quiet_floor_db}, "noise": {}, "music": {}}
-        speech, noise, music = (
-            Corpus(self._clips(domain, split, floor), sample_rate=self.sample_rate, cache=self.cache)
-            for domain, floor in floors.items()
-        )
-        return Mixer(speech, noise, music, **self.mixer)
+        speech, noise, music = (self._clips(d, split) for d in ("speech", "noise", "music"))
+        return Mixer(self._corpus(speech), self._corpus(noise), self._corpus(music), **self.mixer)
 
-    def _clips(self, domain: str, split: str, at_least: Mapping[str, float]) -> list[Clip]:
+    def _corpus(self, clips: Sequence[Clip]) -> Corpus:
+        return Corpus(clips, sample_rate=self.sample_rate, cache=self.cache)
+
+    def _clips(self, domain: str, split: str) -> list[Clip]:
         where = {"domain": [domain], "split": [split]}
-        return list_manifest(self.root, self.manifest, where=where, at_least=at_least)
+        floor = {"floor_db": self.quiet_floor_db} if domain == "speech" else None
+        return list_manifest(self.root, self.manifest, where=where, at_least=floor)
 
     def _pairs(self) -> list[tuple[Tensor, Tensor, str]]:
         chosen = {
@@ -203,7 +203,9 @@ def _matched(
     by_name = {c.path.stem: c for c in clean}
     missing = [n.path.name for n in noisy if n.path.stem not in by_name]
     if missing:
-        raise InputError(f"{folder} has no {missing[0]}: each noisy file needs a clean one of its name")
+        raise InputError(
+            f"{folder} has no {missing[0]}: a noisy file needs a clean one of its name"
+        )
     partners = [by_name[n.path.stem] for n in noisy]
     return list(noisy), [Clip(c.path, _speaker(c), c.group) for c in partners]
 

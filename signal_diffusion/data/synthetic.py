@@ -14,7 +14,7 @@ from signal_diffusion.data.module import Recordings, Source
 
 @dataclass(frozen=True)
 class AutoRegressive:
-    """Draws the stationary, circular Gaussian AR(2) process of a resonance, of standard deviation `std`.
+    """Draws the stationary, circular Gaussian AR(2) process of a resonance, in white noise.
 
         x[n] = a_1 x[n-1] + a_2 x[n-2] + e[n],   a_1 = 2 r cos(w),  a_2 = -r^2
 

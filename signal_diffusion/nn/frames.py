@@ -135,7 +135,7 @@ class CompressedSTFT(FrameTransform):
         return parts.reshape(batch, -1, parts.shape[-1])
 
     def decode(self, state: Tensor, length: int) -> Tensor:
-        batch, folded, frames = state.shape
+        batch, _, frames = state.shape
         parts = state.reshape(-1, 2, self.window // 2 + 1, frames)
         parts = parts * self._expansion(_energy(parts))
         spectrum = torch.complex(parts[:, 0], parts[:, 1])

@@ -43,7 +43,8 @@ class DilatedStack(nn.Module):
     The estimate is `gain * reference + residual`, where the reference is the observation y if there
     is one and the state otherwise; the gain starts at 1 and the residual at 0. With
     `complex_pairs` the gain is complex and the log-magnitudes are given to the network too.
-    No statistic crosses time: frames are normalised over channels, so the receptive field is finite.
+    No statistic crosses time: frames are normalised over channels, each on its own, so the
+    receptive field is finite.
 
     Args:
         state_channels: K of the state (before `frames`).

@@ -72,10 +72,10 @@ def denoise(
     """
     _require(denoiser, sample_rate, seed, noise_std)
     samples = _samples(signal)
-    model_rate = getattr(denoiser, "sample_rate", None) or sample_rate or 1
+    model_rate = denoiser.sample_rate or sample_rate or 1
     rate = sample_rate or model_rate
     x = torch.from_numpy(resample(samples, rate, model_rate)).to(_device(denoiser))
-    x, gain = _levelled(x, getattr(denoiser, "level_db", None))
+    x, gain = _levelled(x, denoiser.level_db)
     with torch.no_grad():
         std = None if noise_std is None else noise_std * float(gain)
         x_hat = _sampled(denoiser, x, std, steps, sampler, seed, progress)
@@ -155,9 +155,7 @@ def _device(denoiser: Denoiser) -> torch.device:
     return torch.device("cpu") if held is None else held.device
 
 
-def _require(
-    denoiser: Denoiser, rate: float | None, seed: int, noise_std: float | None
-) -> None:
+def _require(denoiser: Denoiser, rate: float | None, seed: int, noise_std: float | None) -> None:
     name = type(denoiser.schedule).__name__
     if denoiser.schedule.paired and noise_std is not None:
         raise InputError(f"noise_std is {noise_std}, but {name} starts at the recording: leave it")
