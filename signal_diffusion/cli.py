@@ -44,7 +44,9 @@ def denoise(
     ],
     model: Annotated[str, typer.Option(help="Shipped model's name, or a model file.")] = "speech",
     steps: Annotated[int, typer.Option(help="Network calls: 1 is the mean, more add detail.")] = 1,
-    sampler: Annotated[str, typer.Option(help=f"One of {', '.join(SAMPLERS)}.")] = "ddim",
+    sampler: Annotated[
+        str, typer.Option(help=f"{', '.join(SAMPLERS)}, or an import path.")
+    ] = "ddim",
     seed: Annotated[int, typer.Option(help="Seed of the fresh noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output.")] = False,
@@ -80,11 +82,14 @@ def train(
     # Hydra prints errors and exits by itself unless it is asked for all of them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     from hydra.errors import ConfigCompositionException, OverrideParseException
+    from omegaconf.errors import MissingMandatoryValue
 
     from signal_diffusion.training import run
 
     try:
         run(overrides or [])
+    except MissingMandatoryValue as error:
+        raise InputError(f"{error.full_key} is missing: add {error.full_key}=...") from error
     except (ConfigCompositionException, OverrideParseException) as error:
         raise InputError(str(error)) from error
 
@@ -171,11 +176,17 @@ def _device(name: str) -> str:
 
 
 def _sampler(name: str) -> Callable[..., Tensor]:
-    from signal_diffusion import samplers
+    from importlib import import_module
 
-    if name not in SAMPLERS:
-        raise InputError(f"sampler is '{name}'; choose one of {', '.join(SAMPLERS)}")
-    found: Callable[..., Tensor] = getattr(samplers, name)
+    module, _, function = name.rpartition(".")
+    if not module and name not in SAMPLERS:
+        allowed = f"{', '.join(SAMPLERS)}, or the path of your own: package.module.function"
+        raise InputError(f"sampler is '{name}'; choose one of {allowed}")
+    try:
+        home = import_module(module or "signal_diffusion.samplers")
+        found: Callable[..., Tensor] = getattr(home, function)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"sampler is '{name}', which can't be imported: {error}") from error
     return found
 
 

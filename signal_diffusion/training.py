@@ -89,6 +89,7 @@ class DiffusionModule(LightningModule):
         self.denoiser, self.loss = denoiser, loss
         self.optimizer, self.rate = optimizer, rate
         self.noise_std, self.last_time, self.seed = noise_std, last_time, seed
+        self.losses: list[Tensor] = []
         self.average = AveragedModel(denoiser, multi_avg_fn=_moving_average(ema_decay))
         if compile:
             denoiser.backbone.compile()
@@ -129,6 +130,7 @@ class DiffusionModule(LightningModule):
             )
         self.log_dict({f"train/{k}": v.detach() for k, v in terms.items()})
         self.log("train/loss", loss.detach(), prog_bar=True)
+        self.losses.append(loss.detach())
         return loss
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -157,9 +159,10 @@ class DiffusionModule(LightningModule):
         )
 
     def on_validation_epoch_end(self) -> None:
-        metrics = self.trainer.callback_metrics
-        if {"train/loss", "valid/loss"} <= set(metrics):
-            self.log("valid/gap", metrics["valid/loss"] - metrics["train/loss"])
+        if self.losses:
+            since_last = torch.stack(self.losses).mean()
+            self.log("valid/gap", self.trainer.callback_metrics["valid/loss"] - since_last)
+            self.losses.clear()
 
     def _times(self, size: int, generator: torch.Generator) -> Tensor:
         schedule = self.denoiser.schedule
@@ -230,6 +233,8 @@ def fit(config: Any) -> float:
     """Run one configured training and export its model; returns the validation score."""
     from hydra.utils import instantiate
 
+    if config.resume and not Path(config.resume).is_file():
+        raise InputError(f"resume is {config.resume}: no such file, give a checkpoints/last.ckpt")
     torch.manual_seed(config.seed)
     denoiser = instantiate(config.model.denoiser)
     if config.model.init:

@@ -21,6 +21,7 @@ from signal_diffusion.losses import SpectralLoss, SquaredError
 from signal_diffusion.nn.frames import CompressedSTFT
 from signal_diffusion.training import Constant, Cosine, _moving_average, conf_folder, fit
 
+GROUPS = ("model", "schedule")
 TINY = [
     "experiment=smoke",
     "model.denoiser.backbone.channels=8",
@@ -243,3 +244,22 @@ def test_every_experiment_composes_and_builds(monkeypatch):
         denoiser = instantiate(config.model.denoiser)
         module = instantiate(config.module, denoiser=denoiser)
         assert math.isfinite(sum(p.sum().item() for p in module.parameters()))
+
+
+def test_every_schedule_and_model_can_be_chosen():
+    from hydra.utils import instantiate
+
+    groups = {g: sorted(p.stem for p in (conf_folder() / g).glob("*.yaml")) for g in GROUPS}
+    assert {"bridge", "cosine", "discrete_vp", "edm", "flow", "ou", "ve", "vp"} == set(
+        groups["schedule"]
+    )
+    choices = [("stack", s) for s in groups["schedule"]] + [(m, "vp") for m in groups["model"]]
+    for model, schedule in choices:
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            config = compose("train", [f"model={model}", f"schedule={schedule}"])
+        config.model.denoiser.target = "clean"
+        denoiser = instantiate(config.model.denoiser)
+        assert (
+            type(denoiser.schedule).__name__
+            == config.model.denoiser.schedule._target_.split(".")[-1]
+        )

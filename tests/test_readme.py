@@ -1,0 +1,61 @@
+"""What the README says is run: its Python, its commands, its files."""
+
+import re
+import shlex
+
+import pytest
+
+from signal_diffusion import artifact
+from signal_diffusion.cli import app
+
+
+@pytest.fixture(scope="module")
+def readme(repository):
+    return (repository / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_python_blocks_run(readme, repository, tmp_path, monkeypatch, index):
+    block = blocks(readme, "python")[index]
+    if "from_pretrained" in block and "speech" not in artifact.shipped():
+        pytest.skip("the speech model is not shipped")
+    (tmp_path / "examples").symlink_to(repository / "examples")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, f"README block {index}", "exec"), {"__name__": "readme"})
+    assert (index != 0) or (tmp_path / "clean.wav").is_file()
+
+
+def test_there_are_no_more_python_blocks(readme):
+    assert len(blocks(readme, "python")) == 4
+
+
+def test_commands_exist(readme):
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    lines = "\n".join(blocks(readme, "bash")).replace("\\\n", " ").splitlines()
+    called = [shlex.split(p)[1] for line in lines for p in line.split("&&") if "signal-d" in p]
+    assert called and set(called) <= known
+
+
+def test_overrides_in_the_commands_compose(readme):
+    from hydra import compose, initialize_config_dir
+
+    from signal_diffusion.training import conf_folder
+
+    text = "\n".join(blocks(readme, "bash")).replace("\\\n", " ")
+    runs = [shlex.split(line, comments=True)[2:] for line in text.splitlines() if " train " in line]
+    assert len(runs) == 3
+    for overrides in runs:
+        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+            assert compose("train", overrides).name
+
+
+def test_files_that_are_linked_exist(readme, repository):
+    targets = re.findall(r"\]\(([^)#]+)\)", readme)
+    missing = [t for t in targets if "://" not in t and not (repository / t).exists()]
+    if "speech" not in artifact.shipped():
+        missing = [t for t in missing if "models/" not in t and "before_after" not in t]
+    assert missing == []
