@@ -15,7 +15,8 @@ import soundfile
 import torch
 from PIL import Image
 
-from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion import artifact
+from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.frames import CompressedSTFT
 from signal_diffusion.nn.stack import DilatedStack
@@ -156,3 +157,30 @@ def test_the_picture_is_small(repository: Path, untrained: Path, tmp_path: Path)
     picture = Image.open(tmp_path / "docs" / "picture.png")
     assert picture.width == 900
     assert (tmp_path / "docs" / "picture.png").stat().st_size < 200_000
+
+
+def test_the_committed_numbers_are_the_shipped_models(recipe: ModuleType, repository: Path) -> None:
+    results = repository / "results" / "speech.json"
+    if not results.exists():
+        pytest.skip("results/speech.json is not there yet: run recipes/evaluate_speech.py")
+    model = repository / "signal_diffusion" / "models" / "speech.safetensors"
+    assert json.loads(results.read_text())["model"]["sha256"] == recipe._digest([model])
+
+
+def test_shipping_keeps_weights_and_writes_the_card(
+    repository: Path, untrained: Path, results: dict, tmp_path: Path, monkeypatch
+) -> None:
+    ship = load(repository / "recipes" / "ship_model.py")
+    monkeypatch.setattr(artifact, "SHIPPED", tmp_path / "models")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "card.json").write_text(json.dumps({"licence": "CC0", "limits": "untrained"}))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    options = ["--card", tmp_path / "card.json", "--results", tmp_path / "results.json"]
+    ship.main([str(untrained), "--name", "mine", *map(str, options)])
+    shipped, original = Denoiser.from_pretrained("mine"), Denoiser.from_pretrained(untrained)
+    for name, value in original.state_dict().items():
+        assert torch.equal(shipped.state_dict()[name], value)
+    pesq = f"PESQ {results['rows'][0]['pairs']['pesq']:.2f}"
+    assert pesq in shipped.card["scores"]["input, 1 VoiceBank-DEMAND pairs of p287"]
+    card = (tmp_path / "models" / "mine.md").read_text()
+    assert "untrained" in card and pesq in card

@@ -20,8 +20,9 @@ class StepEmbedding(nn.Module):
     def __init__(self, steps: int) -> None:
         super().__init__()
         self.steps = steps
-        frequencies = 10 ** (torch.arange(64, dtype=torch.float64) * 4 / 63)
-        self.register_buffer("frequencies", frequencies.float(), persistent=False)
+        # In float32, as the published table: the angles reach 1e5 and keep its rounding.
+        frequencies = 10.0 ** (torch.arange(64) * 4.0 / 63.0)
+        self.register_buffer("frequencies", frequencies, persistent=False)
         self.first, self.second = nn.Linear(128, 512), nn.Linear(512, 512)
 
     def forward(self, t: Tensor) -> Tensor:
