@@ -28,6 +28,9 @@ class Denoiser(nn.Module, ABC):
     Attributes:
         schedule: the process whose states and times it takes.
         sample_rate: rate of the signals in Hz, or None where they have none.
+        hop: samples of the signal between the places where it may be cut into pieces.
+        context: samples of the signal that one sample of x_hat sees before and after itself, per
+            call, or None if it sees all of it.
         domain: what it was trained on, e.g. "speech" or "ecg".
         level_db: level (see `levels.level_db`) that recordings are brought to, or None to leave it.
     """
@@ -36,6 +39,14 @@ class Denoiser(nn.Module, ABC):
     sample_rate: int | None = None
     domain: str | None = None
     level_db: float | None = None
+
+    @property
+    def hop(self) -> int:
+        return 1
+
+    @property
+    def context(self) -> tuple[int, int] | None:
+        return None
 
     @abstractmethod
     def forward(
@@ -171,13 +182,22 @@ class NetworkDenoiser(Denoiser):
         return TARGETS[self.target](self.schedule, t, self.sigma_data)[1] ** -2
 
     @property
+    def hop(self) -> int:
+        return self.codec.hop * self._frames.hop
+
+    @property
     def context(self) -> tuple[int, int]:
-        """Samples of the signal that one sample of x_hat sees before and after itself, per call."""
-        past, future = cast("tuple[int, int]", self.backbone.context)
-        hop, window = self.codec.hop, self.codec.window
-        inner = getattr(self.backbone, "frames", Identity())
-        past, future = (n * inner.hop + inner.window - 1 for n in (past, future))
+        hop, window, frames = self.codec.hop, self.codec.window, self._frames
+        past, future = (
+            n * frames.hop + frames.window - 1
+            for n in cast("tuple[int, int]", self.backbone.context)
+        )
         return past * hop + window - 1, future * hop + window - 1
+
+    @property
+    def _frames(self) -> FrameTransform:
+        """The transform inside the network."""
+        return cast(FrameTransform, getattr(self.backbone, "frames", Identity()))
 
     @property
     def receptive_field(self) -> int:

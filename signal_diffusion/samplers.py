@@ -274,3 +274,13 @@ class _Walk:
         if self.noise is None:
             raise InputError("noise is missing: this step draws some, pass noise=Noise(seed, ...)")
         return self.noise(call, self.start, x.shape[-1]).to(x)
+
+
+def calls(sampler: Callable[..., Tensor], steps: int) -> int | None:
+    """The most calls of the denoiser that a sampler makes on a grid of `steps` times.
+
+    None for functions that are not of this module: what they do is not known.
+    """
+    if sampler is heun:
+        return 2 * steps - 1
+    return steps if sampler in (ddim, ddpm, few_step, dpmpp_2m) else None

@@ -1,5 +1,7 @@
 """The denoise task changes nothing but what the denoiser changes."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 from signal_diffusion import GaussianDenoiser, artifact, denoise, metrics, samplers
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
-from signal_diffusion.nn.frames import CompressedSTFT, FrameTransform
+from signal_diffusion.nn.frames import CompressedSTFT, FrameTransform, Patch
 from signal_diffusion.nn.stack import DilatedStack
 from signal_diffusion.recordings import read
 from signal_diffusion.schedules import (
@@ -256,3 +258,32 @@ def test_the_shipped_model_cleans_real_speech(samples) -> None:
         cleaned = denoise(denoiser, noisy, sample_rate=16000)
         gains.append(float(metrics.si_sdr(cleaned, clean) - metrics.si_sdr(noisy, clean)))
     assert np.mean(gains) > 5, gains
+
+
+@pytest.mark.parametrize("length", [1, 4000, 40_001])
+@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize("sampler", [samplers.ddim, samplers.ddpm, samplers.heun])
+@pytest.mark.parametrize("where", ["outside", "inside", "patches"])
+def test_pieces_equal_the_whole(monkeypatch, length, steps, sampler, where):
+    torch.manual_seed(0)
+    frames = {"inside": CompressedSTFT(window=64, hop=32), "patches": Patch(4)}.get(where)
+    codec = CompressedSTFT(window=64, hop=32) if where == "outside" else None
+    stack = DilatedStack(
+        66 if codec else 1, channels=16, hidden=8, layers=3, dilation_cycle=3, paired=True,
+        complex_pairs=codec is not None, frames=frames,
+    )  # fmt: skip
+    for p in stack.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    denoiser = NetworkDenoiser(stack, BrownianBridge(), codec=codec, level_db=0.0)
+    y = torch.randn(2, length)
+    told = []
+    whole = denoise(denoiser, y, steps=steps, sampler=sampler)
+    monkeypatch.setattr(sys.modules["signal_diffusion.tasks.denoise"], "PIECE", 1000)
+    pieces = denoise(
+        denoiser, y, steps=steps, sampler=sampler, progress=lambda *done: told.append(done)
+    )
+    torch.testing.assert_close(pieces, whole, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(whole, y, atol=1e-2)
+    assert told[-1][0] == told[-1][1] >= steps
+    if length > 40_000:
+        assert told[-1][1] >= 2 * steps, "one piece only: nothing was tested"

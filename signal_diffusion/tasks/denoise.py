@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import chain
 from typing import TypeVar
 
@@ -21,7 +22,14 @@ from signal_diffusion.noise import Noise
 from signal_diffusion.recordings import resample
 from signal_diffusion.schedules import Schedule, log_snr_grid, power_grid
 
+Progress = Callable[[int, int], None]
 Signal = TypeVar("Signal", Tensor, NDArray[np.floating])
+
+#: Samples of the pieces that a long recording is processed in: a minute at 16 kHz.
+PIECE = 960_000
+
+#: Rows up to which a short array is taken for channels, not for the frames of a turned array.
+MOST_CHANNELS = 64
 
 #: Least level of the loud frames under the peak, in dB, that normalisation reckons with.
 LOWEST_DB = -40.0
@@ -36,13 +44,15 @@ def denoise(
     sampler: Callable[..., Tensor] = samplers.ddim,
     seed: int = 0,
     noise_std: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Signal:
     """Estimate the clean recording under a noisy one, as a draw from p(x_0 | y), or its mean.
 
     The channels are denoised each on its own, as rows of one batch. The recording is brought to the
     denoiser's rate and level and back, with one gain for all channels, so that
-    `denoise(a * signal) == a * denoise(signal)`. Silence stays silent.
+    `denoise(a * signal) == a * denoise(signal)`. Silence stays silent. Long recordings are
+    processed in pieces with the context that the receptive field asks for: that bounds the memory
+    and changes nothing else.
 
     Args:
         denoiser: of a paired process, which starts at the recording (a bridge, a mean-reverting
@@ -76,36 +86,71 @@ def denoise(
     rate = sample_rate or model_rate
     x = torch.from_numpy(resample(samples, rate, model_rate)).to(_device(denoiser))
     x, gain = _levelled(x, denoiser.level_db)
+    if noise_std is None:
+        times = power_grid(denoiser.schedule, steps)
+    else:
+        times = _times_from(denoiser.schedule, noise_std * float(gain), steps)
     with torch.no_grad():
-        std = None if noise_std is None else noise_std * float(gain)
-        x_hat = _sampled(denoiser, x, std, steps, sampler, seed, progress)
+        x_hat = _Sampling(denoiser, times, sampler, seed).in_pieces(x, progress)
     cleaned = (x_hat / gain * _sounding(x)).cpu().numpy()
     return _like(signal, resample(cleaned, model_rate, rate)[:, : samples.shape[1]])
 
 
-def _sampled(
-    denoiser: Denoiser,
-    x: Tensor,
-    noise_std: float | None,
-    steps: int,
-    sampler: Callable[..., Tensor],
-    seed: int,
-    progress: Callable[[int, int], None] | None,
-) -> Tensor:
-    """Noisy rows (C, L) to clean rows (C, L), through the codec's state."""
-    codec = getattr(denoiser, "codec", None) or Identity()
-    y = codec.encode(x[:, None])
-    noise = Noise(seed, rows=[(row, 0) for row in range(len(y))], channels=y.shape[1])
-    if noise_std is None:
-        times = power_grid(denoiser.schedule, steps)
-        state = samplers.initial_state(
-            denoiser.schedule, times[0], y=y, noise=noise, start=0, length=y.shape[-1]
+@dataclass(frozen=True)
+class _Sampling:
+    """One way of drawing estimates, for a whole recording or a piece of one."""
+
+    denoiser: Denoiser
+    times: Tensor
+    sampler: Callable[..., Tensor]
+    seed: int
+
+    def __call__(self, x: Tensor, start: int, progress: Progress | None) -> Tensor:
+        """Noisy rows (C, L), which begin at sample `start`, to clean rows (C, L)."""
+        denoiser, codec = self.denoiser, getattr(self.denoiser, "codec", None) or Identity()
+        state, y = codec.encode(x[:, None]), None
+        noise = Noise(self.seed, rows=[(row, 0) for row in range(len(x))], channels=state.shape[1])
+        first = start // codec.hop
+        if denoiser.schedule.paired:
+            y = state
+            state = samplers.initial_state(
+                denoiser.schedule, self.times[0], y=y, noise=noise, start=first,
+                length=y.shape[-1],
+            )  # fmt: skip
+        else:
+            state = denoiser.schedule(self.times[0])[0].to(state) * state
+        x_hat = self.sampler(
+            denoiser, state, self.times, y=y, noise=noise, start=first, progress=progress
         )
-    else:
-        times = _times_from(denoiser.schedule, noise_std, steps)
-        state, y = denoiser.schedule(times[0])[0].to(y) * y, None
-    x_hat = sampler(denoiser, state, times, y=y, noise=noise, start=0, progress=progress)
-    return codec.decode(x_hat, x.shape[-1])[:, 0]
+        return codec.decode(x_hat, x.shape[-1])[:, 0]
+
+    def in_pieces(self, x: Tensor, progress: Progress | None) -> Tensor:
+        """The same for a recording of any length: pieces with the context that their ends need.
+
+        Pieces are cut, never padded, at the recording's ends, and lie on whole steps of the state,
+        so that the result is that of the whole recording.
+        """
+        calls = samplers.calls(self.sampler, len(self.times))
+        if calls is None or self.denoiser.context is None:
+            return self(x, 0, progress)
+        grid = self.denoiser.hop
+        past, future = (-(-calls * n // grid) * grid for n in self.denoiser.context)
+        size = max(-(-PIECE // grid) * grid, 4 * (past + future))
+        starts = range(0, x.shape[-1], size)
+        pieces = []
+        for index, start in enumerate(starts):
+            low, high = max(0, start - past), min(x.shape[-1], start + size + future)
+            told = _part_of(progress, index, len(starts))
+            piece = self(x[:, low:high], low, told)
+            pieces.append(piece[:, start - low : start - low + size])
+        return torch.cat(pieces, dim=-1)
+
+
+def _part_of(progress: Progress | None, index: int, pieces: int) -> Progress | None:
+    """Progress within one of several pieces, told as that of the whole."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(index * total + done, pieces * total)
 
 
 def _times_from(schedule: Schedule, noise_std: float, steps: int) -> Tensor:
@@ -173,7 +218,7 @@ def _require_signal(signal: object) -> None:
     shape = tuple(signal.shape)
     if len(shape) not in (1, 2) or 0 in shape:
         raise InputError(f"signal has the shape {shape}; pass (L,) or (C, L), none of them 0")
-    if len(shape) == 2 and shape[0] > shape[1]:
+    if len(shape) == 2 and shape[0] > max(shape[1], MOST_CHANNELS):
         raise InputError(f"signal has the shape {shape}, like (frames, channels): pass signal.T")
     if not (signal.is_floating_point() if isinstance(signal, Tensor) else signal.dtype.kind == "f"):
         raise InputError(f"signal is {signal.dtype}; pass floats (integers over their full scale)")
