@@ -10,7 +10,8 @@ apply id, subset, start, length, floor_db and label. For plain folders instead o
     python recipes/speech_denoise.py data=pairs data.sources.noisy=NOISY data.sources.clean=CLEAN
 
 The second is the layout of VoiceBank-DEMAND. With little data add `model.init=speech`, which starts
-from the shipped weights. 86 minutes on two cores (`trainer.max_time=00:01:26:00`). Progress, the
+from the shipped weights. 86 minutes on two cores (`trainer.max_time=00:01:26:00`), best with
+`module.compile=true`, which needs a C++ compiler. Progress, the
 best and the last checkpoint and `model.safetensors` lie in `outputs/speech_denoise/DATE`; after a
 stop go on with `resume=outputs/speech_denoise/DATE/checkpoints/last.ckpt`. Then score the model
 with `recipes/evaluate_speech.py`.

@@ -3,4 +3,5 @@
 from signal_diffusion.cli import main
 
 if __name__ == "__main__":
+    __spec__ = None  # Lightning starts further processes by file, not by this module's name
     main()

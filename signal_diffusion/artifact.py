@@ -11,7 +11,6 @@ import importlib
 import inspect
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from signal_diffusion.errors import InputError
 
 KEY = "signal_diffusion"
 FORMAT = 1
+MOST_TABLES = 10**6
 SHIPPED = Path(__file__).parent / "models"
 PLAIN = (str, int, float, bool, type(None))
 
@@ -83,7 +83,10 @@ def _allowed_class(name: str, packages: Sequence[str]) -> type:
             f"the model names the class {name}, which is not of {' or '.join(packages)}: "
             f"if you trust it, pass allow=('{module.split('.')[0]}',)"
         )
-    found = getattr(importlib.import_module(module), attribute, None)
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
+        raise InputError(f"the model names {name}, which can't be imported: {error}") from error
     if not inspect.isclass(found) or found.__module__.split(".")[0] not in packages:
         raise InputError(f"the model names {name}, which is no class of {' or '.join(packages)}")
     if not issubclass(found, nn.Module) and not dataclasses.is_dataclass(found):
@@ -94,17 +97,16 @@ def _allowed_class(name: str, packages: Sequence[str]) -> type:
 def save(path: str | Path, module: nn.Module, *, dtype: torch.dtype = torch.float16) -> None:
     """Write a module's configuration and weights to one file, beside it first, then renamed."""
     path = Path(path)
+    if not path.parent.is_dir():
+        raise InputError(f"no folder {path.parent} to write {path.name} to: make it first")
     header = {KEY: json.dumps({"format": FORMAT, "model": describe(module)})}
     weights = {k: v.detach().cpu().to(dtype).contiguous() for k, v in module.state_dict().items()}
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file(weights, beside, metadata=header)
-        os.chmod(beside, 0o644)
         os.replace(beside, path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def header(path: str | Path) -> dict[str, Any]:
@@ -119,6 +121,8 @@ def header(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is a safetensors file, but not of signal_diffusion")
     try:
         found = json.loads(metadata[KEY])
+        if not isinstance(found["model"], dict):
+            raise TypeError("its model is no object")
         if found["format"] > FORMAT:
             raise InputError(f"{path} is of format {found['format']}: update signal-diffusion")
     except (ValueError, KeyError, TypeError) as error:
@@ -131,7 +135,8 @@ def header(path: str | Path) -> dict[str, Any]:
 def load(path: str | Path, *, allow: Sequence[str] = ()) -> nn.Module:
     """Rebuild the module of a file, with float32 weights, in evaluation mode.
 
-    Shapes are compared on the meta device first, so a forged header can't claim memory.
+    Weights' shapes and tables' sizes are compared on the meta device first, so that a forged
+    header can't claim memory.
     """
     tree = header(path)["model"]
     path = resolve(path)
@@ -139,7 +144,11 @@ def load(path: str | Path, *, allow: Sequence[str] = ()) -> nn.Module:
         weights = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
     try:
         with torch.device("meta"):
-            wanted = {k: v.shape for k, v in build(tree, allow=allow).state_dict().items()}
+            outline = build(tree, allow=allow)
+        wanted = {k: v.shape for k, v in outline.state_dict().items()}
+        tables = sum(buffer.numel() for buffer in outline.buffers())
+        if tables > MOST_TABLES + sum(v.numel() for v in weights.values()):
+            raise InputError(f"{path}: its header asks for tables of {tables} values")
         if wanted != {k: v.shape for k, v in weights.items()}:
             raise InputError(f"{path}: its weights don't fit the model that its header describes")
         module = build(tree, allow=allow)

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -48,6 +48,10 @@ def denoise(
         str, typer.Option(help=f"{', '.join(SAMPLERS)}, or an import path.")
     ] = "ddim",
     seed: Annotated[int, typer.Option(help="Seed of the fresh noise.")] = 0,
+    noise_std: Annotated[
+        float | None,
+        typer.Option(help="Deviation of the noise, for models of processes without a recording."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output.")] = False,
 ) -> None:
@@ -60,7 +64,8 @@ def denoise(
     denoiser = _denoiser(model, device)
     _require_audio(denoiser, model, noisy)
     began = time.perf_counter()
-    cleaned = _cleaned(denoiser, recording, steps=steps, sampler=_sampler(sampler), seed=seed)
+    options = {"steps": steps, "sampler": _sampler(sampler), "seed": seed, "noise_std": noise_std}
+    cleaned = _cleaned(denoiser, recording, options)
     taken = time.perf_counter() - began
     recordings.write(output, cleaned, force=force)
     typer.echo(_model_line(model, denoiser, recording, steps, sampler))
@@ -190,14 +195,7 @@ def _sampler(name: str) -> Callable[..., Tensor]:
     return found
 
 
-def _cleaned(
-    denoiser: NetworkDenoiser,
-    recording: Recording,
-    *,
-    steps: int,
-    sampler: Callable[..., Tensor],
-    seed: int,
-) -> Recording:
+def _cleaned(denoiser: NetworkDenoiser, recording: Recording, options: dict[str, Any]) -> Recording:
     from dataclasses import replace
 
     from signal_diffusion.tasks.denoise import denoise as denoise_samples
@@ -207,10 +205,8 @@ def _cleaned(
             denoiser,
             recording.samples,
             sample_rate=recording.sample_rate,
-            steps=steps,
-            sampler=sampler,
-            seed=seed,
             progress=progress,
+            **options,
         )
     return replace(recording, samples=samples)
 

@@ -235,6 +235,17 @@ class Rescheduled(Denoiser):
         if denoiser.schedule.paired or schedule.paired:
             raise InputError("only unpaired schedules can be exchanged: a paired one moves y too")
         self.denoiser, self.schedule = denoiser, schedule
+        self.codec = getattr(denoiser, "codec", None)
+        self.sample_rate, self.domain = denoiser.sample_rate, denoiser.domain
+        self.level_db = denoiser.level_db
+
+    @property
+    def hop(self) -> int:
+        return self.denoiser.hop
+
+    @property
+    def context(self) -> tuple[int, int] | None:
+        return self.denoiser.context
 
     def forward(
         self, x_t: Tensor, t: Tensor, y: Tensor | None = None, cond: Tensor | None = None

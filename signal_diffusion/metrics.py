@@ -136,7 +136,8 @@ def estoi(estimate: Signal, reference: Signal, *, sample_rate: int = 16000) -> T
 
 
 def _pair(estimate: Signal, reference: Signal) -> tuple[Tensor, Tensor]:
-    pair = torch.as_tensor(estimate).double(), torch.as_tensor(reference).double()
+    # On the CPU, since not every device has float64.
+    pair = torch.as_tensor(estimate).cpu().double(), torch.as_tensor(reference).cpu().double()
     if pair[0].shape != pair[1].shape:
         raise InputError(
             f"estimate has shape {tuple(pair[0].shape)} but reference {tuple(pair[1].shape)}; "

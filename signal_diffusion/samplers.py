@@ -69,7 +69,8 @@ def initial_state(
     """A state (B, C, length) to start from at time t, drawn by call 0 of the noise.
 
     Unpaired, sqrt(alpha^2 sigma_data^2 + sigma^2) z; paired, (alpha + beta) y + sigma z, where y
-    stands in for x_0: exactly y at the end of the bridge.
+    stands in for x_0: exactly y at the end of the bridge. It lies where y does, unpaired where the
+    noise does (the CPU).
     """
     alpha, beta, sigma = schedule(t)
     if not schedule.paired:

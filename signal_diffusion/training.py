@@ -6,6 +6,7 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -91,6 +92,7 @@ class DiffusionModule(LightningModule):
         self.noise_std, self.last_time, self.seed = noise_std, last_time, seed
         self.losses: list[Tensor] = []
         self.average = AveragedModel(denoiser, multi_avg_fn=_moving_average(ema_decay))
+        self.average.requires_grad_(False)
         if compile:
             denoiser.backbone.compile()
 
@@ -116,11 +118,12 @@ class DiffusionModule(LightningModule):
         alpha, beta, sigma = schedule(t)
         x_t = alpha * x_0 + sigma * z + (0.0 if y is None else beta * y)
         x_hat = denoiser(x_t, t, y).float()
-        with torch.autocast(x_0.device.type, enabled=False):
+        with _full_precision(x_0.device):
             return self.loss(x_hat, x_0, batch.clean, t, denoiser)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        step = self.trainer.global_step
+        window = self.trainer.accumulate_grad_batches
+        step = self.trainer.global_step * window + batch_idx % window
         terms = self.terms(self.denoiser, batch, draw=self._draw(step, self.global_rank))
         loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
@@ -140,7 +143,8 @@ class DiffusionModule(LightningModule):
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        self.average.update_parameters(self.denoiser)
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            self.average.update_parameters(self.denoiser)
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Loader 0 has held-out batches for the loss, loader 1 whole recordings for the score."""
@@ -150,10 +154,10 @@ class DiffusionModule(LightningModule):
             self.log("valid/loss", loss, add_dataloader_idx=False, batch_size=1, sync_dist=True)
             return
         clean, noisy, _ = batch
-        with torch.autocast(self.device.type, enabled=False):
+        with _full_precision(self.device):
             rows = noisy.reshape(-1, noisy.shape[-1])
             estimate = denoise(self.averaged, rows, noise_std=self.noise_std)
-        score = si_sdr(estimate, clean.reshape(estimate.shape)).mean()
+        score = si_sdr(estimate, clean.reshape(estimate.shape)).mean().float().to(self.device)
         self.log(
             SCORE, score, prog_bar=True, add_dataloader_idx=False, batch_size=1, sync_dist=True
         )
@@ -182,7 +186,16 @@ def run_progress(trainer: Trainer) -> float:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Timer) and callback._duration:
             shares.append(callback.time_elapsed() / callback._duration)
-    return min(1.0, max(shares))
+    share = min(1.0, max(shares))
+    # Clocks differ between processes, learning rates must not.
+    return share if trainer.world_size == 1 else trainer.strategy.broadcast(share)
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Turns autocast off, on the devices that know it."""
+    if device.type in ("cpu", "cuda"):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def _moving_average(decay: float) -> Callable[..., None]:
@@ -209,7 +222,10 @@ class Export(Callback):
             self.write(module)
 
     def write(self, module: LightningModule, checkpoint: str | None = None) -> None:
+        """Export from the first process; `checkpoint` names the weights, if not those at hand."""
         assert isinstance(module, DiffusionModule)
+        if not module.trainer.is_global_zero:
+            return
         if checkpoint:
             state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
             module.load_state_dict(state)
@@ -233,8 +249,8 @@ def fit(config: Any) -> float:
     """Run one configured training and export its model; returns the validation score."""
     from hydra.utils import instantiate
 
-    if config.resume and not Path(config.resume).is_file():
-        raise InputError(f"resume is {config.resume}: no such file, give a checkpoints/last.ckpt")
+    if config.resume:
+        config.folder = str(_run_of(Path(config.resume)))
     torch.manual_seed(config.seed)
     denoiser = instantiate(config.model.denoiser)
     if config.model.init:
@@ -242,7 +258,13 @@ def fit(config: Any) -> float:
     module = instantiate(config.module, denoiser=denoiser)
     data = instantiate(config.data)
     trainer = instantiate(config.trainer)
-    export = next(c for c in trainer.callbacks if isinstance(c, Export))
+    if trainer.val_check_interval % trainer.accumulate_grad_batches:
+        raise InputError(
+            f"trainer.val_check_interval={trainer.val_check_interval} is no multiple of "
+            f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}: make it one"
+        )
+    exports = [c for c in trainer.callbacks if isinstance(c, Export)]
+    export = exports[0] if exports else Export(Path(config.folder) / "model.safetensors")
     trainer.fit(module, data, ckpt_path=config.resume)
     trainer.validate(module, data, verbose=False)
     score = float(trainer.callback_metrics[SCORE])
@@ -254,6 +276,13 @@ def fit(config: Any) -> float:
         export.write(module)
     log.info("%s %.2f dB after %d steps", SCORE, score, trainer.global_step)
     return float(score)
+
+
+def _run_of(checkpoint: Path) -> Path:
+    """The folder of the run that a checkpoint belongs to: a resumed run goes on in it."""
+    if not checkpoint.is_file():
+        raise InputError(f"resume is {checkpoint}: no such file, give a checkpoints/last.ckpt")
+    return checkpoint.resolve().parent.parent
 
 
 def _best(trainer: Trainer) -> tuple[float, str] | None:
@@ -269,7 +298,7 @@ def run(overrides: Sequence[str] = ()) -> None:
     import hydra
 
     main = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(fit)
-    sys.argv = ["signal-diffusion train", *overrides]
+    sys.argv = [__file__, *overrides]  # what Lightning starts the other processes by
     main()
 
 
@@ -280,3 +309,10 @@ def conf_folder() -> Path:
         if (folder / "train.yaml").is_file():
             return folder
     raise InputError(f"no conf folder in {here} or {here.parent}: install signal-diffusion again")
+
+
+if __name__ == "__main__":
+    # By its own name, so that the classes here are those that a configuration names.
+    from signal_diffusion.training import run as run_by_name
+
+    run_by_name(sys.argv[1:])

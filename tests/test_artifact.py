@@ -91,7 +91,7 @@ def model(tmp_path):
 )  # fmt: skip
 def test_header_that_names_foreign_code_is_refused(model, name):
     rewritten(model, lambda tree: tree["model"]["arguments"]["backbone"].update({"class": name}))
-    with pytest.raises(InputError, match="names"):
+    with pytest.raises(InputError, match="the model names"):
         Denoiser.from_pretrained(model)
 
 

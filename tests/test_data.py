@@ -203,6 +203,37 @@ def test_pairs_of_folders_stay_aligned_and_split_by_speaker(tmp_path):
     assert name[:4] in speakers[1]
 
 
+def test_pairs_match_by_their_path_below_the_folders(tmp_path):
+    for kind, gain in (("noisy", 2.0), ("clean", 1.0)):
+        for level, speaker in enumerate("abc", start=1):
+            (tmp_path / kind / speaker).mkdir(parents=True)
+            x = np.full(9000, 0.1 * level * gain)
+            soundfile.write(tmp_path / kind / speaker / "001.wav", x, RATE)
+    train, _, recordings = PairSources(
+        str(tmp_path / "noisy"), str(tmp_path / "clean"), length=8192
+    )()
+    batch = train(rng(), 8)
+    torch.testing.assert_close(batch.noisy, 2 * batch.clean, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(recordings[0][1], 2 * recordings[0][0], atol=1e-3, rtol=1e-3)
+    soundfile.write(tmp_path / "noisy" / "a" / "001.wav", np.full(8999, 0.2), RATE)
+    soundfile.write(tmp_path / "noisy" / "b" / "001.wav", np.full(8999, 0.2), RATE)
+    soundfile.write(tmp_path / "noisy" / "c" / "001.wav", np.full(8999, 0.2), RATE)
+    with pytest.raises(InputError, match="not as long as its noisy partner"):
+        PairSources(str(tmp_path / "noisy"), str(tmp_path / "clean"))()
+
+
+def test_rooms_echo_forwards_only(mixer):
+    from signal_diffusion.data.mixing import ECHO, OUTPUT, _filtered, _rooms
+
+    impulse = torch.zeros(4, OUTPUT)
+    impulse[:, OUTPUT - 100] = 1.0
+    kept = _filtered(impulse, _rooms(rng(), 4, RATE))[:, ECHO:]
+    assert kept[:, : OUTPUT - 100 - ECHO].abs().max() < 1e-5
+    torch.testing.assert_close(kept[:, OUTPUT - 100 - ECHO], torch.ones(4), atol=1e-3, rtol=0)
+    with pytest.raises(InputError, match="length is 36000"):
+        dataclasses.replace(mixer, length=36000)
+
+
 def test_missing_partner_is_named(tmp_path):
     folder = voicebank(tmp_path, ["p226", "p227"])
     (folder / "clean" / "p226_001.wav").unlink()
@@ -224,11 +255,17 @@ def test_manifest_sources_use_each_split_and_the_pairs(tmp_path, samples):
         rows.append([path, "pairs", "valid", "p287", label, "", ""])
     with (tmp_path / "manifest.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
-    train, valid, recordings = ManifestSources(str(tmp_path), mixes=2)()
+    train, valid, recordings = ManifestSources(str(tmp_path), mixes=30)()
+    assert all(clean.abs().max() > 0.01 for clean, *_ in recordings.items)
     assert len(train.speech) == 2 and len(valid.speech) == 1
     assert {c.path for c in train.noise.clips}.isdisjoint({c.path for c in valid.noise.clips})
     assert recordings[0][2] == "p287_006.flac"
-    assert len(recordings) == 3
+    assert len(recordings) == 31
+    rows = [row for row in rows if row[1] not in ("music", "pairs")]
+    with (tmp_path / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    train, _, recordings = ManifestSources(str(tmp_path), mixes=2)()
+    assert train.music is None and len(recordings) == 2
 
 
 def test_broken_files_and_folders_are_named(tmp_path):

@@ -19,7 +19,14 @@ from signal_diffusion.data.synthetic import AutoRegressive
 from signal_diffusion.errors import InputError
 from signal_diffusion.losses import SpectralLoss, SquaredError
 from signal_diffusion.nn.frames import CompressedSTFT
-from signal_diffusion.training import Constant, Cosine, _moving_average, conf_folder, fit
+from signal_diffusion.training import (
+    Constant,
+    Cosine,
+    DiffusionModule,
+    _moving_average,
+    conf_folder,
+    fit,
+)
 
 GROUPS = ("model", "schedule")
 TINY = [
@@ -55,7 +62,7 @@ def state(folder: Path) -> dict:
 
 
 def metrics(folder: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((folder / "csv" / "metrics.csv").open()))
+    return list(csv.DictReader((folder / "csv" / "version_0" / "metrics.csv").open()))
 
 
 def same(a, b) -> bool:
@@ -68,23 +75,62 @@ def same(a, b) -> bool:
     return a == b
 
 
-def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch):
-    options = ["trainer.max_steps=8", "trainer.val_check_interval=2"]
+@pytest.mark.parametrize(
+    "options, stop, kept",
+    [
+        (["trainer.val_check_interval=2"], 5, 4),
+        (["trainer.val_check_interval=6", "trainer.accumulate_grad_batches=3"], 5, 4),
+        (["trainer.val_check_interval=2", "data.workers=2"], 5, 4),
+    ],
+    ids=["plain", "accumulated", "workers"],
+)
+def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
+    tmp_path, monkeypatch, options, stop, kept
+):
+    options = [*options, "trainer.max_steps=8"]
     train(tmp_path / "whole", *options)
     monkeypatch.setitem(sys.modules, "test_training", sys.modules[__name__])
-    stop = "{_target_: test_training.Stop, after: 5}"
-    broken = [*options, f"trainer.callbacks=[{CHECKPOINT},{EXPORT},{stop}]"]
+    cut = f"{{_target_: test_training.Stop, after: {stop}}}"
     with pytest.raises(RuntimeError, match="power cut"):
-        train(tmp_path / "parts", *broken)
+        train(tmp_path / "parts", *options, f"trainer.callbacks=[{CHECKPOINT},{EXPORT},{cut}]")
     last, stopped = tmp_path / "parts/checkpoints/last.ckpt", state(tmp_path / "parts")
-    assert stopped["global_step"] == 4
-    train(tmp_path / "parts", *options, f"resume={last}")
+    assert stopped["global_step"] == kept
+    train(tmp_path / "elsewhere", *options, f"resume={last}")
     whole, parts = state(tmp_path / "whole"), state(tmp_path / "parts")
     assert not same(stopped["state_dict"], whole["state_dict"])
     for key in ("global_step", "state_dict", "optimizer_states"):
         assert same(whole[key], parts[key]), key
     files = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("whole", "parts")]
     assert files[0] == files[1]
+    scores = [path.name for path in (tmp_path / "parts" / "csv").iterdir()]
+    assert sorted(scores) == ["version_0", "version_1"]
+
+
+def test_resumed_run_remembers_its_best(tmp_path):
+    wild = ["trainer.val_check_interval=1", "module.optimizer.lr=3.0", "module.ema_decay=0.1"]
+    first = train(tmp_path / "run", *wild, "trainer.max_steps=4")
+    exported = (tmp_path / "run" / "model.safetensors").read_bytes()
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    second = train(tmp_path / "new", *wild, "trainer.max_steps=6", f"resume={last}")
+    assert second == pytest.approx(first)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == exported
+
+
+def test_micro_batches_draw_on_their_own_and_count_once(tmp_path, monkeypatch):
+    draws = []
+    terms = DiffusionModule.terms
+
+    def listen(self, denoiser, batch, *, draw):
+        draws.append(draw)
+        return terms(self, denoiser, batch, draw=draw)
+
+    monkeypatch.setattr(DiffusionModule, "terms", listen)
+    train(tmp_path, "trainer.max_steps=2", "trainer.accumulate_grad_batches=3",
+          "trainer.val_check_interval=6")  # fmt: skip
+    assert len(set(draws[:6])) == 6
+    assert int(state(tmp_path)["state_dict"]["average.n_averaged"]) == 2
+    with pytest.raises(InputError, match="no multiple"):
+        train(tmp_path, "trainer.accumulate_grad_batches=3", "trainer.val_check_interval=4")
 
 
 CHECKPOINT = (
@@ -118,6 +164,12 @@ def test_logs_hold_losses_gap_rate_and_score(tmp_path):
     train(tmp_path, "trainer.max_steps=4", "trainer.val_check_interval=2")
     columns = set(metrics(tmp_path)[0])
     assert {"train/loss", "valid/loss", "valid/gap", "valid/si_sdr", "lr"} <= columns
+    rows = metrics(tmp_path)
+    losses = [float(row["train/loss"]) for row in rows if row["train/loss"]][:2]
+    valid, gap = next(
+        (float(r["valid/loss"]), float(r["valid/gap"])) for r in rows if r["valid/gap"]
+    )
+    assert gap == pytest.approx(valid - sum(losses) / 2, abs=1e-5)
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 

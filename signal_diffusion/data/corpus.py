@@ -49,6 +49,7 @@ def list_manifest(
     *,
     where: Mapping[str, Sequence[str]] | None = None,
     at_least: Mapping[str, float] | None = None,
+    required: bool = True,
 ) -> list[Clip]:
     """Rows of a CSV with a column `path`, relative to the folder `root`.
 
@@ -58,12 +59,15 @@ def list_manifest(
     Args:
         where: column to allowed values, e.g. `{"split": ["train"], "domain": ["speech"]}`.
         at_least: column to the least value; rows without a value are kept.
+        required: whether it is an error that no row fits.
     """
     path = _folder(root) / manifest
     if not path.is_file():
         raise InputError(f"no manifest {path}: give a CSV with a column 'path'")
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if _selected(row, where or {}, at_least or {})]
+    if not rows and not required:
+        return []
     if not rows:
         raise InputError(f"no row of {path} fits {dict(where or {})} {dict(at_least or {})}")
     if "path" not in rows[0]:
@@ -182,8 +186,10 @@ def _decode(clip: Clip, sample_rate: int) -> np.ndarray:
 
 
 def _cached(clips: Sequence[Clip], sample_rate: int, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    stats = [(str(c.path), c.start, c.length, c.path.stat().st_size) for c in clips]
-    digest = hashlib.sha256(json.dumps([sample_rate, stats]).encode()).hexdigest()[:16]
+    files = [(str(c.path), c.path.stat()) for c in clips]
+    stats = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files]
+    parts = [(c.start, c.length) for c in clips]
+    digest = hashlib.sha256(json.dumps([sample_rate, stats, parts]).encode()).hexdigest()[:16]
     data, index = folder / f"{digest}.npy", folder / f"{digest}.lengths.npy"
     if not (data.is_file() and index.is_file()):
         folder.mkdir(parents=True, exist_ok=True)

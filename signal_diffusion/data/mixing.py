@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.data.corpus import Corpus
+from signal_diffusion.errors import InputError
 from signal_diffusion.levels import level_db
 
 #: Lengths of the input piece for an output of 36864 samples: the speeds 0.89 to 1.10, chosen for
 #: quick Fourier transforms.
 OUTPUT = 36864
+ECHO = 2048
 SPEEDS = (32768, 34560, 36000, 36864, 37500, 38400, 40500)
 
 
@@ -42,7 +44,7 @@ class Mixer:
         speech: what is wanted.
         noise: recordings of noise.
         music: further recordings that serve as noise, or None.
-        length: samples of a clip, at most 34816.
+        length: samples of a clip, at most `OUTPUT - ECHO`.
         snr_db: range of the signal-to-noise ratio over the active parts of the speech.
         shares: how often the noise is one recording, two at once, two with their phases scattered
             (a stationary noise of the same spectrum), babble of several speakers of `speech`,
@@ -75,12 +77,16 @@ class Mixer:
     level_jitter_db: float = 2.0
     groups: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not 512 <= self.length <= OUTPUT - ECHO:
+            raise InputError(f"length is {self.length} samples; choose 512 to {OUTPUT - ECHO}")
+
     def __call__(self, rng: np.random.Generator, size: int) -> Batch:
         """A batch of `size` clips."""
         speech, voices = self._speech(rng, size)
         noise, noises = self._noise(rng, size)
-        clean = _filtered(speech, self._speech_response(rng, size))[:, : self.length]
-        noise = _filtered(noise, _equaliser(rng, size, self.noise_eq_db))[:, : self.length]
+        clean = _filtered(speech, self._speech_response(rng, size))[:, -self.length :]
+        noise = _filtered(noise, _equaliser(rng, size, self.noise_eq_db))[:, -self.length :]
         noise = noise * _modulation(rng, size, self.length)
         clean, noise = self._limit_bands(rng, clean, noise)
         names = [f"{v} + {n}" for v, n in zip(voices, noises, strict=True)]
@@ -141,7 +147,9 @@ class Mixer:
         rooms = torch.from_numpy(rng.random(size) < self.room)
         if not rooms.any():
             return response
-        return torch.where(rooms[:, None], response * _rooms(rng, size), response)
+        return torch.where(
+            rooms[:, None], response * _rooms(rng, size, self.speech.sample_rate), response
+        )
 
     def _limit_bands(
         self, rng: np.random.Generator, clean: Tensor, noise: Tensor
@@ -195,7 +203,7 @@ def _stack(pieces: Sequence[np.ndarray]) -> Tensor:
 def _filtered(pieces: Tensor, response: Tensor) -> Tensor:
     """Pieces (B, n) resampled to `OUTPUT` samples and filtered by responses (B, OUTPUT // 2 + 1).
 
-    The transform is circular: what wraps around lies in the 2048 samples at the end, cut later.
+    The transform is circular: the end of a room's echo wraps into the first `ECHO` samples.
     """
     spectrum = torch.fft.rfft(pieces)
     bins = min(spectrum.shape[-1], response.shape[-1])
@@ -214,11 +222,10 @@ def _equaliser(rng: np.random.Generator, size: int, spread_db: float) -> Tensor:
     return 10 ** (smooth[:, 0, warped] / 20)
 
 
-def _rooms(rng: np.random.Generator, size: int) -> Tensor:
+def _rooms(rng: np.random.Generator, size: int, rate: int) -> Tensor:
     """Spectra of rooms: a direct path, then noise 3 to 20 dB below it that decays exponentially."""
-    taps = 2048
-    decay = np.exp(-6.9 * np.arange(taps) / (16000 * rng.uniform(0.05, 0.5, (size, 1))))
-    tail = rng.standard_normal((size, taps)) * decay
+    seconds = rng.uniform(0.05, 0.5, (size, 1))
+    tail = rng.standard_normal((size, ECHO)) * np.exp(-6.9 * np.arange(ECHO) / (rate * seconds))
     tail /= np.linalg.norm(tail, axis=1, keepdims=True)
     tail *= 10 ** (rng.uniform(-20, -3, (size, 1)) / 20)
     tail[:, 0] = 1.0

@@ -7,7 +7,8 @@ source of the training batches, that of the held-out batches, and recordings to 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,27 +57,29 @@ class ManifestSources:
         return train, valid, Recordings(pairs)
 
     def _mixer(self, split: str) -> Mixer:
-        speech, noise, music = (self._clips(d, split) for d in ("speech", "noise", "music"))
-        return Mixer(self._corpus(speech), self._corpus(noise), self._corpus(music), **self.mixer)
+        speech, noise = self._clips("speech", split), self._clips("noise", split)
+        music = self._clips("music", split, required=False)
+        corpus = self._corpus(music) if music else None
+        return Mixer(self._corpus(speech), self._corpus(noise), corpus, **self.mixer)
 
     def _corpus(self, clips: Sequence[Clip]) -> Corpus:
         return Corpus(clips, sample_rate=self.sample_rate, cache=self.cache)
 
-    def _clips(self, domain: str, split: str) -> list[Clip]:
-        where = {"domain": [domain], "split": [split]}
+    def _clips(
+        self, domain: str, split: str, *, label: str | None = None, required: bool = True
+    ) -> list[Clip]:
+        where = {"domain": [domain], "split": [split]} | ({"label": [label]} if label else {})
         floor = {"floor_db": self.quiet_floor_db} if domain == "speech" else None
-        return list_manifest(self.root, self.manifest, where=where, at_least=floor)
+        return list_manifest(
+            self.root, self.manifest, where=where, at_least=floor, required=required
+        )
 
     def _pairs(self) -> list[tuple[Tensor, Tensor, str]]:
-        chosen = {
-            label: {"domain": ["pairs"], "split": ["valid"], "label": [label]}
-            for label in ("clean", "noisy")
-        }
         clean, noisy = (
-            sorted(list_manifest(self.root, self.manifest, where=w), key=lambda c: c.path)
-            for w in chosen.values()
+            sorted(self._clips("pairs", "valid", label=label, required=False), key=lambda c: c.path)
+            for label in ("clean", "noisy")
         )
-        return _whole_pairs(clean, noisy, self.sample_rate)
+        return _whole_pairs(clean, noisy, self.sample_rate) if clean else []
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ class PairSources:
     cache: str | None = None
 
     def __call__(self) -> Sources:
-        noisy, clean = _matched(list_folder(self.noisy), list_folder(self.clean), self.clean)
+        noisy, clean = _matched(Path(self.noisy), Path(self.clean))
         train, valid = _split("speech", clean, self.valid_share)
         partner = {c: n for c, n in zip(clean, noisy, strict=True)}
         sources = [self._crops(part, [partner[c] for c in part]) for part in (train, valid)]
@@ -148,6 +151,9 @@ class PairSources:
             Corpus(clips, sample_rate=self.sample_rate, cache=self.cache)
             for clips in (clean, noisy)
         )
+        for clip, one, other in zip(clean, first.ends, second.ends, strict=True):
+            if one != other:
+                raise InputError(f"{clip.path} is not as long as its noisy partner: trim the pair")
         return PairCrops(first, second, length=self.length, level_db=self.level_db)
 
 
@@ -193,21 +199,25 @@ def _split(what: str, clips: Sequence[Clip], share: float) -> tuple[list[Clip], 
 
 
 def _mixes(mixer: Mixer, count: int) -> list[tuple[Tensor, Tensor, str]]:
-    batch = mixer(np.random.default_rng(0), count)
+    audible = replace(mixer, noise_only=0.0, speech_only=0.0)  # a score needs both
+    batch = audible(np.random.default_rng(0), count)
     return list(zip(batch.clean, batch.noisy, batch.names, strict=True))
 
 
-def _matched(
-    noisy: Sequence[Clip], clean: Sequence[Clip], folder: str
-) -> tuple[list[Clip], list[Clip]]:
-    by_name = {c.path.stem: c for c in clean}
-    missing = [n.path.name for n in noisy if n.path.stem not in by_name]
+def _matched(noisy_root: Path, clean_root: Path) -> tuple[list[Clip], list[Clip]]:
+    """The recordings of two folders in the same order, by their paths but for the suffix."""
+    noisy, clean = (
+        {clip.path.relative_to(root).with_suffix(""): clip for clip in list_folder(root)}
+        for root in (noisy_root, clean_root)
+    )
+    missing = [clip.path for name, clip in noisy.items() if name not in clean]
     if missing:
         raise InputError(
-            f"{folder} has no {missing[0]}: a noisy file needs a clean one of its name"
+            f"{clean_root} has no {missing[0].relative_to(noisy_root)}: "
+            "a noisy file needs a clean one of its name"
         )
-    partners = [by_name[n.path.stem] for n in noisy]
-    return list(noisy), [Clip(c.path, _speaker(c), c.group) for c in partners]
+    partners = [clean[name] for name in noisy]
+    return list(noisy.values()), [Clip(c.path, _speaker(c), c.group) for c in partners]
 
 
 def _speaker(clip: Clip) -> str:
