@@ -165,7 +165,8 @@ class DiffusionModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         if self.losses:
             since_last = torch.stack(self.losses).mean()
-            self.log("valid/gap", self.trainer.callback_metrics["valid/loss"] - since_last)
+            gap = self.trainer.callback_metrics["valid/loss"] - since_last
+            self.log("valid/gap", gap, sync_dist=True)
             self.losses.clear()
 
     def _times(self, size: int, generator: torch.Generator) -> Tensor:

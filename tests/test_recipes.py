@@ -184,3 +184,20 @@ def test_shipping_keeps_weights_and_writes_the_card(
     assert pesq in shipped.card["scores"]["input, 1 VoiceBank-DEMAND pairs of p287"]
     card = (tmp_path / "models" / "mine.md").read_text()
     assert "untrained" in card and pesq in card
+
+
+def test_the_shipped_model_keeps_its_bars(repository: Path) -> None:
+    path = repository / "results" / "speech.json"
+    if not path.exists():
+        pytest.skip("results/speech.json is not there yet: run recipes/evaluate_speech.py")
+    measured = json.loads(path.read_text())
+    rows = {row["method"]: row for row in measured["rows"]}
+    assert measured["model"]["parameters"] <= 3_500_000
+    assert rows["speech, 1 step"]["real_time_factor"] <= 0.01
+    assert rows["speech, 8 steps"]["real_time_factor"] <= 0.06
+    before, after = rows["input"]["mixes"], rows["speech, 1 step"]["mixes"]
+    assert after["pesq"] > before["pesq"] + 0.4
+    assert after["si_sdr"] > before["si_sdr"] + 4
+    for group in ("pairs", "mixes"):
+        for metric in ("pesq", "estoi", "si_sdr"):
+            assert rows["speech, 1 step"][group][metric] > rows["noisereduce"][group][metric]
