@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import sys
 
-from signal_diffusion.training import run
+from signal_diffusion.runs import run
 
 if __name__ == "__main__":
     run(["experiment=speech_denoise", *sys.argv[1:]])

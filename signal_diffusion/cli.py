@@ -89,7 +89,7 @@ def train(
     from hydra.errors import ConfigCompositionException, OverrideParseException
     from omegaconf.errors import MissingMandatoryValue
 
-    from signal_diffusion.training import run
+    from signal_diffusion.runs import run
 
     try:
         run(overrides or [])

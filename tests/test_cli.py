@@ -266,13 +266,13 @@ def test_a_mistake_wrapped_by_a_configuration_is_still_a_mistake(
         except InputError as error:
             raise RuntimeError("in building 'data'") from error
 
-    monkeypatch.setattr("signal_diffusion.training.run", wrapping)
+    monkeypatch.setattr("signal_diffusion.runs.run", wrapping)
     assert_one_line(command("train"), "rate is 0 Hz")
 
 
 def test_train_hands_the_overrides_on(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[str] = []
-    monkeypatch.setattr("signal_diffusion.training.run", lambda overrides: given.extend(overrides))
+    monkeypatch.setattr("signal_diffusion.runs.run", lambda overrides: given.extend(overrides))
     overrides = [
         "experiment=speech_denoise",
         "trainer.max_time=00:00:05:00",

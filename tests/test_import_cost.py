@@ -21,6 +21,7 @@ LAYERS = [
     {"samplers", "guidance"},
     {"tasks", "data", "facts"},
     {"training"},
+    {"runs"},
     {"cli"},
     {"__main__"},
 ]

@@ -19,14 +19,8 @@ from signal_diffusion.data.synthetic import AutoRegressive
 from signal_diffusion.errors import InputError
 from signal_diffusion.losses import SpectralLoss, SquaredError
 from signal_diffusion.nn.frames import CompressedSTFT
-from signal_diffusion.training import (
-    Constant,
-    Cosine,
-    DiffusionModule,
-    _moving_average,
-    conf_folder,
-    fit,
-)
+from signal_diffusion.runs import conf_folder, fit
+from signal_diffusion.training import Constant, Cosine, DiffusionModule, _moving_average
 
 GROUPS = ("model", "schedule")
 TINY = [
@@ -138,7 +132,7 @@ CHECKPOINT = (
     "filename: best, monitor: valid/si_sdr, mode: max, save_last: true, "
     "enable_version_counter: false}"
 )
-EXPORT = "{_target_: signal_diffusion.training.Export, path: '${folder}/model.safetensors'}"
+EXPORT = "{_target_: signal_diffusion.runs.Export, path: '${folder}/model.safetensors'}"
 
 
 def test_export_is_the_best_scored_average_not_the_last(tmp_path):
