@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,8 +19,6 @@ from signal_diffusion.data.mixing import Batch
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.metrics import si_sdr
 from signal_diffusion.tasks.denoise import denoise
-
-log = logging.getLogger(__name__)
 
 SCORE = "valid/si_sdr"
 
