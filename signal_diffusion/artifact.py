@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import nn
 
 from signal_diffusion.errors import InputError
@@ -103,7 +103,7 @@ def save(path: str | Path, module: nn.Module, *, dtype: torch.dtype = torch.floa
     weights = {k: v.detach().cpu().to(dtype).contiguous() for k, v in module.state_dict().items()}
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(weights, beside, metadata=header)
+        beside.write_bytes(to_bytes(weights, metadata=header))
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """The model file: exact round trips, no foreign code, one clear line for damaged files."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -156,7 +157,7 @@ def test_failed_save_leaves_nothing(tmp_path, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError("disk full")
 
-    monkeypatch.setattr(artifact, "save_file", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         stack_denoiser().save_pretrained(tmp_path / "m.safetensors")
     assert list(tmp_path.iterdir()) == []
