@@ -35,7 +35,8 @@ def scores(results: dict[str, Any]) -> dict[str, str]:
 
 def page(name: str, card: dict[str, Any]) -> str:
     """The model card as Markdown."""
-    measured = [(k, v) for k, v in model_facts(name) if k not in card and k != "file"]
+    told = {"file", *(key.replace("_", " ") for key in card)}
+    measured = [(k, v) for k, v in model_facts(name) if k not in told]
     lines = [f"# The model `{name}`", "", *(f"- **{k}**: {v}" for k, v in measured), ""]
     for key, value in card.items():
         lines += [f"## {key.replace('_', ' ').capitalize()}", ""]
