@@ -169,11 +169,11 @@ def test_logs_hold_losses_gap_rate_and_score(tmp_path):
 
 def test_time_limited_run_ends_decayed_and_exported(tmp_path):
     train(
-        tmp_path, "trainer.max_steps=1000000", "trainer.max_time=00:00:00:06",
+        tmp_path, "trainer.max_steps=1000000", "trainer.max_time=00:00:00:12",
         "trainer.val_check_interval=1000000",
     )  # fmt: skip
     rates = [float(row["lr"]) for row in metrics(tmp_path) if row["lr"]]
-    assert rates[-1] < 0.1 * max(rates)  # a stalled machine may skip the last of the decay
+    assert rates[-1] < 0.02 * max(rates)
     assert (tmp_path / "model.safetensors").is_file()
 
 
