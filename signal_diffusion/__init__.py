@@ -12,25 +12,35 @@ if TYPE_CHECKING:
     from signal_diffusion import metrics, nn, samplers, schedules
     from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
     from signal_diffusion.gaussian import GaussianDenoiser
-    from signal_diffusion.tasks.denoise import denoise
+    from signal_diffusion.tasks.denoise import denoise, denoise_blocks, posterior
+    from signal_diffusion.tasks.settings import Settings
+    from signal_diffusion.tasks.stream import DenoiseStream
 
 __version__ = "0.1.0"
 __all__ = [
+    "DenoiseStream",
     "Denoiser",
     "GaussianDenoiser",
     "NetworkDenoiser",
+    "Settings",
     "denoise",
+    "denoise_blocks",
     "metrics",
     "nn",
+    "posterior",
     "samplers",
     "schedules",
 ]
 
 _HOMES = {
+    "DenoiseStream": "signal_diffusion.tasks.stream",
     "Denoiser": "signal_diffusion.denoiser",
     "GaussianDenoiser": "signal_diffusion.gaussian",
     "NetworkDenoiser": "signal_diffusion.denoiser",
+    "Settings": "signal_diffusion.tasks.settings",
     "denoise": "signal_diffusion.tasks.denoise",
+    "denoise_blocks": "signal_diffusion.tasks.denoise",
+    "posterior": "signal_diffusion.tasks.denoise",
 }
 
 

@@ -29,23 +29,28 @@ class Denoiser(nn.Module, ABC):
         schedule: the process whose states and times it takes.
         sample_rate: rate of the signals in Hz, or None where they have none.
         hop: samples of the signal between the places where it may be cut into pieces.
-        context: samples of the signal that one sample of x_hat sees before and after itself, per
-            call, or None if it sees all of it.
         domain: what it was trained on, e.g. "speech" or "ecg".
         level_db: level (see `levels.level_db`) that recordings are brought to, or None to leave it.
+        offset: what happens to the channels' medians: "kept" takes them off and puts them back,
+            "dropped" takes them off, and both give every channel a gain of its own, as sensors of
+            different units need; None leaves them, with one gain for all channels.
     """
 
     schedule: Schedule
     sample_rate: int | None = None
     domain: str | None = None
     level_db: float | None = None
+    offset: str | None = None
 
     @property
     def hop(self) -> int:
         return 1
 
-    @property
-    def context(self) -> tuple[int, int] | None:
+    def context(self, calls: int = 1) -> tuple[int, int] | None:
+        """Samples that one sample of the estimate sees before and after itself, or None for all.
+
+        Where the denoiser is called several times, each call sees the estimates of the one before.
+        """
         return None
 
     @abstractmethod
@@ -124,6 +129,9 @@ TARGETS: dict[str, Callable[[Schedule, Tensor, float], Coefficients]] = {
 }
 
 
+OFFSETS = (None, "kept", "dropped")
+
+
 class NetworkDenoiser(Denoiser):
     """A trained network and what is needed to use it on recordings.
 
@@ -138,7 +146,8 @@ class NetworkDenoiser(Denoiser):
         target: a name of `TARGETS`.
         sigma_data: standard deviation of the clean state.
         codec: the transform between signals and the states that the process runs in.
-        sample_rate, domain, level_db: see `Denoiser`.
+        sample_rate, domain, level_db, offset: see `Denoiser`.
+        limit: largest magnitude of the clean state, None for no limit.
         card: data, licence, command, time and scores, for people.
     """
 
@@ -153,6 +162,8 @@ class NetworkDenoiser(Denoiser):
         sample_rate: int | None = None,
         domain: str | None = None,
         level_db: float | None = None,
+        offset: str | None = None,
+        limit: float | None = None,
         card: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -160,10 +171,13 @@ class NetworkDenoiser(Denoiser):
             raise InputError(f"target is '{target}': choose one of {', '.join(TARGETS)}")
         if schedule.paired and target != "clean":
             raise InputError(f"target is '{target}', but paired schedules take target='clean' only")
+        if offset not in OFFSETS:
+            raise InputError(f"offset is '{offset}': choose kept, dropped or None")
         self.backbone, self.schedule, self.target = backbone, schedule, target
         self.sigma_data = sigma_data
         self.codec: FrameTransform = codec if codec is not None else Identity()
         self.sample_rate, self.domain, self.level_db = sample_rate, domain, level_db
+        self.offset, self.limit = offset, limit
         self.card = dict(card or {})
 
     def forward(
@@ -173,9 +187,9 @@ class NetworkDenoiser(Denoiser):
         x_in, c_skip, c_out = self._precondition(x_t, t, y)
         times = t.reshape(-1).expand(len(x_t))
         estimate = self.backbone(x_in, times, y, cond)
-        if self.target == "clean":
-            return estimate
-        return c_skip * self._centred(x_t, t, y) + c_out * estimate
+        if self.target != "clean":
+            estimate = c_skip * self._centred(x_t, t, y) + c_out * estimate
+        return estimate if self.limit is None else estimate.clamp(-self.limit, self.limit)
 
     def loss_weight(self, t: Tensor) -> Tensor:
         """1 / c_out^2, which turns the squared error of x_hat into the network's own units."""
@@ -185,14 +199,13 @@ class NetworkDenoiser(Denoiser):
     def hop(self) -> int:
         return self.codec.hop * self._frames.hop
 
-    @property
-    def context(self) -> tuple[int, int]:
+    def context(self, calls: int = 1) -> tuple[int, int]:
         hop, window, frames = self.codec.hop, self.codec.window, self._frames
         past, future = (
             n * frames.hop + frames.window - 1
             for n in cast("tuple[int, int]", self.backbone.context)
         )
-        return past * hop + window - 1, future * hop + window - 1
+        return calls * past * hop + window - 1, calls * future * hop + window - 1
 
     @property
     def _frames(self) -> FrameTransform:
@@ -202,7 +215,7 @@ class NetworkDenoiser(Denoiser):
     @property
     def receptive_field(self) -> int:
         """Samples of the signal that one sample of x_hat depends on, per call."""
-        return 1 + sum(self.context)
+        return 1 + sum(self.context())
 
     def _precondition(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> tuple[Tensor, ...]:
         if self.schedule.paired:
@@ -237,15 +250,14 @@ class Rescheduled(Denoiser):
         self.denoiser, self.schedule = denoiser, schedule
         self.codec = getattr(denoiser, "codec", None)
         self.sample_rate, self.domain = denoiser.sample_rate, denoiser.domain
-        self.level_db = denoiser.level_db
+        self.level_db, self.offset = denoiser.level_db, denoiser.offset
 
     @property
     def hop(self) -> int:
         return self.denoiser.hop
 
-    @property
-    def context(self) -> tuple[int, int] | None:
-        return self.denoiser.context
+    def context(self, calls: int = 1) -> tuple[int, int] | None:
+        return self.denoiser.context(calls)
 
     def forward(
         self, x_t: Tensor, t: Tensor, y: Tensor | None = None, cond: Tensor | None = None

@@ -42,7 +42,7 @@ def model_facts(name_or_path: str | Path) -> Rows:
         ("parameters", _parameters(denoiser)),
         ("process", f"{denoiser.schedule}, target {denoiser.target}"),
         ("receptive field", f"{duration(denoiser.receptive_field, denoiser.sample_rate)} a call"),
-        ("look-ahead", f"{duration(denoiser.context[1], denoiser.sample_rate)} a call"),
+        ("latency", _latency(denoiser)),
         ("compute", f"{macs(denoiser) / 1e9:.3g} GMAC per {second} and call"),
     ]
     return rows + [(key.replace("_", " "), told(value)) for key, value in denoiser.card.items()]
@@ -88,6 +88,13 @@ def told(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(told(inner) for inner in value)
     return " ".join(str(value).split())
+
+
+def _latency(denoiser: NetworkDenoiser) -> str:
+    """What an estimate waits for, in a stream at the model's own rate."""
+    one, two = (denoiser.context(calls)[1] for calls in (1, 2))
+    rate = denoiser.sample_rate
+    return f"{duration(one, rate)} at 1 call, {duration(two - one, rate)} more for each further one"
 
 
 def _domain(denoiser: NetworkDenoiser) -> str:

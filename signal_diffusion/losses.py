@@ -33,6 +33,34 @@ class SquaredError(nn.Module):
         return {"squared_error": (denoiser.loss_weight(t) * (x_hat - x_0) ** 2).mean()}
 
 
+class RelativeError(nn.Module):
+    """The error of the waveform relative to the signal, in decibels / 10, a mean over clips.
+
+        log10((|x_hat - x_0|^2 + floor) / (|x_0|^2 + floor))
+
+    which weighs a clip's last decibel as much whatever its noise. Squares are means over samples.
+
+    Args:
+        floor: mean square under which neither error nor signal counts.
+    """
+
+    def __init__(self, *, floor: float = 1e-4) -> None:
+        super().__init__()
+        self.floor = floor
+
+    def forward(
+        self,
+        x_hat: Tensor,
+        x_0: Tensor,
+        signal: Tensor,
+        t: Tensor,
+        denoiser: NetworkDenoiser,
+    ) -> dict[str, Tensor]:
+        estimate = denoiser.codec.decode(x_hat, signal.shape[-1])
+        error, power = ((v.square().mean(dim=(1, 2)) + self.floor) for v in (estimate - signal, signal))
+        return {"relative_error": torch.log10(error / power).mean()}
+
+
 class SpectralLoss(nn.Module):
     """Errors of compressed spectra, before and after going through the waveform, and of loudness.
 

@@ -53,6 +53,53 @@ def si_sdr(estimate: Signal, reference: Signal) -> Tensor:
     return _decibels(_energy(target), _energy(estimate - target))
 
 
+def prd(estimate: Signal, reference: Signal) -> Tensor:
+    """Percentage root-mean-square difference, 100 |estimate - reference| / |reference - mean|.
+
+    estimate, reference: (L,) or (B, L). Raises InputError where their shapes differ. Lower is
+    better.
+
+    >>> reference = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    >>> prd(reference + 0.1, reference)
+    tensor(10.0000, dtype=torch.float64)
+    """
+    estimate, reference = _pair(estimate, reference)
+    return 100 * (_energy(estimate - reference) / _energy(_centred(reference))).sqrt()
+
+
+def cosine_similarity(estimate: Signal, reference: Signal) -> Tensor:
+    """Cosine of the angle between two signals: 1 is the same shape.
+
+    estimate, reference: (L,) or (B, L). Raises InputError where their shapes differ.
+
+    >>> cosine_similarity(torch.tensor([1.0, 1.0]), torch.tensor([3.0, 3.0]))
+    tensor(1., dtype=torch.float64)
+    """
+    estimate, reference = _pair(estimate, reference)
+    product = (estimate * reference).sum(-1)
+    return product / (_energy(estimate) * _energy(reference)).sqrt()
+
+
+def ssd(estimate: Signal, reference: Signal) -> Tensor:
+    """Sum of squared differences, in the signals' units squared. Lower is better.
+
+    >>> ssd(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 0.0]))
+    tensor(5., dtype=torch.float64)
+    """
+    estimate, reference = _pair(estimate, reference)
+    return _energy(estimate - reference)
+
+
+def mad(estimate: Signal, reference: Signal) -> Tensor:
+    """Largest absolute difference, in the signals' units. Lower is better.
+
+    >>> mad(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 0.0]))
+    tensor(2., dtype=torch.float64)
+    """
+    estimate, reference = _pair(estimate, reference)
+    return (estimate - reference).abs().amax(-1)
+
+
 def log_spectral_distance(
     estimate: Signal,
     reference: Signal,

@@ -1,5 +1,6 @@
 """The command: what it writes, what it says, and one line and no file for every mistake."""
 
+import io
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from signal_diffusion import artifact, cli
+from signal_diffusion.cli.options import RAW_FORMATS, SAMPLERS
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.facts import macs
@@ -93,22 +95,22 @@ def test_denoise_gives_back_the_form_that_it_got(
         assert word in out
 
 
+@pytest.mark.parametrize("band", ["full", "model"])
 def test_denoise_keeps_another_rate_and_says_what_is_lost(
-    tmp_path: Path, model: Path, command: Command
+    tmp_path: Path, model: Path, command: Command, band: str
 ) -> None:
     time = np.arange(22051) / 44100
     tone = 0.3 * np.sin(2 * np.pi * 700 * time) * np.hanning(len(time))
     write(tmp_path / "a.flac", Recording(tone[None].astype(np.float32), 44100))
-    code, out, _ = command(
-        "denoise", tmp_path / "a.flac", "--model", model, "--output", tmp_path / "b.flac"
-    )
+    line = ("denoise", tmp_path / "a.flac", "--model", model, "--output", tmp_path / "b.flac")
+    code, out, _ = command(*line, "--band", band)
     cleaned = read(tmp_path / "b.flac")
     assert (code, cleaned.sample_rate, cleaned.samples.shape) == (0, 44100, (1, 22051))
     np.testing.assert_allclose(cleaned.samples[0], tone, atol=2e-3)
-    assert "nothing above its 8000 Hz" in out
+    assert ("nothing above its 8000 Hz" in out) == (band == "model")
 
 
-@pytest.mark.parametrize("sampler", cli.SAMPLERS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_runs_and_a_seed_names_its_result(
     tmp_path: Path, model: Path, noisy: Path, command: Command, sampler: str
 ) -> None:
@@ -130,6 +132,176 @@ def test_force_replaces_the_output(
     assert read(target).samples.shape == (1, 8000)
 
 
+def told_words(path: Path, model: Path, command: Command, *options: object) -> str:
+    """What the command says of a recording, once it is done."""
+    code, out, err = command(
+        "denoise", path, "--model", model, "-o", path.with_name("out.wav"), *options
+    )
+    assert (code, err) == (0, "")
+    return out
+
+
+def test_no_strength_gives_the_recording_back(
+    tmp_path: Path, noisy: Path, command: Command
+) -> None:
+    """With the shipped model, which changes it otherwise."""
+    told_words(noisy, Path("speech"), command, "--strength", 0, "--keep-noise", tmp_path / "n.wav")
+    np.testing.assert_array_equal(read(tmp_path / "out.wav").samples, read(noisy).samples)
+    assert not read(tmp_path / "n.wav").samples.any()
+
+
+def test_the_highest_attenuation_is_that_of_noise_alone(
+    tmp_path: Path, noisy: Path, command: Command
+) -> None:
+    """White noise, which the shipped model takes away, is turned down by that many dB."""
+    told_words(noisy, Path("speech"), command, "--max-attenuation", 12)
+    power = [np.square(read(path).samples).mean() for path in (noisy, tmp_path / "out.wav")]
+    assert 10 * np.log10(power[0] / power[1]) == pytest.approx(12, abs=0.5)
+
+
+def test_channels_are_mixed_on_demand(tmp_path: Path, model: Path, command: Command) -> None:
+    path = tmp_path / "stereo.wav"
+    write(path, Recording(speechlike(2, 4000), 16000))
+    assert "1 channel," in told_words(path, model, command, "--channels", "mix")
+    mixed = read(path).samples.mean(axis=0, keepdims=True)
+    np.testing.assert_allclose(read(tmp_path / "out.wav").samples, mixed, atol=2e-3)
+
+
+def test_shots_are_told_and_their_spread_is_kept(
+    tmp_path: Path, model: Path, noisy: Path, command: Command
+) -> None:
+    options = ("--shots", 2, "--steps", 2, "--uncertainty", tmp_path / "u.npz")
+    assert "2 steps of ddim, 2 shots" in told_words(noisy, model, command, *options)
+    with np.load(tmp_path / "u.npz") as arrays:
+        assert arrays["std"].shape == (1, 8000)
+
+
+def test_quiet_says_nothing(model: Path, noisy: Path, command: Command) -> None:
+    assert told_words(noisy, model, command, "--quiet") == ""
+
+
+def test_what_is_not_kept_is_told(tmp_path: Path, model: Path, command: Command) -> None:
+    path = tmp_path / "six.wav"
+    write(path, Recording(speechlike(6, 3000), 16000))
+    code, out, _ = command("denoise", path, "--model", model, "-o", tmp_path / "six.mp3")
+    assert code == 0
+    assert "note: " in out and "MP3 can't hold 6 channels" in out
+    assert read(tmp_path / "six.flac").samples.shape == (6, 3000)
+
+
+def test_one_file_into_a_folder_keeps_its_name(
+    tmp_path: Path, model: Path, noisy: Path, command: Command
+) -> None:
+    assert command("denoise", noisy, "--model", model, "-o", f"{tmp_path}/new/")[0] == 0
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["noisy.wav"]
+    told = command("denoise", noisy, "--model", model, "-o", tmp_path / "new")
+    assert_one_line(told, "exists")
+    code, out, _ = command("denoise", noisy, "--model", model, "-o", tmp_path / "new", "--resume")
+    assert (code, "nothing to do" in out) == (0, True)
+
+
+class Pipe:
+    """Stands in for standard input or output, bytes behind text."""
+
+    def __init__(self, content: bytes = b"") -> None:
+        self.buffer = io.BytesIO(content)
+
+    def isatty(self) -> bool:
+        return False
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch, command: Command) -> Callable[..., bytes]:
+    """Runs the command with something on standard input: what comes out of it."""
+
+    def run(content: bytes, *arguments: object) -> bytes:
+        out = Pipe()
+        monkeypatch.setattr(sys, "stdin", Pipe(content))
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", out)
+            code, _, err = command("denoise", *arguments)
+        assert code == 0, err
+        assert "real-time factor" in err
+        return out.buffer.getvalue()
+
+    return run
+
+
+def test_a_pipe_gives_what_a_file_gives(
+    tmp_path: Path, model: Path, noisy: Path, command: Command, piped: Callable[..., bytes]
+) -> None:
+    options = ("--model", model, "--level", -10)
+    assert command("denoise", noisy, *options, "-o", tmp_path / "a.wav")[0] == 0
+    expected = read(tmp_path / "a.wav").samples
+    for source, content in ((noisy, b""), ("-", noisy.read_bytes())):
+        (tmp_path / "b.wav").write_bytes(piped(content, source, *options, "-o", "-"))
+        np.testing.assert_array_equal(read(tmp_path / "b.wav").samples, expected)
+
+
+def test_raw_pcm_comes_out_as_it_went_in(model: Path, piped: Callable[..., bytes]) -> None:
+    samples = np.rint(speechlike(1, 6000)[0] * 32767).astype("<i2").reshape(-1, 2)
+    form = ("--rate", 16000, "--format", "s16le", "--channels", 2)
+    cleaned = piped(samples.tobytes(), "-", "-o", "-", "--model", model, *form)
+    difference = np.frombuffer(cleaned, "<i2").reshape(-1, 2).astype(int) - samples
+    assert np.abs(difference).max() < 80
+
+
+def test_the_formats_of_raw_pcm_are_those_of_the_pipes() -> None:
+    from signal_diffusion.recordings import pipes
+
+    assert tuple(pipes.RAW_FORMATS) == RAW_FORMATS
+
+
+def test_standard_input_into_a_file(
+    tmp_path: Path, model: Path, noisy: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out.flac"
+    monkeypatch.setattr(sys, "stdin", Pipe(noisy.read_bytes()))
+    code, out, err = command("denoise", "-", "--model", model, "-o", target)
+    assert (code, err) == (0, "")
+    assert f"{target}: 0.50 s" in out
+    assert read(target).samples.shape == (1, 8000)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-", "-"), "takes one input"),
+        (("-", "a.wav"), "takes one input"),
+        (("-", "--jobs", 2), "jobs is for files"),
+        (("-", "--resume"), "resume is for files"),
+        (("-", "--plot", "a.png"), "plot is for files"),
+        (("-", "--rate", 8000), "both --rate and --format"),
+        (("-", "--rate", 0, "--format", "u8"), "rate is 0 Hz"),
+        (("-", "--rate", 8000, "--format", "s8"), "choose one of u8"),
+        (("-",), "a pipe takes WAV"),
+    ],
+)
+def test_bad_pipes(
+    model: Path,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[object, ...],
+    message: str,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Pipe(b"this is no sound " * 9))
+    assert_one_line(command("denoise", *options, "-o", "-", "--model", model), message)
+
+
+def test_a_terminal_is_no_pipe(
+    noisy: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("stdin", "stdout"):
+        monkeypatch.setattr(Pipe, "isatty", lambda _: True)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, name, Pipe())
+            told = command("denoise", "-" if name == "stdin" else noisy, "-o", "-")
+        assert_one_line(told, "is a terminal")
+
+
 def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
     (folder / "text.wav").write_text("this is no sound\n" * 50)
     (folder / "empty.wav").touch()
@@ -142,7 +314,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
     (folder / "folder").mkdir()
     return {
         "missing file": (folder / "none.wav", "no such file"),
-        "folder": (folder / "folder", "is a folder"),
+        "folder": (folder / "folder", "holds no recordings"),
         "text renamed .wav": (folder / "text.wav", "no audio file"),
         "empty file": (folder / "empty.wav", "empty"),
         "zero-length audio": (folder / "nothing.wav", "no samples"),
@@ -209,7 +381,31 @@ def test_an_unknown_model_is_answered_with_the_shipped_names(
         (("--device", "abacus"), "this machine has: auto"),
         (("-o", "{folder}/none/clean.wav"), "no folder"),
         (("-o", "{folder}/clean.xyz"), "use one of .wav"),
-        (("-o", "{folder}"), "use one of .wav"),
+        (("-o", "{folder}"), "is the input itself"),
+        (("-o", "{folder}/noisy.wav"), "is the input itself"),
+        (("--strength", 2), "strength is 2.0"),
+        (("--strength", 1, "--max-attenuation", 9), "give one of them"),
+        (("--max-attenuation", -1), "0 or more"),
+        (("--band", "half"), "choose one of full, model"),
+        (("--level", 300), "level is 300.0 dB"),
+        (("--piece", 0), "piece is 0.0 s"),
+        (("--shots", 4, "--steps", 1), "pass steps"),
+        (("--noise-std", 0.1), "starts at the recording"),
+        (("--uncertainty", "{folder}/u.npz"), "add --shots"),
+        (("--shots", 4, "--uncertainty", "{folder}/u.wav"), "ends in .npz"),
+        (("--plot", "{folder}/p.jpg"), "ends in .png"),
+        (("--keep-noise", "{folder}/none/n.wav"), "no folder"),
+        (("--keep-noise", "{folder}/clean.wav"), "two outputs of"),
+        (("--keep-noise", "{folder}/noisy.wav", "--force"), "is the input itself"),
+        (("--jobs", 0), "jobs is 0"),
+        (("--force", "--resume"), "give one of the two"),
+        (("--report", "{folder}/noisy.wav"), "is an input or an output"),
+        (("--report", "{folder}/link.wav"), "is no report"),
+        (("--report", "{folder}"), "is a folder"),
+        (("--rate", 8000, "--format", "s16le"), "give - as the only input"),
+        (("--channels", 2), "choose each or mix"),
+        (("--channels", "both"), "give each, mix or"),
+        (("--channels", "mix", "--channels", "each"), "choose one"),
         (("-o", "{folder}/noisy.wav", "--force"), "is the input itself"),
         (("-o", "{folder}/link.wav", "--force"), "is the input itself"),
     ],
@@ -244,7 +440,7 @@ def test_an_unexpected_failure_is_one_line_and_its_traceback_on_demand(
     def failing(*_: object, **__: object) -> None:
         raise RuntimeError("the disk\nis on fire")
 
-    monkeypatch.setattr(cli, "_cleaned", failing)
+    monkeypatch.setattr("signal_diffusion.tasks.files.denoise_file", failing)
     line = ("denoise", noisy, "--model", model, "-o", tmp_path / "clean.wav")
     code, _, err = command(*line)
     assert (code, err) == (
@@ -304,7 +500,7 @@ def test_info_tells_what_a_file_holds(model: Path, command: Command) -> None:
     # 7 frames back and 7 ahead at hop 256, and the windows that they read and write.
     reach = 7 * 256 + 511
     assert facts["receptive field"].startswith(f"{(1 + 2 * reach) / 16:.0f} ms")
-    assert facts["look-ahead"].startswith(f"{reach / 16:.0f} ms")
+    assert facts["latency"].startswith(f"{reach / 16:.0f} ms at 1 call")
     assert facts["compute"].startswith(f"{macs(denoiser) / 1e9:.3g} GMAC per 1000 ms")
     assert facts["licence"] == "CC-BY-4.0"
     assert facts["training data"] == "a, b"

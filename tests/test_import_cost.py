@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "signal_diffusion"
 LAYERS = [
     {"errors", "torchaudio_loader"},
     {"schedules", "noise", "levels", "nn", "operators", "metrics", "recordings", "artifact"},
-    {"denoiser"},
+    {"denoiser", "plots"},
     {"gaussian", "losses"},
     {"samplers", "guidance"},
     {"tasks", "data", "facts"},

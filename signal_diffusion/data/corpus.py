@@ -61,6 +61,19 @@ def list_manifest(
         at_least: column to the least value; rows without a value are kept.
         required: whether it is an error that no row fits.
     """
+    rows = manifest_rows(root, manifest, where=where, at_least=at_least, required=required)
+    return [_clip(Path(root), row) for row in rows]
+
+
+def manifest_rows(
+    root: str | Path,
+    manifest: str,
+    *,
+    where: Mapping[str, Sequence[str]] | None = None,
+    at_least: Mapping[str, float] | None = None,
+    required: bool = True,
+) -> list[dict[str, str]]:
+    """The rows of a manifest that fit, see `list_manifest`."""
     path = _folder(root) / manifest
     if not path.is_file():
         raise InputError(f"no manifest {path}: give a CSV with a column 'path'")
@@ -72,7 +85,7 @@ def list_manifest(
         raise InputError(f"no row of {path} fits {dict(where or {})} {dict(at_least or {})}")
     if "path" not in rows[0]:
         raise InputError(f"{path} has no column 'path'; it has {', '.join(rows[0])}")
-    return [_clip(Path(root), row) for row in rows]
+    return rows
 
 
 def _selected(

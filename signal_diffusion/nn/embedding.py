@@ -21,7 +21,8 @@ class TimeEmbedding(nn.Module):
     def __init__(self, channels: int, *, octaves: int = 8) -> None:
         super().__init__()
         self.channels, self.octaves = channels, octaves
-        frequencies = math.pi / 2 * 2.0 ** torch.arange(octaves)
+        # Not by torch's power, which on the meta device imports its compiler: a second.
+        frequencies = torch.tensor([math.pi / 2 * 2.0**k for k in range(octaves)])
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.layers = nn.Sequential(
             nn.Linear(2 * octaves, channels), nn.SiLU(), nn.Linear(channels, channels), nn.SiLU()

@@ -1,38 +1,33 @@
-"""Denoise whole recordings, in the array type, rate and scale that they came in."""
+"""Denoise recordings that are arrays, in the array type, rate and scale that they came in."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
-from typing import TypeVar
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from signal_diffusion import samplers
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
-from signal_diffusion.levels import level_db
-from signal_diffusion.nn.frames import Identity
-from signal_diffusion.noise import Noise
-from signal_diffusion.recordings import resample
-from signal_diffusion.schedules import Schedule, log_snr_grid, power_grid
+from signal_diffusion.levels import SILENCE_DB
+from signal_diffusion.recordings.resampling import Resampler
+from signal_diffusion.tasks.buffers import Array
+from signal_diffusion.tasks.engine import Engine
+from signal_diffusion.tasks.levelling import LevelMeter, Normal, normal_at, normal_of
+from signal_diffusion.tasks.pieces import Progress
+from signal_diffusion.tasks.settings import STEPS_OF_SHOTS, Settings
+from signal_diffusion.tasks.signals import (
+    Signal,
+    checked,
+    like,
+    model_or_given_rate,
+    samples_of,
+)
 
-Progress = Callable[[int, int], None]
-Signal = TypeVar("Signal", Tensor, NDArray[np.floating])
-
-#: Samples of the pieces that a long recording is processed in: a minute at 16 kHz.
-PIECE = 960_000
-
-#: Rows up to which a short array is taken for channels, not for the frames of a turned array.
-MOST_CHANNELS = 64
-
-#: Least level of the loud frames under the peak, in dB, that normalisation reckons with.
-LOWEST_DB = -40.0
+#: Samples of a channel that are taken from an array at once.
+BLOCK = 1 << 18
 
 
 def denoise(
@@ -44,13 +39,17 @@ def denoise(
     sampler: Callable[..., Tensor] = samplers.ddim,
     seed: int = 0,
     noise_std: float | None = None,
+    strength: float = 1.0,
+    band: str = "full",
+    level: float | None = None,
+    piece: float | None = None,
     progress: Progress | None = None,
 ) -> Signal:
     """Estimate the clean recording under a noisy one, as a draw from p(x_0 | y), or its mean.
 
     The channels are denoised each on its own, as rows of one batch. The recording is brought to the
     denoiser's rate and level and back, with one gain for all channels, so that
-    `denoise(a * signal) == a * denoise(signal)`. Silence stays silent. Long recordings are
+    `denoise(a * signal) == a * denoise(signal)`. Digital silence stays silent. Long recordings are
     processed in pieces with the context that the receptive field asks for: that bounds the memory
     and changes nothing else.
 
@@ -64,13 +63,19 @@ def denoise(
         seed: of the fresh noise, where there is some.
         noise_std: standard deviation of the recording's white Gaussian noise, in its own units:
             for unpaired processes, and for them alone.
+        strength: from 0, the recording as it came, to 1, the estimate.
+        band: "full" keeps what lies above the denoiser's band, turned down as its own highest
+            octave was; "model" drops it.
+        level: of the recording's loud frames (see `levels.level_db`) in dB of full scale; None
+            means that it is measured.
+        piece: seconds that are processed at once; None means as much as memory is meant for.
         progress: called as progress(done calls, all calls).
 
     Returns:
         The estimate, of the signal's type, dtype, device and shape.
 
     Raises:
-        InputError: the signal, the steps, the seed or the noise_std can't be used.
+        InputError: the signal or an option can't be used.
 
     >>> import torch
     >>> from signal_diffusion import GaussianDenoiser, denoise, schedules
@@ -80,145 +85,163 @@ def denoise(
     >>> torch.allclose(denoise(wiener, y), y / 2, atol=1e-5)
     True
     """
-    _require(denoiser, sample_rate, seed, noise_std)
-    samples = _samples(signal)
-    model_rate = denoiser.sample_rate or sample_rate or 1
-    rate = sample_rate or model_rate
-    x = torch.from_numpy(resample(samples, rate, model_rate)).to(_device(denoiser))
-    x, gain = _levelled(x, denoiser.level_db)
-    if noise_std is None:
-        times = power_grid(denoiser.schedule, steps)
-    else:
-        times = _times_from(denoiser.schedule, noise_std * float(gain), steps)
-    with torch.no_grad():
-        x_hat = _Sampling(denoiser, times, sampler, seed).in_pieces(x, progress)
-    cleaned = (x_hat / gain * _sounding(x)).cpu().numpy()
-    return _like(signal, resample(cleaned, model_rate, rate)[:, : samples.shape[1]])
+    settings = Settings(
+        steps=steps, sampler=sampler, seed=seed, noise_std=noise_std, strength=strength, band=band,
+        level=level, piece=piece,
+    )  # fmt: skip
+    estimates = _estimates(denoiser, signal, settings, sample_rate, progress)
+    samples = np.concatenate([block[:, 0] for block in estimates], axis=1)
+    return like(signal, samples)
 
 
 @dataclass(frozen=True)
-class _Sampling:
-    """One way of drawing estimates, for a whole recording or a piece of one."""
+class Posterior:
+    """What several draws of the clean recording say, arrays (L,) or (C, L) as the recording was.
 
-    denoiser: Denoiser
-    times: Tensor
-    sampler: Callable[..., Tensor]
-    seed: int
+    Attributes:
+        mean: the average of the draws.
+        std: their standard deviation.
+        low, high: their 5 % and 95 % quantiles.
+    """
 
-    def __call__(self, x: Tensor, start: int, progress: Progress | None) -> Tensor:
-        """Noisy rows (C, L), which begin at sample `start`, to clean rows (C, L)."""
-        denoiser, codec = self.denoiser, getattr(self.denoiser, "codec", None) or Identity()
-        state, y = codec.encode(x[:, None]), None
-        noise = Noise(self.seed, rows=[(row, 0) for row in range(len(x))], channels=state.shape[1])
-        first = start // codec.hop
-        if denoiser.schedule.paired:
-            y = state
-            state = samplers.initial_state(
-                denoiser.schedule, self.times[0], y=y, noise=noise, start=first,
-                length=y.shape[-1],
+    mean: Array
+    std: Array
+    low: Array
+    high: Array
+
+
+def posterior(
+    denoiser: Denoiser,
+    signal: Signal,
+    *,
+    shots: int = 8,
+    sample_rate: float | None = None,
+    steps: int = STEPS_OF_SHOTS,
+    sampler: Callable[..., Tensor] = samplers.ddim,
+    seed: int = 0,
+    noise_std: float | None = None,
+    progress: Progress | None = None,
+) -> Posterior:
+    """Draw `shots` samples of the clean recording, and tell their mean and their spread.
+
+    Arguments, scale and errors are those of `denoise`.
+
+    >>> import torch
+    >>> from signal_diffusion import GaussianDenoiser, schedules
+    >>> flat = torch.ones(51)
+    >>> wiener = GaussianDenoiser(schedules.BrownianBridge(), variance=flat, noise_variance=flat)
+    >>> drawn = posterior(wiener, torch.randn(50, 100), shots=4)
+    >>> 0.5 < float(drawn.std.mean()) < 0.7    # the deviation that is left is sqrt(1/2)
+    True
+    """
+    settings = Settings(steps=steps, sampler=sampler, seed=seed, noise_std=noise_std, shots=shots)
+    if shots == 1:
+        raise InputError("shots is 1, which has no spread: pass 2 or more")
+    estimates = _estimates(denoiser, signal, settings, sample_rate, progress)
+    parts = [spread(block) for block in estimates]
+    whole = [
+        np.concatenate(some, axis=1).reshape(signal.shape) for some in zip(*parts, strict=True)
+    ]
+    return Posterior(*whole)
+
+
+def spread(draws: Array) -> tuple[Array, Array, Array, Array]:
+    """Mean, standard deviation, 5 % and 95 % quantiles (C, L) of draws (C, shots, L)."""
+    low, high = np.quantile(draws, [0.05, 0.95], axis=1)
+    return draws.mean(axis=1), draws.std(axis=1, ddof=1), low, high
+
+
+def denoise_blocks(
+    denoiser: Denoiser,
+    blocks: Iterable[Array],
+    *,
+    sample_rate: float | None = None,
+    settings: Settings = Settings(),
+) -> Iterator[Array]:
+    """Denoise a recording that comes in blocks (C, n) of any size, into blocks, in bounded memory.
+
+    Blocks that can be iterated over twice (a list, an object with `__iter__`) are read twice, first
+    for the level; an iterator is read once, with the level that `settings` give or a running one.
+
+    Raises:
+        InputError: a block or a setting can't be used.
+
+    >>> import numpy as np
+    >>> from signal_diffusion import Denoiser
+    >>> minutes = [np.zeros((2, 48000 * 60), np.float32) for _ in range(2)]
+    >>> cleaned = denoise_blocks(Denoiser.from_pretrained("speech"), minutes, sample_rate=48000)
+    >>> sum(block.shape[1] for block in cleaned) / 48000
+    120.0
+    """
+    rate = model_or_given_rate(denoiser, sample_rate)
+    normal = given_normal(denoiser, settings.level)
+    if normal is None and iter(blocks) is not blocks:
+        normal = measured_normal(denoiser, (checked(block) for block in blocks), rate)
+    engine = None
+    for block in blocks:
+        x = checked(block)
+        if engine is None:
+            engine = Engine(
+                denoiser, settings, rate=rate, channels=len(x), dtype=str(x.dtype), normal=normal
             )  # fmt: skip
-        else:
-            state = denoiser.schedule(self.times[0])[0].to(state) * state
-        x_hat = self.sampler(
-            denoiser, state, self.times, y=y, noise=noise, start=first, progress=progress
-        )
-        return codec.decode(x_hat, x.shape[-1])[:, 0]
-
-    def in_pieces(self, x: Tensor, progress: Progress | None) -> Tensor:
-        """The same for a recording of any length: pieces with the context that their ends need.
-
-        Pieces are cut, never padded, at the recording's ends, and lie on whole steps of the state,
-        so that the result is that of the whole recording.
-        """
-        calls = samplers.calls(self.sampler, len(self.times))
-        if calls is None or self.denoiser.context is None:
-            return self(x, 0, progress)
-        grid = self.denoiser.hop
-        past, future = (-(-calls * n // grid) * grid for n in self.denoiser.context)
-        size = max(-(-PIECE // grid) * grid, 4 * (past + future))
-        starts = range(0, x.shape[-1], size)
-        pieces = []
-        for index, start in enumerate(starts):
-            low, high = max(0, start - past), min(x.shape[-1], start + size + future)
-            told = _part_of(progress, index, len(starts))
-            piece = self(x[:, low:high], low, told)
-            pieces.append(piece[:, start - low : start - low + size])
-        return torch.cat(pieces, dim=-1)
+        yield engine.push(x).mean(axis=1)
+    if engine is not None:
+        yield engine.flush().mean(axis=1)
 
 
-def _part_of(progress: Progress | None, index: int, pieces: int) -> Progress | None:
-    """Progress within one of several pieces, told as that of the whole."""
-    if progress is None:
+def measured_normal(denoiser: Denoiser, blocks: Iterable[Array], rate: float) -> Normal:
+    """What brings a recording, (C, n) in blocks, to the denoiser's level."""
+    if denoiser.level_db is None and denoiser.offset is None:
+        return Normal()
+    meter = _metered(denoiser, blocks, rate)
+    return Normal() if meter is None else normal_of(meter, denoiser.level_db)
+
+
+def measured_level(denoiser: Denoiser, blocks: Iterable[Array], rate: float) -> float:
+    """The level in dB of a recording, (C, n) in blocks, at the denoiser's rate."""
+    meter = _metered(denoiser, blocks, rate)
+    return SILENCE_DB if meter is None else meter.level_db
+
+
+def given_normal(denoiser: Denoiser, level: float | None) -> Normal | None:
+    """What brings a level that is given to the denoiser's, or None where it must be measured."""
+    if level is None or denoiser.offset is not None:
         return None
-    return lambda done, total: progress(index * total + done, pieces * total)
+    return normal_at(denoiser.level_db, level)
 
 
-def _times_from(schedule: Schedule, noise_std: float, steps: int) -> Tensor:
-    """The grid that begins where sigma / alpha is the recording's noise."""
-    first = schedule.time_at(torch.tensor(-math.log(noise_std), dtype=torch.float64))
-    if not schedule.t_min < first <= schedule.t_max:
-        raise InputError(f"noise_std is {noise_std:g}, out of the reach of {schedule}")
-    return log_snr_grid(schedule, steps, first=float(first))
+def _metered(denoiser: Denoiser, blocks: Iterable[Array], rate: float) -> LevelMeter | None:
+    meter = resampler = None
+    for block in blocks:
+        if meter is None or resampler is None:
+            meter = LevelMeter(len(block), centred=denoiser.offset is not None)
+            resampler = Resampler(
+                rate, denoiser.sample_rate or rate, channels=len(block), dtype=str(block.dtype)
+            )  # fmt: skip
+        meter.push(resampler.push(block))
+    if meter is not None and resampler is not None:
+        meter.push(resampler.flush())
+    return meter
 
 
-def _levelled(x: Tensor, target_db: float | None) -> tuple[Tensor, Tensor]:
-    """The recording (C, L) at the target level, and the gain that brought it there."""
-    peak = x.abs().max()
-    if target_db is None or peak == 0:
-        return x, torch.ones_like(peak)
-    # Relative to the peak, so that no scale of the input underflows; with a floor, since a few
-    # words in a long digital silence have the level of the silence.
-    loudest = level_db(x / peak).max().clamp_min(LOWEST_DB)
-    gain = 10 ** ((target_db - loudest) / 20) / peak
-    return x * gain, gain
-
-
-def _sounding(x: Tensor) -> Tensor:
-    """1 for rows that hold a signal, 0 for silent ones: (C, 1)."""
-    return (x != 0).any(dim=-1, keepdim=True).to(x.dtype)
-
-
-def _samples(signal: Tensor | NDArray[np.floating]) -> NDArray[np.float32]:
-    """A float32 copy (C, L) on the CPU, once it is known to be a recording."""
-    _require_signal(signal)
-    array = signal.detach().cpu().float().numpy() if isinstance(signal, Tensor) else signal
-    samples = np.array(np.atleast_2d(array), dtype=np.float32, order="C")
-    if not np.isfinite(samples).all():
-        raise InputError("signal holds NaN, infinite or huge samples: replace them first")
-    return samples
-
-
-def _like(signal: Signal, cleaned: NDArray[np.float32]) -> Signal:
-    cleaned = cleaned.reshape(signal.shape)
-    if isinstance(signal, Tensor):
-        return torch.from_numpy(cleaned).to(signal)
-    return cleaned.astype(signal.dtype)
-
-
-def _device(denoiser: Denoiser) -> torch.device:
-    held = next(chain(denoiser.parameters(), denoiser.buffers()), None)
-    return torch.device("cpu") if held is None else held.device
-
-
-def _require(denoiser: Denoiser, rate: float | None, seed: int, noise_std: float | None) -> None:
-    name = type(denoiser.schedule).__name__
-    if denoiser.schedule.paired and noise_std is not None:
-        raise InputError(f"noise_std is {noise_std}, but {name} starts at the recording: leave it")
-    if not denoiser.schedule.paired and (noise_std is None or not 0 < noise_std < float("inf")):
-        raise InputError(f"noise_std is {noise_std}: with {name} give the noise's deviation, > 0")
-    if rate is not None and not 0 < rate < float("inf"):
-        raise InputError(f"sample_rate is {rate} Hz; it must be positive")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed is {seed!r}; it must be a whole number, 0 or more")
-
-
-def _require_signal(signal: object) -> None:
-    if not isinstance(signal, (np.ndarray, Tensor)):
-        raise InputError(f"signal is a {type(signal).__name__}; pass a numpy array or a tensor")
-    shape = tuple(signal.shape)
-    if len(shape) not in (1, 2) or 0 in shape:
-        raise InputError(f"signal has the shape {shape}; pass (L,) or (C, L), none of them 0")
-    if len(shape) == 2 and shape[0] > max(shape[1], MOST_CHANNELS):
-        raise InputError(f"signal has the shape {shape}, like (frames, channels): pass signal.T")
-    if not (signal.is_floating_point() if isinstance(signal, Tensor) else signal.dtype.kind == "f"):
-        raise InputError(f"signal is {signal.dtype}; pass floats (integers over their full scale)")
+def _estimates(
+    denoiser: Denoiser,
+    signal: Signal,
+    settings: Settings,
+    sample_rate: float | None,
+    progress: Progress | None,
+) -> Iterator[Array]:
+    """Estimates (C, shots, n) of an array, block by block."""
+    rate = model_or_given_rate(denoiser, sample_rate)
+    x = samples_of(signal)
+    starts = range(0, x.shape[1], BLOCK)
+    normal = given_normal(denoiser, settings.level)
+    if normal is None:
+        normal = measured_normal(denoiser, (x[:, n : n + BLOCK] for n in starts), rate)
+    engine = Engine(
+        denoiser, settings, rate=rate, channels=len(x), dtype=str(x.dtype), normal=normal,
+        frames=x.shape[1], progress=progress,
+    )  # fmt: skip
+    for start in starts:
+        yield engine.push(x[:, start : start + BLOCK])
+    yield engine.flush()

@@ -1,0 +1,71 @@
+"""`signal-diffusion denoise`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from signal_diffusion.cli import options as opt
+from signal_diffusion.cli.asked import How, Where, require_fitting, sound_asked, strength_asked
+from signal_diffusion.cli.lines import say
+
+
+def denoise(
+    inputs: opt.Inputs,
+    output: opt.Output,
+    force: opt.Force = False,
+    channels: opt.Channels = None,
+    rate: opt.Rate = None,
+    format: opt.Format = None,
+    keep_noise: opt.KeepNoise = None,
+    plot: opt.Plot = None,
+    uncertainty: opt.Uncertainty = None,
+    quiet: opt.Quiet = False,
+    strength: opt.Strength = None,
+    max_attenuation: opt.MaxAttenuation = None,
+    band: opt.Band = "full",
+    level: opt.Level = None,
+    model: opt.Model = "speech",
+    steps: opt.Steps = None,
+    sampler: opt.Sampler = "ddim",
+    shots: opt.Shots = 1,
+    seed: opt.Seed = 0,
+    noise_std: opt.NoiseStd = None,
+    device: opt.Device = "auto",
+    piece: opt.Piece = None,
+    jobs: opt.Jobs = 1,
+    resume: opt.Resume = False,
+    report: opt.Report = None,
+    dry_run: opt.DryRun = False,
+) -> None:
+    """Clean noisy recordings, keeping their rate, channels, length and sample format."""
+    how = How(
+        model, device, steps, sampler, seed, noise_std, shots, band,
+        strength_asked(strength, max_attenuation), level, piece,
+    )  # fmt: skip
+    where = Where(
+        tuple(inputs), output, sound_asked(channels or (), rate, format), keep_noise, plot,
+        uncertainty, report, jobs, force, resume, dry_run, quiet,
+    )  # fmt: skip
+    require_fitting(where, how)
+    with _interruptible():
+        if where.piped:
+            from signal_diffusion.cli.pipes import denoise_piped
+
+            denoise_piped(where, how)
+        else:
+            from signal_diffusion.cli.files import denoise_files
+
+            denoise_files(where, how)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends in one line and the exit code that shells know it by."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted: what was finished is kept; --resume does the rest", err=True)
+        raise typer.Exit(130) from None

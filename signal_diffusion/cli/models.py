@@ -1,0 +1,100 @@
+"""The model, device and sampler that the command line names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from signal_diffusion.cli.asked import How
+from signal_diffusion.cli.options import SAMPLERS
+from signal_diffusion.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from signal_diffusion.denoiser import NetworkDenoiser
+    from signal_diffusion.tasks.settings import Settings
+
+AUDIO_DOMAINS = ("speech", "music", "audio")
+
+
+def loaded(how: How, heard: str) -> tuple[NetworkDenoiser, Settings]:
+    """The model on its device and the settings, which fit it.
+
+    Args:
+        how: what the command line asks for.
+        heard: the recording, for the message if the model is for other signals.
+
+    Raises:
+        InputError: there is no such model, device or sampler, or a value can't be used.
+    """
+    from signal_diffusion.denoiser import Denoiser
+
+    settings, device = _settings(how), _device(how.device)
+    denoiser = Denoiser.from_pretrained(how.model).to(device)
+    _require_audio(denoiser, how.model, heard)
+    _require_fitting(denoiser, settings)
+    return denoiser, settings
+
+
+def _settings(how: How) -> Settings:
+    from signal_diffusion.tasks.settings import Settings
+
+    return Settings(
+        steps=how.steps,
+        sampler=_sampler(how.sampler),
+        seed=how.seed,
+        noise_std=how.noise_std,
+        shots=how.shots,
+        band=how.band,
+        strength=how.strength,
+        level=how.level,
+        piece=how.piece,
+    )
+
+
+def _device(name: str) -> str:
+    import torch
+
+    here = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    available = [device for device, there in here.items() if there]
+    if name == "auto":
+        return available[0]
+    if name not in available:
+        raise InputError(f"device is '{name}'; this machine has: auto, {', '.join(available)}")
+    return name
+
+
+def _sampler(name: str) -> Callable[..., Tensor]:
+    from importlib import import_module
+
+    module, _, function = name.rpartition(".")
+    if not module and name not in SAMPLERS:
+        allowed = f"{', '.join(SAMPLERS)}, or the path of your own: package.module.function"
+        raise InputError(f"sampler is '{name}'; choose one of {allowed}")
+    try:
+        home = import_module(module or "signal_diffusion.samplers")
+        found: Callable[..., Tensor] = getattr(home, function)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"sampler is '{name}', which can't be imported: {error}") from error
+    return found
+
+
+def _require_audio(denoiser: NetworkDenoiser, model: str, heard: str) -> None:
+    if denoiser.domain not in (None, *AUDIO_DOMAINS):
+        raise InputError(
+            f"model '{model}' is for {denoiser.domain} signals at {denoiser.sample_rate} Hz, but "
+            f"{heard} is audio: use a model of {', '.join(AUDIO_DOMAINS)}, e.g. --model speech"
+        )
+
+
+def _require_fitting(denoiser: NetworkDenoiser, settings: Settings) -> None:
+    from signal_diffusion.tasks.engine import grid
+
+    # Of an unpaired process the times depend on the recording's level, too.
+    if denoiser.schedule.paired or settings.noise_std is None:
+        grid(denoiser.schedule, settings, None)

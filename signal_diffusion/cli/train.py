@@ -1,0 +1,32 @@
+"""`signal-diffusion train`."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from signal_diffusion.errors import InputError
+
+
+def train(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Hydra overrides, e.g. experiment=speech_denoise trainer.max_time=..."),
+    ] = None,
+) -> None:
+    """Train a model from a configuration and overrides of it."""
+    # Hydra prints errors and exits by itself unless it is asked for all of them.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    from hydra.errors import ConfigCompositionException, OverrideParseException
+    from omegaconf.errors import MissingMandatoryValue
+
+    from signal_diffusion.runs import run
+
+    try:
+        run(overrides or [])
+    except MissingMandatoryValue as error:
+        raise InputError(f"{error.full_key} is missing: add {error.full_key}=...") from error
+    except (ConfigCompositionException, OverrideParseException) as error:
+        raise InputError(str(error)) from error

@@ -1,0 +1,94 @@
+"""Files that appear under their names once they are whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import soundfile
+
+from signal_diffusion.errors import InputError
+
+#: Who writes a partial file, so that a later run can tell which ones a killed process left.
+HOST = re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())[:32] or "host"
+NAME = re.compile(r"\.partial-(\w+)-(\d+)-[0-9a-f]{16}_*")
+_mine: set[str] = set()
+
+
+def require_writable(path: Path, *, force: bool) -> None:
+    """Raise an InputError unless a file may be written under that name."""
+    if not os.path.isdir(path.parent):
+        raise InputError(f"{path} can't be written: there is no folder {path.parent}")
+    if os.path.isdir(path):
+        raise InputError(f"{path} is a folder: name the file to write")
+    if os.path.exists(path) and not force:
+        raise InputError(f"{path} exists: pass force=True (--force) to replace it")
+
+
+@contextmanager
+def failures(path: Path) -> Iterator[None]:
+    """What the system or libsndfile refuses to do for an output, as an InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path} can't be written: {error.strerror or error}") from error
+    except (soundfile.SoundFileError, AssertionError) as error:
+        # soundfile asserts that all has been written.
+        why = " ".join(str(error).rpartition(": ")[2].split()).rstrip(".") or "is the disk full?"
+        raise InputError(f"{path} can't be written: {why}") from error
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A new empty file in the path's folder, gone at the end unless it was renamed.
+
+    Raises:
+        InputError: the file can't be made.
+    """
+    name = f".partial-{HOST}-{os.getpid()}-{secrets.token_hex(8)}"
+    # As long as the name that it stands for, so that a name too long fails here.
+    partial = path.with_name(name.ljust(len(os.fsencode(path.name)), "_"))
+    _mine.add(partial.name)
+    try:
+        with failures(path):
+            partial.open("xb").close()
+        yield partial
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+        _mine.discard(partial.name)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the partial files in a folder that killed processes of this host left there."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _abandoned(entry.name):
+                with suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def _abandoned(name: str) -> bool:
+    found = NAME.fullmatch(name)
+    if not found or found[1] != HOST:
+        return False
+    # In containers, each process may have the same number.
+    return name not in _mine if int(found[2]) == os.getpid() else not _runs(int(found[2]))
+
+
+def _runs(process: int) -> bool:
+    if os.name == "nt":
+        # There, a signal would end the process; but what it holds open can't be deleted anyway.
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

@@ -1,0 +1,211 @@
+"""Denoise a file into a file, in the form that it came in and in bounded memory."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from signal_diffusion.denoiser import Denoiser
+from signal_diffusion.errors import InputError
+from signal_diffusion.recordings.forms import Form, stored_form
+from signal_diffusion.recordings.partials import require_writable
+from signal_diffusion.recordings.reading import Reader, opened
+from signal_diffusion.recordings.writing import writing
+from signal_diffusion.tasks.buffers import Array
+from signal_diffusion.tasks.denoise import given_normal, measured_normal, spread
+from signal_diffusion.tasks.engine import Engine
+from signal_diffusion.tasks.levelling import LevelMeter, Normal
+from signal_diffusion.tasks.settings import Settings
+from signal_diffusion.tasks.signals import LARGEST, model_or_given_rate
+
+#: Takes the samples (C, n) of a recording and the draws (C, shots, n) of the clean one.
+Sink = Callable[[Array, Array], None]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What was done to one file.
+
+    Attributes:
+        path, output: the files.
+        sample_rate, channels, seconds: of the output, in Hz and s.
+        level_in_db, level_out_db: of the loud frames, dB of full scale.
+        snr_db: estimate of the recording's SNR, the power of what was kept over that of what was
+            removed; None where nothing was kept or removed.
+        taken, real_time_factor: seconds of work, and that over `seconds`.
+        note: what could not be given back as it came.
+    """
+
+    path: str
+    output: str
+    sample_rate: int
+    channels: int
+    seconds: float
+    level_in_db: float
+    level_out_db: float
+    snr_db: float | None
+    taken: float
+    real_time_factor: float
+    note: str | None
+
+
+def denoise_file(
+    denoiser: Denoiser,
+    source: Path,
+    target: Path,
+    *,
+    settings: Settings = Settings(),
+    mix: bool = False,
+    force: bool = False,
+    keep_noise: Path | None = None,
+    plot: Path | None = None,
+    uncertainty: Path | None = None,
+    progress: Progress | None = None,
+) -> FileReport:
+    """Denoise a file of any length; outputs appear whole, under their names, or not at all.
+
+    Args:
+        denoiser: see `tasks.denoise.denoise`.
+        source, target: the noisy file and the one to write. Where the target's container can't
+            hold the form of the source, another is written; the report's note says which.
+        settings: how to denoise.
+        mix: denoise the mean of the channels, into one channel.
+        force: replace outputs that exist.
+        keep_noise: file for what was removed.
+        plot: PNG for the spectrograms before, after, and of what was removed.
+        uncertainty: NPZ for `std`, `low` and `high` (C, L) of the draws, and `sample_rate`.
+        progress: called as progress(done calls, all calls).
+
+    Raises:
+        InputError: a file can't be read or written, or the settings don't fit.
+    """
+    began = time.perf_counter()
+    if uncertainty is not None and settings.shots == 1:
+        raise InputError("uncertainty needs several draws: pass shots (--shots), e.g. 8")
+    with opened(source) as reader, ExitStack() as outputs:
+        form = replace(reader.form, channels=1) if mix else reader.form
+        target, stored, note = stored_form(target, form, frames=reader.frames)
+        tally = Tally(form.channels)
+        # What is entered first is finished last: the target is there once all the others are.
+        writer = outputs.enter_context(writing(target, stored, like=source, force=force))
+        sinks: list[Sink] = [tally, lambda _, draws: writer.write(draws.mean(axis=1))]
+        if keep_noise is not None:
+            sinks.append(_noise(outputs, keep_noise, form, reader.frames, force))
+        if uncertainty is not None:
+            sinks.append(_uncertainty(outputs, uncertainty, form, force))
+        if plot is not None:
+            sinks.append(_plot(outputs, plot, form, reader.frames, force))
+        normal = file_normal(denoiser, reader, settings, mix)
+        engine = Engine(
+            denoiser, settings, rate=form.sample_rate, channels=form.channels, dtype=form.dtype,
+            normal=normal, frames=reader.frames, progress=progress,
+        )  # fmt: skip
+        run(engine, sound_blocks(reader, mix), sinks)
+    return tally.report(source, target, form, time.perf_counter() - began, note)
+
+
+def run(engine: Engine, blocks: Iterator[Array], sinks: list[Sink]) -> None:
+    """Hand all that an engine makes of some blocks to the sinks."""
+
+    def hand(draws: Array) -> None:
+        for sink in sinks:
+            sink(engine.heard, draws)
+
+    for block in blocks:
+        hand(engine.push(block))
+    hand(engine.flush())
+
+
+def file_normal(denoiser: Denoiser, reader: Reader, settings: Settings, mix: bool) -> Normal:
+    """What brings the file to the denoiser's level, as it is given or found by a first pass."""
+    given = given_normal(denoiser, settings.level)
+    if given is not None:
+        return given
+    rate = model_or_given_rate(denoiser, reader.form.sample_rate)
+    return measured_normal(denoiser, sound_blocks(reader, mix), rate)
+
+
+def sound_blocks(reader: Reader, mix: bool) -> Iterator[Array]:
+    """The file's blocks (C, n), mixed to one channel if asked for, with samples of sane size."""
+    for block in reader.blocks():
+        if np.abs(block).max(initial=0) > LARGEST:
+            raise InputError(f"{reader.path} holds samples over {LARGEST:g}: it is damaged")
+        yield block.mean(axis=0, keepdims=True) if mix else block
+
+
+class Tally:
+    """Levels and powers of what comes by."""
+
+    def __init__(self, channels: int) -> None:
+        self.frames = 0
+        self.before, self.after = LevelMeter(channels), LevelMeter(channels)
+        self.kept = self.removed = 0.0
+
+    def __call__(self, heard: Array, draws: Array) -> None:
+        mean = draws.mean(axis=1)
+        self.frames += heard.shape[1]
+        self.before.push(heard)
+        self.after.push(mean)
+        self.kept += float(np.square(mean, dtype=np.float64).sum())
+        self.removed += float(np.square(heard - mean, dtype=np.float64).sum())
+
+    def report(
+        self, source: Path | str, target: Path | str, form: Form, taken: float, note: str | None
+    ) -> FileReport:
+        """What was seen, as a row."""
+        seconds = self.frames / form.sample_rate
+        both = self.kept > 0 and self.removed > 0
+        return FileReport(
+            path=str(source),
+            output=str(target),
+            sample_rate=form.sample_rate,
+            channels=form.channels,
+            seconds=seconds,
+            level_in_db=round(self.before.level_db, 2),
+            level_out_db=round(self.after.level_db, 2),
+            snr_db=round(10 * math.log10(self.kept / self.removed), 2) if both else None,
+            taken=round(taken, 3),
+            real_time_factor=round(taken / seconds, 5) if seconds else 0.0,
+            note=note,
+        )
+
+
+def _noise(outputs: ExitStack, path: Path, form: Form, frames: int | None, force: bool) -> Sink:
+    path, stored, _ = stored_form(path, form, frames=frames)
+    writer = outputs.enter_context(writing(path, stored, force=force))
+    return lambda heard, draws: writer.write(heard - draws.mean(axis=1))
+
+
+def _uncertainty(outputs: ExitStack, path: Path, form: Form, force: bool) -> Sink:
+    from signal_diffusion.recordings.arrays import writing_npz
+
+    names = ("std", "low", "high")
+    arrays = outputs.enter_context(writing_npz(path, names, channels=form.channels, force=force))
+    arrays.put("sample_rate", form.sample_rate)
+
+    def sink(_: Array, draws: Array) -> None:
+        for name, block in zip(names, spread(draws)[1:], strict=True):
+            arrays.write(name, block)
+
+    return sink
+
+
+def _plot(outputs: ExitStack, path: Path, form: Form, frames: int | None, force: bool) -> Sink:
+    from signal_diffusion.plots import Spectrograms
+
+    require_writable(path, force=force)
+    pictures = Spectrograms(("before", "after", "removed"), form.sample_rate, frames)
+    outputs.push(lambda kind, *_: pictures.save(path, force=force) if kind is None else None)
+
+    def sink(heard: Array, draws: Array) -> None:
+        mean = draws.mean(axis=1)
+        pictures.push(heard, mean, heard - mean)
+
+    return sink

@@ -1,0 +1,76 @@
+"""Signals that are handed in as arrays or tensors: what they must be, and the way back to them."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from signal_diffusion.denoiser import Denoiser
+from signal_diffusion.errors import InputError
+from signal_diffusion.tasks.buffers import Array
+
+Signal = TypeVar("Signal", Tensor, NDArray[np.floating])
+
+#: Rows up to which a short array is taken for channels, not for the frames of a turned array.
+MOST_CHANNELS = 64
+#: Largest ratio of a recording's rate to the denoiser's, and of that to the recording's.
+MOST_RESAMPLED = 256
+#: Largest magnitude of a sample: what is larger is no recording, and float32 would overflow.
+LARGEST = 1e36
+
+
+def model_or_given_rate(denoiser: Denoiser, sample_rate: float | None) -> float:
+    """The rate of a recording in Hz: the one given, or else the denoiser's own."""
+    if sample_rate is not None and not 0 < sample_rate < float("inf"):
+        raise InputError(f"sample_rate is {sample_rate} Hz; it must be positive")
+    own = denoiser.sample_rate
+    if sample_rate and own and not 1 / MOST_RESAMPLED <= sample_rate / own <= MOST_RESAMPLED:
+        low, high = own / MOST_RESAMPLED, own * MOST_RESAMPLED
+        raise InputError(
+            f"sample_rate is {sample_rate} Hz, but this model is for {own} Hz: "
+            f"it takes {low:g} to {high:g} Hz"
+        )
+    return sample_rate or own or 1
+
+
+def samples_of(signal: Tensor | NDArray[np.floating]) -> Array:
+    """The signal as (C, L) on the CPU, float64 if it was and else float32."""
+    _require_signal(signal)
+    if isinstance(signal, Tensor):
+        signal = signal.detach().cpu()
+        array = (signal if signal.dtype == torch.float64 else signal.float()).numpy()
+    else:
+        array = signal
+    return checked(np.atleast_2d(array))
+
+
+def checked(block: Array) -> Array:
+    """A block (C, n) as float64 if it was and else float32, once it is known to be sound."""
+    x = block.astype(np.float64 if block.dtype == np.float64 else np.float32, copy=False)
+    if not (np.abs(x) <= LARGEST).all():
+        raise InputError("signal holds NaN, infinite or huge samples: replace them first")
+    return x
+
+
+def like(signal: Signal, cleaned: Array) -> Signal:
+    """Samples (C, L) in the type, dtype, device and shape of a signal."""
+    cleaned = cleaned.reshape(signal.shape)
+    if isinstance(signal, Tensor):
+        return torch.from_numpy(cleaned).to(signal)
+    return cleaned.astype(signal.dtype)
+
+
+def _require_signal(signal: object) -> None:
+    if not isinstance(signal, (np.ndarray, Tensor)):
+        raise InputError(f"signal is a {type(signal).__name__}; pass a numpy array or a tensor")
+    shape = tuple(signal.shape)
+    if len(shape) not in (1, 2) or 0 in shape:
+        raise InputError(f"signal has the shape {shape}; pass (L,) or (C, L), none of them 0")
+    if len(shape) == 2 and shape[0] > max(shape[1], MOST_CHANNELS):
+        raise InputError(f"signal has the shape {shape}, like (frames, channels): pass signal.T")
+    if not (signal.is_floating_point() if isinstance(signal, Tensor) else signal.dtype.kind == "f"):
+        raise InputError(f"signal is {signal.dtype}; pass floats (integers over their full scale)")

@@ -1,0 +1,118 @@
+"""Denoise what is still being recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from torch import Tensor
+
+from signal_diffusion import samplers
+from signal_diffusion.denoiser import Denoiser
+from signal_diffusion.errors import InputError
+from signal_diffusion.tasks.buffers import Array
+from signal_diffusion.tasks.denoise import given_normal
+from signal_diffusion.tasks.engine import Engine
+from signal_diffusion.tasks.settings import Settings
+from signal_diffusion.tasks.signals import checked, model_or_given_rate
+
+#: Seconds that are waited for before a piece is processed, unless another time is asked for.
+EVERY = 0.25
+
+
+class DenoiseStream:
+    """A running denoiser: blocks of any size in, what is known of the estimate out, in order.
+
+    With the level given, all that comes out is `denoise` of all that went in with that level.
+    Without one the gain follows the level: that of the loud frames of the last ten seconds, falling
+    by 0.1 dB a second at most.
+
+    Args:
+        denoiser: see `denoise`.
+        sample_rate: of the stream in Hz; None means the denoiser's own.
+        channels: C.
+        level: of the stream's loud frames in dB of full scale, if it is known.
+        every: seconds of new estimates that are computed at once; less answers sooner and computes
+            more context again.
+        steps, sampler, seed, noise_std, strength, band: see `denoise`.
+
+    Raises:
+        InputError: an argument or a block can't be used.
+
+    >>> import numpy as np
+    >>> from signal_diffusion import Denoiser, DenoiseStream
+    >>> stream = DenoiseStream(Denoiser.from_pretrained("speech"), sample_rate=16000)
+    >>> blocks = [stream.push(np.zeros(1600, np.float32)) for _ in range(30)]
+    >>> sum(block.size for block in blocks) + stream.flush().size
+    48000
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        *,
+        sample_rate: float | None = None,
+        channels: int = 1,
+        level: float | None = None,
+        every: float = EVERY,
+        steps: int = 1,
+        sampler: Callable[..., Tensor] = samplers.ddim,
+        seed: int = 0,
+        noise_std: float | None = None,
+        strength: float = 1.0,
+        band: str = "full",
+    ) -> None:
+        settings = Settings(
+            steps=steps, sampler=sampler, seed=seed, noise_std=noise_std, strength=strength,
+            band=band, level=level,
+        )  # fmt: skip
+        if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
+            raise InputError(f"channels is {channels!r}; it must be a whole number, 1 or more")
+        if not 0 < every < float("inf"):
+            raise InputError(f"every is {every} s; it must be positive")
+        rate = model_or_given_rate(denoiser, sample_rate)
+        self.channels = channels
+        self._ndim = 1 if channels == 1 else 2
+        self._over = False
+        self._engine = Engine(
+            denoiser, settings, rate=rate, channels=channels,
+            normal=given_normal(denoiser, level),
+            least=max(1, round(every * (denoiser.sample_rate or rate))),
+        )  # fmt: skip
+
+    @property
+    def latency(self) -> int | None:
+        """Samples after one that its estimate depends on at most; None for all that follow.
+
+        Estimates come out that late, and up to `every` seconds later.
+        """
+        return self._engine.latency
+
+    def push(self, block: Array) -> Array:
+        """The estimates that a block (n,), for one channel, or (C, n) makes known, shaped alike."""
+        if self._over:
+            raise InputError("the stream was flushed, which ends it: make a new DenoiseStream")
+        x = checked(np.atleast_2d(self._required(block)))
+        self._ndim = block.ndim
+        return self._shaped(self._engine.push(x.astype(np.float32, copy=False)))
+
+    def flush(self) -> Array:
+        """The rest, which ends the stream."""
+        if self._over:
+            return self._shaped(np.zeros((self.channels, 1, 0), np.float32))
+        self._over = True
+        return self._shaped(self._engine.flush())
+
+    def _required(self, block: Array) -> Array:
+        if not isinstance(block, np.ndarray) or block.dtype.kind != "f":
+            kind = getattr(block, "dtype", type(block).__name__)
+            raise InputError(f"block is {kind}; pass a numpy array of floats in [-1, 1]")
+        if block.ndim not in (1, 2) or (block.shape[0] if block.ndim == 2 else 1) != self.channels:
+            wanted = "(n,) or (1, n)" if self.channels == 1 else f"({self.channels}, n)"
+            mend = ": pass block.T" if block.shape[::-1][:1] == (self.channels,) else ""
+            raise InputError(f"block has the shape {block.shape}; this stream takes {wanted}{mend}")
+        return block
+
+    def _shaped(self, estimates: Array) -> Array:
+        mean = estimates.mean(axis=1)
+        return np.asarray(mean[0] if self._ndim == 1 else mean)
