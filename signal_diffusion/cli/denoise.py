@@ -10,6 +10,7 @@ import typer
 from signal_diffusion.cli import options as opt
 from signal_diffusion.cli.asked import How, Where, require_fitting, sound_asked, strength_asked
 from signal_diffusion.cli.lines import say
+from signal_diffusion.cli.quiet import libraries_silent
 
 
 def denoise(
@@ -50,7 +51,7 @@ def denoise(
         uncertainty, report, jobs, force, resume, dry_run, quiet,
     )  # fmt: skip
     require_fitting(where, how)
-    with _interruptible():
+    with libraries_silent(), _interruptible():
         if where.piped:
             from signal_diffusion.cli.pipes import denoise_piped
 
