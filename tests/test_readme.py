@@ -18,7 +18,7 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("index", range(5))
 def test_python_blocks_run(readme, repository, tmp_path, monkeypatch, index):
     block = blocks(readme, "python")[index]
     if "from_pretrained" in block and "speech" not in artifact.shipped():
@@ -30,14 +30,14 @@ def test_python_blocks_run(readme, repository, tmp_path, monkeypatch, index):
 
 
 def test_there_are_no_more_python_blocks(readme):
-    assert len(blocks(readme, "python")) == 4
+    assert len(blocks(readme, "python")) == 5
 
 
 def test_commands_exist(readme):
     known = {command.name or command.callback.__name__ for command in app.registered_commands}
     lines = "\n".join(blocks(readme, "bash")).replace("\\\n", " ").splitlines()
-    called = [shlex.split(p)[1] for line in lines for p in line.split("&&") if "signal-d" in p]
-    assert called and set(called) <= known
+    parts = [part for line in lines for part in re.split(r"&&|\|", line) if "signal-d" in part]
+    assert parts and {shlex.split(part)[1] for part in parts} <= known
 
 
 def test_overrides_in_the_commands_compose(readme):
@@ -59,3 +59,17 @@ def test_files_that_are_linked_exist(readme, repository):
     if "speech" not in artifact.shipped():
         missing = [t for t in missing if "models/" not in t and "before_after" not in t]
     assert missing == []
+
+
+def test_options_in_the_commands_and_in_the_text_exist(readme):
+    from typer.main import get_command
+
+    options = {name for parameter in get_command(app).commands["denoise"].params
+               for name in parameter.opts}  # fmt: skip
+    lines = "\n".join(blocks(readme, "bash")).splitlines()
+    lines = [line.split("#")[0] for line in lines if "signal-diffusion denoise" in line]
+    used = {word for line in lines for word in re.findall(r"(?<=\s)--[a-z-]+", line)}
+    section = readme[readme.index("## Clean files") : readme.index("## Train")]
+    used |= {word for code in re.findall(r"`([^`\n]+)`", section)
+             for word in re.findall(r"--[a-z-]+", code)}  # fmt: skip
+    assert len(used) > 8 and used <= options | {"--help"}

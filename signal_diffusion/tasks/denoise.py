@@ -184,9 +184,9 @@ def denoise_blocks(
             engine = Engine(
                 denoiser, settings, rate=rate, channels=len(x), dtype=str(x.dtype), normal=normal
             )  # fmt: skip
-        yield engine.push(x).mean(axis=1)
+        yield from (draws.mean(axis=1) for _, draws in engine.push(x))
     if engine is not None:
-        yield engine.flush().mean(axis=1)
+        yield from (draws.mean(axis=1) for _, draws in engine.flush())
 
 
 def measured_normal(denoiser: Denoiser, blocks: Iterable[Array], rate: float) -> Normal:
@@ -243,5 +243,5 @@ def _estimates(
         frames=x.shape[1], progress=progress,
     )  # fmt: skip
     for start in starts:
-        yield engine.push(x[:, start : start + BLOCK])
-    yield engine.flush()
+        yield from (draws for _, draws in engine.push(x[:, start : start + BLOCK]))
+    yield from (draws for _, draws in engine.flush())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -19,16 +20,23 @@ from signal_diffusion.tasks.pieces import Pieces, Progress, Sampling
 from signal_diffusion.tasks.settings import Settings
 from signal_diffusion.tasks.signals import model_or_given_rate
 
+#: Samples (C, n) of a recording, and the estimates (C, shots, n) of them.
+Known = tuple[Array, Array]
+
 #: Samples of the lower rate that a resampler may hold back, at most (measured).
 RESAMPLER_LAG = 1400
 #: Zeros in a row that count as digital silence, which stays silent.
 SILENCE = 256
+#: Samples, over all rows, that go back at once, which bounds the memory for it.
+SLICE = 1 << 16
 #: Channels that fit into bounded memory.
 MOST_ROWS = 256
 
 
 class Engine:
-    """Blocks (C, n) of a recording in, estimates (C, shots, m) out; together, those of the whole.
+    """Blocks of a recording (C, n) in; out come its samples (C, m) with estimates (C, shots, m).
+
+    All estimates together are those of the whole recording, however it is cut:
 
         estimate = x + strength (up(x_hat - down(x)) + (g - 1) (x - up(down(x))))
 
@@ -47,14 +55,9 @@ class Engine:
         frames: samples of the recording, for the progress alone.
         progress: called as progress(done calls, all calls).
 
-    Attributes:
-        heard: the samples (C, m) of the recording that the last estimates are of.
-
     Raises:
         InputError: the settings don't fit the denoiser.
     """
-
-    heard: Array
 
     def __init__(
         self,
@@ -120,30 +123,29 @@ class Engine:
         upper = upper_band.LAG if self._upper is not None else 0
         return max(math.ceil((ahead + upper + lags) * self.rate / self.model_rate), SILENCE - 1)
 
-    def push(self, block: Array) -> Array:
-        """The estimates (C, shots, m) that a block (C, n) makes known."""
+    def push(self, block: Array) -> Iterator[Known]:
+        """What a block (C, n) makes known, in slices of bounded size; consume all of them."""
         self._dry.push(block)
         self._read += block.shape[1]
-        self._given_to_model(self._down.push(self._centred(block)))
-        return self._ready(SILENCE - 1)
+        yield from self._given_to_model(self._down.push(self._centred(block)))
+        yield from self._ready(SILENCE - 1)
 
-    def flush(self) -> Array:
+    def flush(self) -> Iterator[Known]:
         """The rest, once the recording is over."""
         if not self._read:
-            self.heard = np.zeros((len(self._zeros), 0), self._down.dtype)
-            return np.zeros((len(self._zeros), self._shots, 0), self._down.dtype)
-        self._given_to_model(self._down.flush())
+            return
+        yield from self._given_to_model(self._down.flush())
         rest = self._gain.flush()
         if rest is not None:
             self._levelled.push(rest)
-            self._estimated(self._pieces.push(rest))
-        self._estimated(self._pieces.flush())
+            yield from self._estimated(self._pieces.push(rest))
+        yield from self._estimated(self._pieces.flush())
         if self.resampled:
             self._change.push(self._by_shots(self._up_change.flush()))
             self._lower.push(self._up_given.flush())
         if self._upper is not None:
             self._upper.flush()
-        return self._ready(0)
+        yield from self._ready(0)
 
     def _levelling(self, denoiser: Denoiser, normal: Normal | None) -> Gain:
         if normal is not None:
@@ -151,18 +153,23 @@ class Engine:
         assert denoiser.level_db is not None
         return Running(denoiser.level_db, ahead=self.context[1] if self.context else 1 << 62)
 
-    def _given_to_model(self, x: Array) -> None:
+    def _given_to_model(self, x: Array) -> Iterator[Known]:
         """Samples at the denoiser's rate go to it, at its level."""
         self._given.push(x)
         levelled = self._gain.push(x)
         self._levelled.push(levelled)
-        self._estimated(self._pieces.push(levelled))
+        yield from self._estimated(self._pieces.push(levelled))
 
-    def _estimated(self, x_hat: Array) -> None:
-        """What the denoiser changed, (C, shots, n), goes back to the recording's rate and level."""
+    def _estimated(self, x_hat: Array) -> Iterator[Known]:
+        """Estimates (C, shots, n) go back to the recording, slice by slice."""
+        size = max(1024, SLICE // (x_hat.shape[0] * x_hat.shape[1]))
+        for start in range(0, x_hat.shape[-1], size):
+            self._back(x_hat[..., start : start + size])
+            yield from self._ready(SILENCE - 1)
+
+    def _back(self, x_hat: Array) -> None:
+        """What the denoiser changed goes back to the recording's rate and level."""
         count = x_hat.shape[-1]
-        if not count:
-            return
         levelled, given = self._levelled.take(count), self._given.take(count)
         change = np.subtract(x_hat, levelled[:, None], dtype=np.float64) / self._gain.take(count)
         change = change.astype(given.dtype)
@@ -177,21 +184,22 @@ class Engine:
     def _by_shots(self, rows: Array) -> Array:
         return rows.reshape(len(rows) // self._shots, self._shots, rows.shape[-1])
 
-    def _ready(self, behind: int) -> Array:
+    def _ready(self, behind: int) -> Iterator[Known]:
         """The estimates that are known, `behind` samples before the last one read at most."""
-        count = max(0, min(len(self._change), len(self._dry) - behind))
+        count = min(len(self._change), len(self._dry) - behind)
         if self._upper is not None:
             count = min(count, self._upper.known(self._done))
+        if count <= 0:
+            return
         sounding = self._sounding(count)
-        self.heard = dry = self._dry.take(count)
-        change = self._change.take(count) if count else np.zeros((len(dry), self._shots, 0))
-        if self.resampled and count:
+        dry, change = self._dry.take(count), self._change.take(count)
+        if self.resampled:
             upper = (self._centred(dry) - self._lower.take(count))[:, None]
             gain = self._upper.take(self._done, count) if self._upper is not None else 0.0
             change = change + (gain - 1) * upper
         self._done += count
         change = change * sounding[:, None] - self._dropped[:, None]
-        return np.asarray(dry[:, None] + self.strength * change, dry.dtype)
+        yield dry, np.asarray(dry[:, None] + self.strength * change, dry.dtype)
 
     def _centred(self, x: Array) -> Array:
         """Samples (C, n) without the channels' offsets."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,15 @@ from signal_diffusion.recordings.writing import writing
 from signal_diffusion.tasks.buffers import Array
 from signal_diffusion.tasks.denoise import given_normal, measured_normal, spread
 from signal_diffusion.tasks.engine import Engine
-from signal_diffusion.tasks.levelling import LevelMeter, Normal
+from signal_diffusion.tasks.levelling import FRAME, LevelMeter, Normal
 from signal_diffusion.tasks.settings import Settings
 from signal_diffusion.tasks.signals import LARGEST, model_or_given_rate
 
 #: Takes the samples (C, n) of a recording and the draws (C, shots, n) of the clean one.
 Sink = Callable[[Array, Array], None]
 Progress = Callable[[int, int], None]
+#: Of the frames whose levels are told, s.
+FRAME_SECONDS = 0.032
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def denoise_file(
     with opened(source) as reader, ExitStack() as outputs:
         form = replace(reader.form, channels=1) if mix else reader.form
         target, stored, note = stored_form(target, form, frames=reader.frames)
-        tally = Tally(form.channels)
+        tally = Tally(form)
         # What is entered first is finished last: the target is there once all the others are.
         writer = outputs.enter_context(writing(target, stored, like=source, force=force))
         sinks: list[Sink] = [tally, lambda _, draws: writer.write(draws.mean(axis=1))]
@@ -108,19 +111,14 @@ def denoise_file(
             normal=normal, frames=reader.frames, progress=progress,
         )  # fmt: skip
         run(engine, sound_blocks(reader, mix), sinks)
-    return tally.report(source, target, form, time.perf_counter() - began, note)
+    return tally.report(source, target, time.perf_counter() - began, note)
 
 
 def run(engine: Engine, blocks: Iterator[Array], sinks: list[Sink]) -> None:
     """Hand all that an engine makes of some blocks to the sinks."""
-
-    def hand(draws: Array) -> None:
+    for heard, draws in chain(chain.from_iterable(map(engine.push, blocks)), engine.flush()):
         for sink in sinks:
-            sink(engine.heard, draws)
-
-    for block in blocks:
-        hand(engine.push(block))
-    hand(engine.flush())
+            sink(heard, draws)
 
 
 def file_normal(denoiser: Denoiser, reader: Reader, settings: Settings, mix: bool) -> Normal:
@@ -143,9 +141,10 @@ def sound_blocks(reader: Reader, mix: bool) -> Iterator[Array]:
 class Tally:
     """Levels and powers of what comes by."""
 
-    def __init__(self, channels: int) -> None:
-        self.frames = 0
-        self.before, self.after = LevelMeter(channels), LevelMeter(channels)
+    def __init__(self, form: Form) -> None:
+        self.form, self.frames = form, 0
+        frame = max(FRAME, round(FRAME_SECONDS * form.sample_rate))
+        self.before, self.after = (LevelMeter(form.channels, frame=frame) for _ in range(2))
         self.kept = self.removed = 0.0
 
     def __call__(self, heard: Array, draws: Array) -> None:
@@ -157,9 +156,10 @@ class Tally:
         self.removed += float(np.square(heard - mean, dtype=np.float64).sum())
 
     def report(
-        self, source: Path | str, target: Path | str, form: Form, taken: float, note: str | None
+        self, source: Path | str, target: Path | str, taken: float, note: str | None
     ) -> FileReport:
         """What was seen, as a row."""
+        form = self.form
         seconds = self.frames / form.sample_rate
         both = self.kept > 0 and self.removed > 0
         return FileReport(

@@ -30,6 +30,7 @@ class LevelMeter:
     Args:
         channels: C.
         centred: whether levels are those about the channels' medians, which `offsets` tells.
+        frame: samples of a frame.
 
     >>> import numpy as np
     >>> meter = LevelMeter(channels=1)
@@ -38,8 +39,8 @@ class LevelMeter:
     -20.0
     """
 
-    def __init__(self, channels: int, *, centred: bool = False) -> None:
-        self.centred = centred
+    def __init__(self, channels: int, *, centred: bool = False, frame: int = FRAME) -> None:
+        self.centred, self.frame = centred, frame
         self._rest = np.zeros((channels, 0))
         self._peaks = np.zeros((2, channels))
         self._frames: list[Array] = []
@@ -47,13 +48,13 @@ class LevelMeter:
     def push(self, block: Array) -> None:
         """Take in samples (C, n)."""
         x = np.concatenate([self._rest, block], axis=-1)
-        whole = x.shape[1] // FRAME * FRAME
+        whole = x.shape[1] // self.frame * self.frame
         self._rest = x[:, whole:]
         peaks = [block.max(axis=1, initial=-np.inf), -block.min(axis=1, initial=np.inf)]
         first = not self._frames and not self._peaks.any()
         self._peaks = np.array(peaks) if first else np.maximum(self._peaks, peaks)
         if whole:
-            self._frames.append(self._described(x[:, :whole].reshape(len(x), -1, FRAME)))
+            self._frames.append(self._described(x[:, :whole].reshape(len(x), -1, self.frame)))
 
     @property
     def offsets(self) -> Array:
@@ -74,9 +75,11 @@ class LevelMeter:
         """dB of full scale of every channel (C,); silent ones have `SILENCE_DB`."""
         peaks = self.peaks[:, None]
         scale = np.where(peaks > 0, peaks, 1)
-        rms, means, _ = self._described_frames() / scale
-        offsets = self.offsets / scale
-        about = np.square(rms) - 2 * offsets * means + np.square(offsets)
+        described = self._described_frames() / scale
+        about = np.square(described[0])
+        if self.centred:
+            offsets = self.offsets / scale
+            about += np.square(offsets) - 2 * offsets * described[1]
         loud = np.quantile(about, LOUD, axis=-1).clip(10 ** (LOWEST_DB / 10))
         levels = 10 * np.log10(loud) + 20 * np.log10(scale[:, 0])
         return np.where(peaks[:, 0] > 0, levels, SILENCE_DB)
@@ -91,9 +94,12 @@ class LevelMeter:
         return max(float(self.levels_db[peaks > 0].max()), floor)
 
     def _described(self, frames: Array) -> Array:
-        """Root mean squares, means and, if wanted, medians of frames: (3, C, n)."""
-        medians = np.median(frames, axis=-1) if self.centred else np.zeros(frames.shape[:-1])
-        return np.stack([_rms(frames), frames.mean(axis=-1, dtype=np.float64), medians])
+        """Root mean squares (1, C, n) of frames; if wanted, means and medians too (3, C, n)."""
+        if not self.centred:
+            # For hours of sound the levels are most of what is kept.
+            return _rms(frames)[None].astype(np.float32)
+        means, medians = frames.mean(axis=-1, dtype=np.float64), np.median(frames, axis=-1)
+        return np.stack([_rms(frames), means, medians])
 
     def _described_frames(self) -> Array:
         if not self._frames:

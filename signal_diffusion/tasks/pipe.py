@@ -50,10 +50,9 @@ def denoise_pipe(
         denoiser, settings, rate=form.sample_rate, channels=channels, dtype=form.dtype,
         normal=normal, least=max(1, round(EVERY * (denoiser.sample_rate or form.sample_rate))),
     )  # fmt: skip
-    tally = Tally(channels)
+    tally = Tally(replace(form, channels=channels))
     run(engine, blocks, [tally, lambda _, draws: sink.write(draws.mean(axis=1))])
-    form = replace(form, channels=channels)
-    return tally.report("-", "-", form, time.perf_counter() - began, None)
+    return tally.report("-", "-", time.perf_counter() - began, None)
 
 
 def _arriving(source: PipeReader, mix: bool) -> Iterator[Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from torch import Tensor
@@ -12,7 +12,7 @@ from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.tasks.buffers import Array
 from signal_diffusion.tasks.denoise import given_normal
-from signal_diffusion.tasks.engine import Engine
+from signal_diffusion.tasks.engine import Engine, Known
 from signal_diffusion.tasks.settings import Settings
 from signal_diffusion.tasks.signals import checked, model_or_given_rate
 
@@ -99,7 +99,7 @@ class DenoiseStream:
     def flush(self) -> Array:
         """The rest, which ends the stream."""
         if self._over:
-            return self._shaped(np.zeros((self.channels, 1, 0), np.float32))
+            return self._shaped([])
         self._over = True
         return self._shaped(self._engine.flush())
 
@@ -113,6 +113,7 @@ class DenoiseStream:
             raise InputError(f"block has the shape {block.shape}; this stream takes {wanted}{mend}")
         return block
 
-    def _shaped(self, estimates: Array) -> Array:
-        mean = estimates.mean(axis=1)
-        return np.asarray(mean[0] if self._ndim == 1 else mean)
+    def _shaped(self, known: Iterable[Known]) -> Array:
+        means = [draws.mean(axis=1) for _, draws in known]
+        mean = np.concatenate([np.zeros((self.channels, 0), np.float32), *means], axis=1)
+        return mean[0] if self._ndim == 1 else mean
