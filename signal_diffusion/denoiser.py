@@ -34,6 +34,8 @@ class Denoiser(nn.Module, ABC):
         offset: what happens to the channels' medians: "kept" takes them off and puts them back,
             "dropped" takes them off, and both give every channel a gain of its own, as sensors of
             different units need; None leaves them, with one gain for all channels.
+        noise_std: standard deviation of the recordings' white noise at the denoiser's level: what
+            a channel's own, given or estimated, is brought to. None where levels are what counts.
     """
 
     schedule: Schedule
@@ -41,6 +43,7 @@ class Denoiser(nn.Module, ABC):
     domain: str | None = None
     level_db: float | None = None
     offset: str | None = None
+    noise_std: float | None = None
 
     @property
     def hop(self) -> int:
@@ -146,7 +149,7 @@ class NetworkDenoiser(Denoiser):
         target: a name of `TARGETS`.
         sigma_data: standard deviation of the clean state.
         codec: the transform between signals and the states that the process runs in.
-        sample_rate, domain, level_db, offset: see `Denoiser`.
+        sample_rate, domain, level_db, offset, noise_std: see `Denoiser`.
         limit: largest magnitude of the clean state, None for no limit.
         card: data, licence, command, time and scores, for people.
     """
@@ -163,6 +166,7 @@ class NetworkDenoiser(Denoiser):
         domain: str | None = None,
         level_db: float | None = None,
         offset: str | None = None,
+        noise_std: float | None = None,
         limit: float | None = None,
         card: dict[str, Any] | None = None,
     ) -> None:
@@ -173,11 +177,13 @@ class NetworkDenoiser(Denoiser):
             raise InputError(f"target is '{target}', but paired schedules take target='clean' only")
         if offset not in OFFSETS:
             raise InputError(f"offset is '{offset}': choose kept, dropped or None")
+        if noise_std is not None and offset is None:
+            raise InputError("noise_std goes with offset: choose offset kept or dropped")
         self.backbone, self.schedule, self.target = backbone, schedule, target
         self.sigma_data = sigma_data
         self.codec: FrameTransform = codec if codec is not None else Identity()
         self.sample_rate, self.domain, self.level_db = sample_rate, domain, level_db
-        self.offset, self.limit = offset, limit
+        self.offset, self.noise_std, self.limit = offset, noise_std, limit
         self.card = dict(card or {})
 
     def forward(
@@ -251,6 +257,7 @@ class Rescheduled(Denoiser):
         self.codec = getattr(denoiser, "codec", None)
         self.sample_rate, self.domain = denoiser.sample_rate, denoiser.domain
         self.level_db, self.offset = denoiser.level_db, denoiser.offset
+        self.noise_std = denoiser.noise_std
 
     @property
     def hop(self) -> int:

@@ -57,7 +57,9 @@ class RelativeError(nn.Module):
         denoiser: NetworkDenoiser,
     ) -> dict[str, Tensor]:
         estimate = denoiser.codec.decode(x_hat, signal.shape[-1])
-        error, power = ((v.square().mean(dim=(1, 2)) + self.floor) for v in (estimate - signal, signal))
+        error, power = (
+            v.square().mean(dim=(1, 2)) + self.floor for v in (estimate - signal, signal)
+        )
         return {"relative_error": torch.log10(error / power).mean()}
 
 

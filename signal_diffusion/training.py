@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,15 +11,15 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from signal_diffusion.data.mixing import Batch
 from signal_diffusion.denoiser import NetworkDenoiser
-from signal_diffusion.metrics import si_sdr
-from signal_diffusion.tasks.denoise import denoise
+from signal_diffusion.objectives import Objective, full_precision
 
-SCORE = "valid/si_sdr"
+#: SI-SDR where clean recordings are known, an estimate of the SNR where not, in dB.
+SCORE = "valid/score"
 
 
 @dataclass(frozen=True)
@@ -51,17 +50,15 @@ class Constant:
 class DiffusionModule(LightningModule):
     """Trains a denoiser on batches of (clean, noisy) signals.
 
-    Each step draws t and z from (seed, step, rank), forms x_t = alpha x_0 + beta y + sigma z in the
-    denoiser's states and minimises the sum of the terms of `loss(x_hat, x_0, signal, t, denoiser)`.
+    Each step minimises the sum of the terms of its objective, with what is random drawn from
+    (seed, step, rank).
 
     Args:
         denoiser: what is trained.
-        loss: see `losses`.
+        objective: what is minimised, see `objectives`.
         optimizer: `optimizer(parameters)`.
         rate: factor on the learning rate as a function of the share of the run that is done.
         ema_decay: decay of the average of weights that is validated and exported.
-        noise_std: of the validation recordings, for unpaired schedules; see `denoise`.
-        last_time: share of the clips at the last time, where one-step denoising is learnt.
         seed: with the step and the rank, names what a step draws.
         compile: let torch compile the backbone; it pays in runs of more than ten minutes.
     """
@@ -70,19 +67,17 @@ class DiffusionModule(LightningModule):
         self,
         denoiser: NetworkDenoiser,
         *,
-        loss: nn.Module,
+        objective: Objective,
         optimizer: Callable[..., torch.optim.Optimizer],
         rate: Callable[[float], float],
         ema_decay: float = 0.999,
-        noise_std: float | None = None,
-        last_time: float = 0.0,
         seed: int = 0,
         compile: bool = False,
     ) -> None:
         super().__init__()
-        self.denoiser, self.loss = denoiser, loss
+        self.denoiser, self.objective = denoiser, objective
         self.optimizer, self.rate = optimizer, rate
-        self.noise_std, self.last_time, self.seed = noise_std, last_time, seed
+        self.seed = seed
         self.losses: list[Tensor] = []
         self.average = AveragedModel(denoiser, multi_avg_fn=_moving_average(ema_decay))
         self.average.requires_grad_(False)
@@ -101,18 +96,8 @@ class DiffusionModule(LightningModule):
         return optimizer
 
     def terms(self, denoiser: NetworkDenoiser, batch: Batch, *, draw: int) -> dict[str, Tensor]:
-        """The loss terms of a batch, with t and z drawn from `draw`."""
-        generator = torch.Generator().manual_seed(draw)
-        schedule = denoiser.schedule
-        x_0 = denoiser.codec.encode(batch.clean)
-        y = denoiser.codec.encode(batch.noisy) if schedule.paired else None
-        t = self._times(len(x_0), generator).to(x_0)
-        z = torch.randn(x_0.shape, generator=generator).to(x_0)
-        alpha, beta, sigma = schedule(t)
-        x_t = alpha * x_0 + sigma * z + (0.0 if y is None else beta * y)
-        x_hat = denoiser(x_t, t, y).float()
-        with _full_precision(x_0.device):
-            return self.loss(x_hat, x_0, batch.clean, t, denoiser)
+        """The loss terms of a batch, with what is random drawn from `draw`."""
+        return self.objective.terms(denoiser, batch, torch.Generator().manual_seed(draw))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         window = self.trainer.accumulate_grad_batches
@@ -147,10 +132,8 @@ class DiffusionModule(LightningModule):
             self.log("valid/loss", loss, add_dataloader_idx=False, batch_size=1, sync_dist=True)
             return
         clean, noisy, _ = batch
-        with _full_precision(self.device):
-            rows = noisy.reshape(-1, noisy.shape[-1])
-            estimate = denoise(self.averaged, rows, noise_std=self.noise_std)
-        score = si_sdr(estimate, clean.reshape(estimate.shape)).mean().float().to(self.device)
+        with full_precision(self.device):
+            score = self.objective.score(self.averaged, clean, noisy).float().to(self.device)
         self.log(
             SCORE, score, prog_bar=True, add_dataloader_idx=False, batch_size=1, sync_dist=True
         )
@@ -161,12 +144,6 @@ class DiffusionModule(LightningModule):
             gap = self.trainer.callback_metrics["valid/loss"] - since_last
             self.log("valid/gap", gap, sync_dist=True)
             self.losses.clear()
-
-    def _times(self, size: int, generator: torch.Generator) -> Tensor:
-        schedule = self.denoiser.schedule
-        t = torch.rand(size, generator=generator) * (schedule.t_max - schedule.t_min)
-        last = torch.rand(size, generator=generator) < self.last_time
-        return torch.where(last, schedule.t_start, schedule.t_min + t).reshape(size, 1, 1)
 
     def _draw(self, step: int, rank: int) -> int:
         return int(np.random.SeedSequence((self.seed, step, rank, 1)).generate_state(1)[0])
@@ -183,13 +160,6 @@ def run_progress(trainer: Trainer) -> float:
     share = min(1.0, max(shares))
     # Clocks differ between processes, learning rates must not.
     return share if trainer.world_size == 1 else trainer.strategy.broadcast(share)
-
-
-def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Turns autocast off, on the devices that know it."""
-    if device.type in ("cpu", "cuda"):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
 
 
 def _moving_average(decay: float) -> Callable[..., None]:

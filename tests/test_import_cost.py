@@ -20,6 +20,7 @@ LAYERS = [
     {"gaussian", "losses"},
     {"samplers", "guidance"},
     {"tasks", "data", "facts"},
+    {"objectives"},
     {"training"},
     {"runs"},
     {"cli"},

@@ -129,7 +129,7 @@ def test_micro_batches_draw_on_their_own_and_count_once(tmp_path, monkeypatch):
 
 CHECKPOINT = (
     "{_target_: lightning.pytorch.callbacks.ModelCheckpoint, dirpath: '${folder}/checkpoints', "
-    "filename: best, monitor: valid/si_sdr, mode: max, save_last: true, "
+    "filename: best, monitor: valid/score, mode: max, save_last: true, "
     "enable_version_counter: false}"
 )
 EXPORT = "{_target_: signal_diffusion.runs.Export, path: '${folder}/model.safetensors'}"
@@ -140,7 +140,7 @@ def test_export_is_the_best_scored_average_not_the_last(tmp_path):
         tmp_path, "trainer.max_steps=6", "trainer.val_check_interval=1",
         "module.optimizer.lr=3.0", "module.ema_decay=0.1",
     )  # fmt: skip
-    scores = [float(r["valid/si_sdr"]) for r in metrics(tmp_path) if r.get("valid/si_sdr")]
+    scores = [float(r["valid/score"]) for r in metrics(tmp_path) if r.get("valid/score")]
     assert best == pytest.approx(max(scores))
     assert scores[-1] < max(scores) - 0.5
     process = AutoRegressive()
@@ -157,7 +157,7 @@ def test_export_is_the_best_scored_average_not_the_last(tmp_path):
 def test_logs_hold_losses_gap_rate_and_score(tmp_path):
     train(tmp_path, "trainer.max_steps=4", "trainer.val_check_interval=2")
     columns = set(metrics(tmp_path)[0])
-    assert {"train/loss", "valid/loss", "valid/gap", "valid/si_sdr", "lr"} <= columns
+    assert {"train/loss", "valid/loss", "valid/gap", "valid/score", "lr"} <= columns
     rows = metrics(tmp_path)
     losses = [float(row["train/loss"]) for row in rows if row["train/loss"]][:2]
     valid, gap = next(

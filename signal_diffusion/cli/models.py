@@ -97,4 +97,4 @@ def _require_fitting(denoiser: NetworkDenoiser, settings: Settings) -> None:
 
     # Of an unpaired process the times depend on the recording's level, too.
     if denoiser.schedule.paired or settings.noise_std is None:
-        grid(denoiser.schedule, settings, None)
+        grid(denoiser, settings, None)

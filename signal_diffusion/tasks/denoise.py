@@ -11,11 +11,11 @@ from torch import Tensor
 from signal_diffusion import samplers
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
-from signal_diffusion.levels import SILENCE_DB
+from signal_diffusion.levels import SILENCE_DB, LevelMeter
 from signal_diffusion.recordings.resampling import Resampler
 from signal_diffusion.tasks.buffers import Array
 from signal_diffusion.tasks.engine import Engine
-from signal_diffusion.tasks.levelling import LevelMeter, Normal, normal_at, normal_of
+from signal_diffusion.tasks.levelling import Normal, normal_at, normal_of
 from signal_diffusion.tasks.pieces import Progress
 from signal_diffusion.tasks.settings import STEPS_OF_SHOTS, Settings
 from signal_diffusion.tasks.signals import (
@@ -176,7 +176,8 @@ def denoise_blocks(
     rate = model_or_given_rate(denoiser, sample_rate)
     normal = given_normal(denoiser, settings.level)
     if normal is None and iter(blocks) is not blocks:
-        normal = measured_normal(denoiser, (checked(block) for block in blocks), rate)
+        known = (checked(block) for block in blocks)
+        normal = measured_normal(denoiser, known, rate, noise_std=settings.noise_std)
     engine = None
     for block in blocks:
         x = checked(block)
@@ -189,12 +190,18 @@ def denoise_blocks(
         yield from (draws.mean(axis=1) for _, draws in engine.flush())
 
 
-def measured_normal(denoiser: Denoiser, blocks: Iterable[Array], rate: float) -> Normal:
-    """What brings a recording, (C, n) in blocks, to the denoiser's level."""
+def measured_normal(
+    denoiser: Denoiser, blocks: Iterable[Array], rate: float, *, noise_std: float | None = None
+) -> Normal:
+    """What brings a recording, (C, n) in blocks, to the denoiser's level.
+
+    Args:
+        noise_std: of the recording, if it is known; for denoisers that go by it.
+    """
     if denoiser.level_db is None and denoiser.offset is None:
         return Normal()
     meter = _metered(denoiser, blocks, rate)
-    return Normal() if meter is None else normal_of(meter, denoiser.level_db)
+    return Normal() if meter is None else normal_of(meter, denoiser, noise_std=noise_std)
 
 
 def measured_level(denoiser: Denoiser, blocks: Iterable[Array], rate: float) -> float:
@@ -237,7 +244,8 @@ def _estimates(
     starts = range(0, x.shape[1], BLOCK)
     normal = given_normal(denoiser, settings.level)
     if normal is None:
-        normal = measured_normal(denoiser, (x[:, n : n + BLOCK] for n in starts), rate)
+        cut = (x[:, n : n + BLOCK] for n in starts)
+        normal = measured_normal(denoiser, cut, rate, noise_std=settings.noise_std)
     engine = Engine(
         denoiser, settings, rate=rate, channels=len(x), dtype=str(x.dtype), normal=normal,
         frames=x.shape[1], progress=progress,

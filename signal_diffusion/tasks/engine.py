@@ -84,7 +84,7 @@ class Engine:
             raise InputError(
                 "this model takes off the recording's median: it can't denoise streams"
             )
-        times = grid(denoiser.schedule, settings, normal)
+        times = grid(denoiser, settings, normal)
         sampling = Sampling(denoiser, times, settings.sampler, settings.seed, settings.shots)
         self.context = sampling.context
         self._gain = self._levelling(denoiser, normal)
@@ -231,21 +231,28 @@ def _in_runs(marked: Array, least: int) -> Array:
     return inside
 
 
-def grid(schedule: Schedule, settings: Settings, normal: Normal | None) -> Tensor:
+def grid(denoiser: Denoiser, settings: Settings, normal: Normal | None) -> Tensor:
     """The times of the sampler: from the recording, or from the noise that it is said to have."""
-    name, noise_std, steps = type(schedule).__name__, settings.noise_std, settings.times
+    schedule, noise_std, steps = denoiser.schedule, settings.noise_std, settings.times
+    name = type(schedule).__name__
     if schedule.paired:
         if noise_std is not None:
             raise InputError(
                 f"noise_std is {noise_std}, but {name} starts at the recording: leave it"
             )
         return power_grid(schedule, steps)
+    if denoiser.noise_std is not None:
+        return _from_noise(schedule, denoiser.noise_std, steps)
     if noise_std is None or not 0 < noise_std < float("inf"):
         raise InputError(f"noise_std is {noise_std}: with {name} give the noise's deviation, > 0")
     if normal is None:
         raise InputError(f"level is missing: with {name} a stream needs the recording's, in dB")
-    noise_db = math.log(noise_std) + math.log(float(normal.gain))
-    first = schedule.time_at(torch.tensor(-noise_db, dtype=torch.float64))
+    return _from_noise(schedule, noise_std * float(normal.gain), steps)
+
+
+def _from_noise(schedule: Schedule, noise_std: float, steps: int) -> Tensor:
+    """The grid that begins where sigma / alpha is the noise at the denoiser's level."""
+    first = schedule.time_at(torch.tensor(-math.log(noise_std), dtype=torch.float64))
     if not schedule.t_min < first <= schedule.t_max:
         raise InputError(f"noise_std is {noise_std:g}, out of the reach of {schedule}")
     return log_snr_grid(schedule, steps, first=float(first))

@@ -14,6 +14,7 @@ import numpy as np
 
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
+from signal_diffusion.levels import FRAME, LevelMeter
 from signal_diffusion.recordings.forms import Form, stored_form
 from signal_diffusion.recordings.partials import require_writable
 from signal_diffusion.recordings.reading import Reader, opened
@@ -21,7 +22,7 @@ from signal_diffusion.recordings.writing import writing
 from signal_diffusion.tasks.buffers import Array
 from signal_diffusion.tasks.denoise import given_normal, measured_normal, spread
 from signal_diffusion.tasks.engine import Engine
-from signal_diffusion.tasks.levelling import FRAME, LevelMeter, Normal
+from signal_diffusion.tasks.levelling import Normal
 from signal_diffusion.tasks.settings import Settings
 from signal_diffusion.tasks.signals import LARGEST, model_or_given_rate
 
@@ -127,7 +128,8 @@ def file_normal(denoiser: Denoiser, reader: Reader, settings: Settings, mix: boo
     if given is not None:
         return given
     rate = model_or_given_rate(denoiser, reader.form.sample_rate)
-    return measured_normal(denoiser, sound_blocks(reader, mix), rate)
+    blocks = sound_blocks(reader, mix)
+    return measured_normal(denoiser, blocks, rate, noise_std=settings.noise_std)
 
 
 def sound_blocks(reader: Reader, mix: bool) -> Iterator[Array]:

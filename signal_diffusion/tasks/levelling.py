@@ -10,101 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from signal_diffusion.levels import SILENCE_DB
+from signal_diffusion.denoiser import Denoiser
+from signal_diffusion.levels import FRAME, LOUD, SILENCE_DB, LevelMeter, rms
 from signal_diffusion.tasks.buffers import Array, Buffer
-
-#: Samples of the frames whose levels count, as in `levels.level_db`.
-FRAME = 512
-#: Least level of the loud frames under the peak, in dB, that normalisation reckons with.
-LOWEST_DB = -40.0
-#: Share of the frames that are not louder than the level.
-LOUD = 0.95
-
-
-class LevelMeter:
-    """The level of a recording in blocks: that of the loud frames of its channels.
-
-    It is reckoned relative to the peak, so that no scale of the input underflows, and held above
-    `LOWEST_DB`, since a few words in a long digital silence have the level of the silence.
-
-    Args:
-        channels: C.
-        centred: whether levels are those about the channels' medians, which `offsets` tells.
-        frame: samples of a frame.
-
-    >>> import numpy as np
-    >>> meter = LevelMeter(channels=1)
-    >>> meter.push(np.full((1, 4096), 0.1))
-    >>> round(meter.level_db, 3)
-    -20.0
-    """
-
-    def __init__(self, channels: int, *, centred: bool = False, frame: int = FRAME) -> None:
-        self.centred, self.frame = centred, frame
-        self._rest = np.zeros((channels, 0))
-        self._peaks = np.zeros((2, channels))
-        self._frames: list[Array] = []
-
-    def push(self, block: Array) -> None:
-        """Take in samples (C, n)."""
-        x = np.concatenate([self._rest, block], axis=-1)
-        whole = x.shape[1] // self.frame * self.frame
-        self._rest = x[:, whole:]
-        peaks = [block.max(axis=1, initial=-np.inf), -block.min(axis=1, initial=np.inf)]
-        first = not self._frames and not self._peaks.any()
-        self._peaks = np.array(peaks) if first else np.maximum(self._peaks, peaks)
-        if whole:
-            self._frames.append(self._described(x[:, :whole].reshape(len(x), -1, self.frame)))
-
-    @property
-    def offsets(self) -> Array:
-        """The channels' medians (C, 1), by the medians of frames; zeros unless centred."""
-        if not self.centred:
-            return np.zeros((len(self._rest), 1))
-        return np.asarray(np.median(self._described_frames()[2], axis=-1, keepdims=True))
-
-    @property
-    def peaks(self) -> Array:
-        """Largest magnitudes (C,), about the offsets."""
-        low, high = -self._peaks[1], self._peaks[0]
-        offsets = self.offsets[:, 0]
-        return np.asarray(np.maximum(np.abs(high - offsets), np.abs(low - offsets)))
-
-    @property
-    def levels_db(self) -> Array:
-        """dB of full scale of every channel (C,); silent ones have `SILENCE_DB`."""
-        peaks = self.peaks[:, None]
-        scale = np.where(peaks > 0, peaks, 1)
-        described = self._described_frames() / scale
-        about = np.square(described[0])
-        if self.centred:
-            offsets = self.offsets / scale
-            about += np.square(offsets) - 2 * offsets * described[1]
-        loud = np.quantile(about, LOUD, axis=-1).clip(10 ** (LOWEST_DB / 10))
-        levels = 10 * np.log10(loud) + 20 * np.log10(scale[:, 0])
-        return np.where(peaks[:, 0] > 0, levels, SILENCE_DB)
-
-    @property
-    def level_db(self) -> float:
-        """dB of full scale of the loudest channel, over the peak of all."""
-        peaks = self.peaks
-        if not peaks.any():
-            return SILENCE_DB
-        floor = LOWEST_DB + 20 * math.log10(peaks.max())
-        return max(float(self.levels_db[peaks > 0].max()), floor)
-
-    def _described(self, frames: Array) -> Array:
-        """Root mean squares (1, C, n) of frames; if wanted, means and medians too (3, C, n)."""
-        if not self.centred:
-            # For hours of sound the levels are most of what is kept.
-            return _rms(frames)[None].astype(np.float32)
-        means, medians = frames.mean(axis=-1, dtype=np.float64), np.median(frames, axis=-1)
-        return np.stack([_rms(frames), means, medians])
-
-    def _described_frames(self) -> Array:
-        if not self._frames:
-            return self._described(self._rest[:, None])
-        return np.concatenate(self._frames, axis=-1)
 
 
 @dataclass(frozen=True)
@@ -124,10 +32,18 @@ def normal_at(target_db: float | None, level_db: float) -> Normal:
     return Normal() if target_db is None else Normal(gain_to(target_db, level_db))
 
 
-def normal_of(meter: LevelMeter, target_db: float | None) -> Normal:
-    """What a meter found, for a denoiser of a target level: of each channel if it is centred."""
+def normal_of(meter: LevelMeter, denoiser: Denoiser, *, noise_std: float | None = None) -> Normal:
+    """What a meter found, for a denoiser: of each channel if it is centred.
+
+    Args:
+        noise_std: of the recording in its own units, if it is known; for denoisers that go by it.
+    """
+    target_db = denoiser.level_db
     if not meter.centred:
         return normal_at(target_db, meter.level_db)
+    if denoiser.noise_std is not None:
+        own = meter.noise_std if noise_std is None else np.full(len(meter.peaks), noise_std)
+        return Normal(denoiser.noise_std / np.where(own > 0, own, 1)[:, None], meter.offsets)
     gains = 1.0 if target_db is None else gain_to(target_db, meter.levels_db[:, None])
     return Normal(gains, meter.offsets)
 
@@ -135,13 +51,6 @@ def normal_of(meter: LevelMeter, target_db: float | None) -> Normal:
 def gain_to(target_db: float, level_db: Array | float) -> Any:
     """The factor that brings a level in dB to another."""
     return 10 ** ((target_db - np.asarray(level_db, np.float64)) / 20)
-
-
-def _rms(frames: Array) -> Array:
-    """Root mean squares of frames (..., n), without overflow of the squares."""
-    peaks = np.abs(frames).max(axis=-1, keepdims=True).astype(np.float64)
-    scaled = frames / np.where(peaks > 0, peaks, 1)
-    return np.asarray(peaks[..., 0] * np.sqrt(np.square(scaled).mean(axis=-1)))
 
 
 class Gain(ABC):
@@ -245,7 +154,7 @@ class Running(Gain):
         return self._levelled(x, np.concatenate(gains) if gains else np.zeros(0))
 
     def _measure(self, frame: Array) -> None:
-        self._frames.append(float(_rms(frame).max()))
+        self._frames.append(float(rms(frame).max()))
         energies = np.square(self._frames)
         loud = max(np.quantile(energies, LOUD), np.median(energies[-self.ATTACK :]))
         level = 10 * math.log10(max(float(loud), 10 ** (SILENCE_DB / 10)))
