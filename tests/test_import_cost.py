@@ -118,3 +118,14 @@ def test_what_the_package_lacks_is_an_attribute_error() -> None:
     assert set(signal_diffusion.__all__) <= set(dir(signal_diffusion))
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = signal_diffusion.nothing
+
+
+def test_loading_a_model_does_not_import_the_compiler() -> None:
+    """Drawing numbers on torch's meta device would: a second, and 100 MB."""
+    code = (
+        "import sys\nfrom signal_diffusion import Denoiser\n"
+        "Denoiser.from_pretrained('speech')\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+        "pass"
+    )
+    loaded_after(code)

@@ -121,8 +121,7 @@ class CompressedSTFT(FrameTransform):
         super().__init__()
         self.window, self.hop = window, hop
         self.power, self.scale, self.floor = power, scale, floor
-        hann = torch.hann_window(window, dtype=torch.float64)
-        self.register_buffer("taper", (hann / hann.square().sum().sqrt()).float(), persistent=False)
+        self.register_buffer("taper", _unit_hann(window), persistent=False)
 
     def encode(self, x: Tensor) -> Tensor:
         batch, channels, length = x.shape
@@ -155,6 +154,15 @@ class CompressedSTFT(FrameTransform):
             energy / compressed_floor, 1 / self.power
         )
         return gain.sqrt() / self.scale
+
+
+def _unit_hann(window: int) -> Tensor:
+    """A periodic Hann window of unit energy."""
+    if torch.empty(0).is_meta:
+        # An outline without numbers; reckoning there would import torch's compiler.
+        return torch.empty(window)
+    hann = torch.hann_window(window, dtype=torch.float64)
+    return (hann / hann.square().sum().sqrt()).float()
 
 
 def _energy(parts: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from signal_diffusion.tasks.buffers import Array, Buffer
 
 Progress = Callable[[int, int], None]
 
-#: Samples, over all rows, of the pieces that a long recording is processed in.
+#: Samples, over all rows, that a piece of a long recording and its context have.
 PIECE = 480_000
 
 
@@ -121,7 +121,8 @@ class Pieces:
         self._held, self._low, self._start, self._done = Buffer(), 0, 0, 0
 
     def _bounded(self, rows: int) -> int:
-        return max(PIECE // rows, 2 * ((self.past or 0) + self.future))
+        context = (self.past or 0) + self.future
+        return max(PIECE // rows - context, 2 * context)
 
     def push(self, x: Array) -> Array:
         """The estimates (C, shots, m) that a block (C, n) makes known."""

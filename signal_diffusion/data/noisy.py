@@ -1,0 +1,119 @@
+"""Noisy recordings alone: crops in which the white noise has a variance of 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from signal_diffusion.data.mixing import Batch
+from signal_diffusion.data.module import Recordings, Source
+from signal_diffusion.errors import InputError
+from signal_diffusion.levels import LevelMeter
+from signal_diffusion.recordings import CONTAINERS, opened
+
+Array = NDArray[Any]
+
+#: Share of each recording, its end, that is held out.
+HELD_OUT = 0.15
+
+
+@dataclass(frozen=True)
+class NoisyCrops:
+    """Draws batches of crops from channels (L,) in noise of variance 1; clean is what is noisy.
+
+    Args:
+        channels: what to draw from, each as often as it is long.
+        length: samples of a crop.
+    """
+
+    channels: Sequence[Array]
+    length: int = 1024
+
+    def __call__(self, rng: np.random.Generator, size: int) -> Batch:
+        lengths = np.array([len(x) for x in self.channels], np.float64)
+        picks = rng.choice(len(lengths), size, p=lengths / lengths.sum())
+        crops = []
+        for index in picks:
+            x = self.channels[int(index)]
+            start = int(rng.integers(len(x) - self.length + 1))
+            crops.append(x[start : start + self.length])
+        turned = np.where(rng.random((size, 1, 1)) < 0.5, -1, 1).astype(np.float32)
+        noisy = torch.from_numpy(np.stack(crops)[:, None] * turned)
+        return Batch(noisy, noisy, [f"channel {int(index)}" for index in picks])
+
+
+@dataclass(frozen=True)
+class NoisySources:
+    """Noisy recordings below a folder, each channel brought to a median of 0 and noise of 1.
+
+    The end of each is held out for the score. Tables of readings (CSV, Parquet, NPY, WFDB) and
+    sound files are taken.
+
+    Args:
+        root: folder, or one file.
+        noise_std: of the noise in the recordings' own units; None estimates each channel's.
+        rate: Hz, where the files don't say.
+        length: samples of a crop; shorter recordings are left out.
+    """
+
+    root: str
+    noise_std: float | None = None
+    rate: float | None = None
+    length: int = 1024
+
+    def __call__(self) -> tuple[Source, Source, Recordings]:
+        channels = [x for path in _files(Path(self.root)) for x in self._channels(path)]
+        train, held = [], []
+        for x in channels:
+            cut = len(x) - max(self.length, round(HELD_OUT * len(x)))
+            if cut >= self.length:
+                train.append(x[:cut])
+                held.append(x[cut:])
+        if not train:
+            raise InputError(
+                f"{self.root} has no recording of {2 * self.length} samples or more: "
+                "pass shorter crops, data.sources.length"
+            )
+        items = [(torch.from_numpy(x[None]),) * 2 for x in held]
+        recordings = Recordings([(*pair, f"end of {n}") for n, pair in enumerate(items)])
+        return NoisyCrops(train, self.length), NoisyCrops(held, self.length), recordings
+
+    def _channels(self, path: Path) -> list[Array]:
+        """The channels of a file that vary at all, brought to noise of variance 1."""
+        samples = _samples(path, self.rate)
+        meter = LevelMeter(len(samples), centred=True)
+        meter.push(samples)
+        noise = meter.noise_std if self.noise_std is None else np.full(len(samples), self.noise_std)
+        rows = zip(samples, meter.offsets, noise, strict=True)
+        return [((x - offset) / std).astype(np.float32) for x, offset, std in rows if std > 0]
+
+
+def _files(root: Path) -> list[Path]:
+    from signal_diffusion.recordings.tables import is_table
+
+    if root.is_file():
+        return [root]
+    if not root.is_dir():
+        raise InputError(f"{root}: there is no such folder: give one of noisy recordings")
+    known = [p for p in sorted(root.rglob("*")) if is_table(p) or p.suffix.lower() in CONTAINERS]
+    # A WFDB record is its header and its samples: one of the two names it.
+    found = [p for p in known if p.suffix.lower() != ".dat"]
+    if not found:
+        raise InputError(f"{root} has no recordings: it needs .csv, .parquet, .npy, .hea or sound")
+    return found
+
+
+def _samples(path: Path, rate: float | None) -> Array:
+    from signal_diffusion.recordings.tables import is_table, opened_table
+
+    if is_table(path):
+        with opened_table(path, rate=rate) as reader:
+            return np.concatenate(list(reader.blocks()), axis=1)
+    with opened(path) as sound:
+        return np.concatenate(list(sound.blocks()), axis=1).astype(np.float64)
