@@ -63,7 +63,8 @@ class LevelMeter:
         self.centred, self.frame = centred, frame
         self._rest = np.zeros((channels, 0))
         self._peaks = np.zeros((2, channels))
-        self._frames: list[Array] = []
+        self._frames: Array | None = None
+        self._count = 0
 
     def push(self, block: Array) -> None:
         """Take in samples (C, n)."""
@@ -71,10 +72,10 @@ class LevelMeter:
         whole = x.shape[1] // self.frame * self.frame
         self._rest = x[:, whole:]
         peaks = [block.max(axis=1, initial=-np.inf), -block.min(axis=1, initial=np.inf)]
-        first = not self._frames and not self._peaks.any()
+        first = not self._count and not self._peaks.any()
         self._peaks = np.array(peaks) if first else np.maximum(self._peaks, peaks)
         if whole:
-            self._frames.append(self._described(x[:, :whole].reshape(len(x), -1, self.frame)))
+            self._keep(self._described(x[:, :whole].reshape(len(x), -1, self.frame)))
 
     @property
     def offsets(self) -> Array:
@@ -130,10 +131,21 @@ class LevelMeter:
         means, medians = frames.mean(axis=-1, dtype=np.float64), np.median(frames, axis=-1)
         return np.stack([rms(frames), means, medians, _noise_std(frames)])
 
+    def _keep(self, described: Array) -> None:
+        # In one array that doubles: thousands of small ones would riddle the memory for hours.
+        needed = self._count + described.shape[-1]
+        if self._frames is None or needed > self._frames.shape[-1]:
+            grown = np.zeros((*described.shape[:-1], max(2 * needed, 1 << 14)), described.dtype)
+            if self._frames is not None:
+                grown[..., : self._count] = self._frames[..., : self._count]
+            self._frames = grown
+        self._frames[..., self._count : needed] = described
+        self._count = needed
+
     def _described_frames(self) -> Array:
-        if not self._frames:
+        if self._frames is None:
             return self._described(self._rest[:, None])
-        return np.concatenate(self._frames, axis=-1)
+        return self._frames[..., : self._count]
 
 
 def _noise_std(frames: Array) -> Array:
