@@ -103,7 +103,9 @@ class NoisyOnly(Objective):
     ) -> dict[str, Tensor]:
         own = round(len(batch.noisy) * (1 - self.above))
         y, higher = batch.noisy[:own], batch.noisy[own:]
-        terms = {"sure": self.risk(denoiser, y, generator).mean()}
+        terms = {}
+        if len(y):
+            terms["sure"] = self.risk(denoiser, y, generator).mean()
         if len(higher):
             terms["ambient"] = self._ambient(denoiser, higher, generator)
         return terms

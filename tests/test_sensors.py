@@ -1,0 +1,223 @@
+"""Electrocardiograms and noisy recordings alone: mixing, levels, objectives, the shipped model."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from signal_diffusion import Denoiser, GaussianDenoiser, denoise, metrics
+from signal_diffusion.data.ecg import EcgSources, without_drift
+from signal_diffusion.data.noisy import NoisyCrops
+from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.errors import InputError
+from signal_diffusion.levels import LevelMeter
+from signal_diffusion.losses import RelativeError
+from signal_diffusion.nn.frames import Patch
+from signal_diffusion.nn.stack import DilatedStack
+from signal_diffusion.objectives import NoisyOnly, time_of
+from signal_diffusion.schedules import EDM, BrownianBridge
+
+
+@pytest.fixture(scope="module")
+def ecg(samples) -> dict[str, np.ndarray]:
+    """Leads and noises (L,) in mV."""
+    with np.load(samples / "ecg" / "record.npz") as arrays:
+        scale = float(arrays["scale_mv"])
+        return {name: arrays[name] * scale for name in ("234", "118", "em", "ma")}
+
+
+@pytest.mark.parametrize("lead", ["234", "118"])
+@pytest.mark.parametrize("kind", ["em", "ma"])
+def test_the_shipped_model_cleans_held_out_leads(ecg, lead, kind) -> None:
+    clean, noise = without_drift(ecg[lead], 360), ecg[kind] - ecg[kind].mean()
+    noisy = ecg[lead] + noise * np.sqrt(np.mean(clean**2) / np.mean(noise**2)) * 10 ** (-3 / 20)
+    cleaned = denoise(Denoiser.from_pretrained("ecg"), noisy, sample_rate=360)
+    assert metrics.snr(cleaned, clean) > metrics.snr(noisy - np.median(noisy), clean) + 6
+    assert metrics.cosine_similarity(cleaned, clean) > 0.9
+    # In other units, upside down, at another rate, and beside a lead of another size.
+    both = np.stack([1000 * noisy + 5e4, -noisy])
+    again = denoise(Denoiser.from_pretrained("ecg"), both, sample_rate=360)
+    np.testing.assert_allclose(again[0] / 1000, cleaned, atol=1e-4)
+    assert metrics.snr(-again[1], clean) > 6
+
+
+def test_an_offset_is_kept_or_dropped() -> None:
+    signal = np.random.default_rng(0).standard_normal((2, 5000)) + np.array([[1000.0], [-3.0]])
+    backbone = DilatedStack(1, channels=8, hidden=4, layers=2, paired=True, frames=Patch(4))
+    for offset, wanted in (
+        ("kept", signal),
+        ("dropped", signal - np.median(signal, axis=1)[:, None]),
+    ):
+        denoiser = NetworkDenoiser(
+            backbone, BrownianBridge(), sample_rate=100, level_db=0.0, offset=offset
+        )  # fmt: skip
+        for rate in (100, 250):
+            cleaned = denoise(denoiser, signal, sample_rate=rate)
+            np.testing.assert_allclose(cleaned, wanted, atol=0.05)
+            whole = denoise(denoiser, signal, sample_rate=rate, strength=0.0)
+            np.testing.assert_array_equal(whole, signal)
+    with pytest.raises(InputError, match="offset is 'lost'"):
+        NetworkDenoiser(backbone, BrownianBridge(), offset="lost")
+
+
+def test_a_constant_channel_stays_as_it_is() -> None:
+    signal = np.stack([np.full(3000, 7.5), np.random.default_rng(0).standard_normal(3000)])
+    backbone = DilatedStack(1, channels=8, hidden=4, layers=2, paired=True, frames=Patch(4))
+    denoiser = NetworkDenoiser(backbone, BrownianBridge(), level_db=0.0, offset="kept")
+    torch.nn.init.normal_(backbone.head.weight)
+    cleaned = denoise(denoiser, signal)
+    np.testing.assert_array_equal(cleaned[0], signal[0])
+    assert np.abs(cleaned[1] - signal[1]).max() > 0.1
+
+
+def manifest(folder, ecg) -> None:
+    """A data folder laid out as the real one."""
+    rows = [
+        ("ecg.npz", name, "ecg", split, "MLII")
+        for name, split in (("234", "train"), ("118", "valid"))
+    ]
+    np.savez(folder / "ecg.npz", **{k: (ecg[k] / 0.005).astype(np.int16) for k in ("234", "118")},
+             scale_mv=np.float32(0.005))  # fmt: skip
+    noise = {}
+    for kind in ("bw", "em", "ma"):
+        for split in ("train", "valid"):
+            noise[f"{kind}_{split}"] = (ecg["em"] / 0.005).astype(np.int16)
+            rows.append(("noise.npz", f"{kind}_{split}", "ecg_noise", split, kind))
+        noise[f"{kind}_scale_mv"] = np.float32(0.005)
+    np.savez(folder / "noise.npz", **noise)
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "key", "domain", "split", "label", "sample_rate"])
+        table.writerows([*row, 360] for row in rows)
+
+
+def test_the_mixer_draws_what_it_says(tmp_path, ecg) -> None:
+    manifest(tmp_path, ecg)
+    options = {"made": 0.0, "clean_only": 0.0, "snr_db": (3.0, 3.0), "turned": 0.5}
+    train, _, recordings = EcgSources(str(tmp_path), mixer=options, recordings=4)()
+    one, again = (train(np.random.default_rng(7), 6) for _ in range(2))
+    assert torch.equal(one.noisy, again.noisy) and one.clean.shape == (6, 1, 4096)
+    assert not torch.equal(one.noisy, train(np.random.default_rng(8), 6).noisy)
+    assert all(name.startswith("234[") for name in one.names)
+    assert all(name.startswith("118[") for _, _, name in recordings)
+    assert torch.median(one.noisy, dim=-1).values.abs().max() < 0.05
+    added = one.noisy - one.clean
+    snr = 10 * torch.log10(
+        one.clean.square().mean(-1) / (added - added.mean(-1, True)).square().mean(-1)
+    )
+    assert snr.max() < 3.6 and snr.max() > 2, "the lead's own drift comes on top"
+    (tmp_path / "manifest.csv").write_text("path,key,domain,split\n")
+    with pytest.raises(InputError, match="no row of"):
+        EcgSources(str(tmp_path))()
+
+
+def test_relative_error_is_a_tenth_of_the_snr() -> None:
+    signal = torch.randn(3, 1, 500)
+    noise = torch.randn(3, 1, 500) * 0.1
+    terms = RelativeError(floor=0.0)(
+        signal + noise, signal, signal, torch.ones(3, 1, 1), Linear(1.0)
+    )  # fmt: skip
+    snr = metrics.snr((signal + noise)[:, 0], signal[:, 0]).mean()
+    assert -10 * terms["relative_error"].item() == pytest.approx(snr.item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("std", [0.01, 1.0, 300.0])
+def test_white_noise_is_estimated_through_signal_steps_and_offset(std: float) -> None:
+    rng, time = np.random.default_rng(0), np.arange(50_000)
+    signal = 10 * std * (np.sin(time / 40) + (time // 7000 % 2)) + 1e4 * std
+    meter = LevelMeter(1, centred=True)
+    for block in np.split(signal + std * rng.standard_normal(50_000), 10):
+        meter.push(block[None])
+    assert meter.noise_std[0] == pytest.approx(std, rel=0.05)
+    assert meter.offsets[0, 0] == pytest.approx(np.median(signal), abs=11 * std)
+
+
+class Linear(NetworkDenoiser):
+    """x_hat = a x_t, whose errors are known in closed form."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__(DilatedStack(1, channels=8, hidden=4, layers=1), EDM())
+        self.factor = factor
+
+    def forward(self, x_t, t, y=None, cond=None):
+        return self.factor * x_t
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 0.8, 1.0])
+def test_steins_risk_is_the_error_that_needs_the_clean_signal(factor: float) -> None:
+    torch.manual_seed(0)
+    x = 2 * torch.randn(64, 1, 4096)
+    y = x + torch.randn_like(x)
+    risk = NoisyOnly().risk(Linear(factor), y, torch.Generator().manual_seed(0)).mean()
+    assert risk.item() == pytest.approx((factor * y - x).square().mean().item(), abs=0.02)
+
+
+def test_the_ambient_term_is_least_for_the_exact_denoiser() -> None:
+    """With the oracle's E[x | x_t] the estimate of y is E[y | x_t]: nothing else does better."""
+    torch.manual_seed(0)
+    flat = torch.ones(257)
+    oracle = GaussianDenoiser(EDM(), variance=4 * flat)
+    y = 2 * torch.randn(256, 1, 512) + torch.randn(256, 1, 512)
+
+    class Turned(NetworkDenoiser):
+        def __init__(self, factor: float) -> None:
+            super().__init__(DilatedStack(1, channels=8, hidden=4, layers=1), EDM())
+            self.factor = factor
+
+        def forward(self, x_t, t, y=None, cond=None):
+            # The oracle takes one time: clip by clip.
+            rows = [oracle(x, s.double()) for x, s in zip(x_t[:, None], t.reshape(-1), strict=True)]
+            return self.factor * torch.cat(rows).float()
+
+    objective = NoisyOnly(above=1.0)
+    terms = {
+        factor: objective.terms(
+            Turned(factor), _batch(y), torch.Generator().manual_seed(1)
+        )["ambient"].item()
+        for factor in (0.9, 1.0, 1.1)
+    }  # fmt: skip
+    assert terms[1.0] < terms[0.9] and terms[1.0] < terms[1.1]
+
+
+def _batch(y: torch.Tensor):
+    from signal_diffusion.data.mixing import Batch
+
+    return Batch(y, y, [""] * len(y))
+
+
+def test_the_time_of_a_noise_has_that_noise() -> None:
+    denoiser = Linear(1.0)
+    for sigma in (0.5, 1.0, 6.0):
+        alpha, _, found = denoiser.schedule(torch.tensor(time_of(denoiser, sigma)).double())
+        assert (found / alpha).item() == pytest.approx(sigma, rel=1e-4)
+
+
+def test_crops_come_from_the_channels_and_carry_no_clean_signal() -> None:
+    channels = [np.arange(3000, dtype=np.float32), -np.arange(5000, dtype=np.float32)]
+    batch = NoisyCrops(channels, length=100)(np.random.default_rng(0), 20)
+    assert torch.equal(batch.clean, batch.noisy) and batch.noisy.shape == (20, 1, 100)
+    assert (batch.noisy.diff(dim=-1).abs() == 1).all()
+
+
+def test_a_denoiser_that_goes_by_noise_takes_it_given_or_estimated() -> None:
+    """The gain brings the noise to 1: the network sees the same recording in any unit."""
+    seen = []
+
+    class Ear(Linear):
+        def forward(self, x_t, t, y=None, cond=None):
+            seen.append((x_t, t))
+            return x_t
+
+    denoiser = Ear(1.0)
+    denoiser.offset, denoiser.noise_std = "kept", 1.0
+    rng, time = np.random.default_rng(0), np.arange(20_000)
+    signal = 5 * np.sin(time / 30) + rng.standard_normal(20_000)
+    for given in (None, 250.0):
+        denoise(denoiser, 250 * signal + 1e5, noise_std=given)
+    for x_t, t in seen:
+        difference = np.diff(x_t[0, 0].numpy(), n=4)
+        assert difference.std() / np.sqrt(70) == pytest.approx(1, rel=0.05)
+        assert float(t) == pytest.approx(time_of(denoiser, 1.0))
+    with pytest.raises(InputError, match="noise_std goes with offset"):
+        NetworkDenoiser(denoiser.backbone, EDM(), noise_std=1.0)
