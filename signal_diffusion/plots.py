@@ -63,7 +63,7 @@ class Spectrograms:
     >>> spectrograms.push(np.zeros((1, 4000)), np.zeros((1, 4000)))
     """
 
-    def __init__(self, titles: Sequence[str], sample_rate: int, frames: int | None = None) -> None:
+    def __init__(self, titles: Sequence[str], sample_rate: float, frames: int | None = None) -> None:
         if importlib.util.find_spec("matplotlib") is None:
             raise InputError(
                 "a plot needs matplotlib, which is not installed: "
@@ -177,7 +177,7 @@ class _Spectrogram:
         self.pool *= 2
 
 
-def _window_length(sample_rate: int, frames: int | None) -> int:
+def _window_length(sample_rate: float, frames: int | None) -> int:
     """A power of two of about 32 ms, or shorter where the recording has few samples."""
     longest = max(LEAST_WINDOW, 2 ** round(math.log2(max(1, WINDOW_SECONDS * sample_rate))))
     if frames is None:
@@ -186,7 +186,7 @@ def _window_length(sample_rate: int, frames: int | None) -> int:
 
 
 def _drawn(
-    titles: Sequence[str], powers: Sequence[Array], sample_rate: int, seconds: float, width: float
+    titles: Sequence[str], powers: Sequence[Array], sample_rate: float, seconds: float, width: float
 ) -> Figure:
     """A figure with a panel for each power (columns, rows), which covers `width` seconds."""
     from matplotlib.cm import ScalarMappable
@@ -218,7 +218,7 @@ def _drawn(
     return figure
 
 
-def _frequency_axis(sample_rate: int) -> tuple[float, str]:
+def _frequency_axis(sample_rate: float) -> tuple[float, str]:
     if sample_rate < 2000:
         return sample_rate / 2, "frequency, Hz"
     return sample_rate / 2000, "frequency, kHz"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from signal_diffusion import artifact, cli
+from signal_diffusion import artifact
 from signal_diffusion.cli.options import RAW_FORMATS, SAMPLERS
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
@@ -23,19 +23,6 @@ from signal_diffusion.schedules import BrownianBridge
 
 Told = tuple[int, str, str]
 Command = Callable[..., Told]
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command in this process: exit code, standard output, standard error."""
-
-    def run(*arguments: object) -> Told:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return stopped.value.code, out, err
-
-    return run
 
 
 def network(*, domain: str | None = "speech", rate: int = 16000) -> NetworkDenoiser:

@@ -12,6 +12,7 @@ from signal_diffusion.errors import InputError
 
 if TYPE_CHECKING:
     from signal_diffusion.recordings.forms import Form
+    from signal_diffusion.tasks.plans import Columns
 
 PIPE = "-"
 
@@ -44,7 +45,7 @@ class Sound:
 
     mix: bool = False
     channels: int | None = None
-    rate: int | None = None
+    rate: float | None = None
     format: str | None = None
 
     @property
@@ -59,7 +60,7 @@ class Sound:
         from signal_diffusion.recordings.pipes import RAW_FORMATS as SUBTYPES
 
         assert self.rate is not None and self.format is not None
-        return Form(self.rate, self.channels or 1, "RAW", SUBTYPES[self.format])
+        return Form(int(self.rate), self.channels or 1, "RAW", SUBTYPES[self.format])
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Where:
     inputs: tuple[str, ...]
     output: str
     sound: Sound
+    columns: Columns
     keep_noise: str | None
     plot: str | None
     uncertainty: str | None
@@ -89,7 +91,7 @@ class Where:
         return self.keep_noise, self.plot, self.uncertainty
 
 
-def sound_asked(channels: Sequence[str], rate: int | None, format: str | None) -> Sound:
+def sound_asked(channels: Sequence[str], rate: float | None, format: str | None) -> Sound:
     """The options about channels and raw PCM as one.
 
     Raises:
@@ -131,7 +133,7 @@ def require_fitting(where: Where, how: How) -> None:
     if where.uncertainty is not None and how.shots == 1:
         raise InputError("uncertainty needs several draws: add --shots, e.g. --shots 8")
     if where.sound.raw and where.inputs != (PIPE,):
-        raise InputError("rate and format are for raw PCM in a pipe: give - as the only input")
+        raise InputError("format is for raw PCM in a pipe: give - as the only input")
     if where.sound.channels is not None and not where.sound.raw:
         raise InputError(
             f"channels is {where.sound.channels}, a number, which is for raw PCM in a pipe "
@@ -165,8 +167,8 @@ def _require_raw(sound: Sound) -> None:
         raise InputError(
             "raw PCM needs both --rate and --format (and --channels N for more than 1)"
         )
-    if sound.rate < 1:
-        raise InputError(f"rate is {sound.rate} Hz; it must be positive")
+    if sound.rate < 1 or sound.rate != int(sound.rate):
+        raise InputError(f"rate is {sound.rate:g} Hz; raw PCM has a whole number, 1 or more")
     if sound.format not in RAW_FORMATS:
         raise InputError(f"format is '{sound.format}': choose one of {', '.join(RAW_FORMATS)}")
 

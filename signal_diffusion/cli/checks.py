@@ -12,6 +12,8 @@ from signal_diffusion import recordings
 from signal_diffusion.cli.asked import Where
 from signal_diffusion.cli.reports import old_rows
 from signal_diffusion.errors import InputError
+from signal_diffusion.recordings.forms import Form
+from signal_diffusion.recordings.partials import require_writable
 from signal_diffusion.tasks.headers import Header
 from signal_diffusion.tasks.plans import Job, is_folder, require_distinct, single
 
@@ -105,7 +107,9 @@ def _require_suffix(path: Path | None, suffix: str) -> None:
 
 def _require_writable(header: Header, force: bool) -> None:
     form = header.form
-    assert form is not None
+    if not isinstance(form, Form):
+        require_writable(header.written.target, force=force)
+        return
     nothing = np.zeros((form.channels, 0), np.float32)
     empty = recordings.Recording(nothing, form.sample_rate, form.container, form.subtype)
     recordings.check_output(header.written.target, empty, force=force)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import typer
@@ -40,14 +40,25 @@ def denoise(
     resume: opt.Resume = False,
     report: opt.Report = None,
     dry_run: opt.DryRun = False,
+    columns: opt.Columns = None,
+    skip: opt.Skip = None,
+    time: opt.Time = None,
+    delimiter: opt.Delimiter = None,
 ) -> None:
     """Clean noisy recordings, keeping their rate, channels, length and sample format."""
+    from signal_diffusion.tasks.plans import Columns
+
+    raw = format is not None or "-" in inputs
+    table = Columns(
+        None if raw else rate, _names(columns) or None, time, delimiter, _names(skip)
+    )  # fmt: skip
     how = How(
         model, device, steps, sampler, seed, noise_std, shots, band,
         strength_asked(strength, max_attenuation), level, piece,
     )  # fmt: skip
     where = Where(
-        tuple(inputs), output, sound_asked(channels or (), rate, format), keep_noise, plot,
+        tuple(inputs), output, sound_asked(channels or (), rate if raw else None, format), table,
+        keep_noise, plot,
         uncertainty, report, jobs, force, resume, dry_run, quiet,
     )  # fmt: skip
     require_fitting(where, how)
@@ -60,6 +71,11 @@ def denoise(
             from signal_diffusion.cli.files import denoise_files
 
             denoise_files(where, how)
+
+
+def _names(words: Sequence[str] | None) -> tuple[str, ...]:
+    """Names that are given one by one, or with commas between them."""
+    return tuple(name for word in words or () for name in word.split(",") if name)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from signal_diffusion.cli.lines import failure_line, file_lines, model_line, say
 from signal_diffusion.cli.models import loaded
 from signal_diffusion.cli.rehearsal import rehearse
 from signal_diffusion.cli.reports import ReportFile
+from signal_diffusion.recordings.tables import is_table
 from signal_diffusion.tasks.headers import Header, header
 from signal_diffusion.tasks.plans import Job, plan, single
 
@@ -38,7 +39,7 @@ def denoise_files(where: Where, how: How) -> None:
     )
     if where.resume and not where.dry_run:
         remove_leftovers(jobs, where)
-    headers = [header(job, mix=where.sound.mix) for job in jobs]
+    headers = [header(job, mix=where.sound.mix, columns=where.columns) for job in jobs]
     require_ready(headers, where)
     todo = to_do(headers, where)
     if where.dry_run:
@@ -51,7 +52,7 @@ def denoise_files(where: Where, how: How) -> None:
 
 
 def _denoise(todo: Sequence[Header], where: Where, how: How, *, skipped: int) -> None:
-    denoiser, settings = loaded(how, str(todo[0].job.source))
+    denoiser, settings = loaded(how, str(todo[0].job.source), table=todo[0].table)
     outcome = _outcome(todo, where, _work(denoiser, settings, where))
     if single(where.inputs):
         for _, error in outcome.failed:
@@ -91,9 +92,22 @@ def _outcome(todo: Sequence[Header], where: Where, work: Work) -> Outcome:
 
 
 def _work(denoiser: NetworkDenoiser, settings: Settings, where: Where) -> Work:
-    from signal_diffusion.tasks import files
+    from signal_diffusion.tasks import files, tables
 
     def work(job: Job, progress: Progress) -> FileReport:
+        if is_table(job.source):
+            return tables.denoise_table(
+                denoiser,
+                job.source,
+                job.target,
+                columns=where.columns,
+                settings=settings,
+                force=where.force or where.resume,
+                keep_noise=job.keep_noise,
+                plot=job.plot,
+                uncertainty=job.uncertainty,
+                progress=progress,
+            )
         return files.denoise_file(
             denoiser,
             job.source,

@@ -85,7 +85,7 @@ def model_line(how: How, denoiser: Denoiser, *, times: int, highest_rate: float)
 def file_lines(report: FileReport) -> list[str]:
     """What was done to one file."""
     done = (
-        f"{report.output}: {report.seconds:.2f} s at {report.sample_rate} Hz, "
+        f"{report.output}: {report.seconds:.2f} s at {report.sample_rate:g} Hz, "
         f"{count(report.channels, 'channel')}, cleaned in {report.taken:.2f} s "
         f"(real-time factor {report.real_time_factor:.4f})"
     )

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 AUDIO_DOMAINS = ("speech", "music", "audio")
 
 
-def loaded(how: How, heard: str) -> tuple[NetworkDenoiser, Settings]:
+def loaded(how: How, heard: str, *, table: bool = False) -> tuple[NetworkDenoiser, Settings]:
     """The model on its device and the settings, which fit it.
 
     Args:
         how: what the command line asks for.
         heard: the recording, for the message if the model is for other signals.
+        table: whether it is a table of readings, not sound.
 
     Raises:
         InputError: there is no such model, device or sampler, or a value can't be used.
@@ -32,7 +33,7 @@ def loaded(how: How, heard: str) -> tuple[NetworkDenoiser, Settings]:
 
     settings, device = _settings(how), _device(how.device)
     denoiser = Denoiser.from_pretrained(how.model).to(device)
-    _require_audio(denoiser, how.model, heard)
+    _require_domain(denoiser, how.model, heard, table)
     _require_fitting(denoiser, settings)
     return denoiser, settings
 
@@ -84,8 +85,13 @@ def _sampler(name: str) -> Callable[..., Tensor]:
     return found
 
 
-def _require_audio(denoiser: NetworkDenoiser, model: str, heard: str) -> None:
-    if denoiser.domain not in (None, *AUDIO_DOMAINS):
+def _require_domain(denoiser: NetworkDenoiser, model: str, heard: str, table: bool) -> None:
+    if table and denoiser.domain in AUDIO_DOMAINS:
+        raise InputError(
+            f"model '{model}' is for {denoiser.domain}, but {heard} is a table of readings: use a "
+            "model of such signals, e.g. --model ecg, or train one (experiment=noisy_only)"
+        )
+    if not table and denoiser.domain not in (None, *AUDIO_DOMAINS):
         raise InputError(
             f"model '{model}' is for {denoiser.domain} signals at {denoiser.sample_rate} Hz, but "
             f"{heard} is audio: use a model of {', '.join(AUDIO_DOMAINS)}, e.g. --model speech"

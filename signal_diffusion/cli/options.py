@@ -12,6 +12,7 @@ SAMPLERS = ("ddim", "ddpm", "heun", "dpmpp_2m", "few_step")
 RAW_FORMATS = ("u8", "s16le", "s24le", "s32le", "f32le", "f64le", "mulaw", "alaw")
 
 IO, HOW_MUCH, SAMPLING, MANY = "Input and output", "Strength", "Sampling", "Many files"
+TABLES = "Tables of sensor readings: CSV, Parquet, NPY, NPZ, WFDB"
 
 Inputs = Annotated[
     list[str],
@@ -36,7 +37,33 @@ Channels = Annotated[
     ),
 ]
 Rate = Annotated[
-    int | None, typer.Option(help="Of raw PCM in a pipe.", metavar="HZ", rich_help_panel=IO)
+    float | None,
+    typer.Option(
+        help="Of raw PCM in a pipe, or of tables without time stamps.",
+        metavar="HZ",
+        rich_help_panel=IO,
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Names of the channels, repeated or with commas (default: all of numbers).",
+        show_default=False,
+        rich_help_panel=TABLES,
+    ),
+]
+Skip = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Names of columns to leave alone.", show_default=False, rich_help_panel=TABLES
+    ),
+]
+Time = Annotated[
+    str | None,
+    typer.Option(help="Name of the time column, where it isn't found.", rich_help_panel=TABLES),
+]
+Delimiter = Annotated[
+    str | None, typer.Option(help="Between fields, where it isn't found.", rich_help_panel=TABLES)
 ]
 Format = Annotated[
     str | None,

@@ -50,7 +50,7 @@ def _line(header: Header, *, skipped: bool) -> str:
     if form is None:
         return f"{job.source}: error: {header.error}"
     length = f"{header.seconds:.2f} s" if header.frames is not None else "length not known"
-    line = f"{job.source} -> {job.target}: {form.sample_rate} Hz, "
+    line = f"{job.source} -> {job.target}: {form.sample_rate:g} Hz, "
     line += f"{count(form.channels, 'channel')}, {length}"
     if skipped:
         return f"{line}; exists, skipped"

@@ -108,7 +108,7 @@ class Engine:
             self._upper = upper_band.UpperBand(model_rate, rate, level_db=target)
         self._dry, self._given, self._levelled = Buffer(), Buffer(), Buffer()
         self._change, self._lower = Buffer(), Buffer()
-        self._zeros = np.ones((channels, SILENCE - 1), bool)
+        self._zeros = np.zeros((channels, SILENCE - 1), bool)
         self._done = self._read = 0
 
     @property
@@ -210,11 +210,12 @@ class Engine:
     def _sounding(self, count: int) -> Array:
         """0 where the next samples lie in a run of `SILENCE` zeros or more, 1 elsewhere: (C, n).
 
-        Before the beginning and after the end the recording counts as silent.
+        Recordings that are shorter lie in silence.
         """
         ahead = self._dry.peek(count + SILENCE - 1)
-        after = np.ones((len(ahead), count + SILENCE - 1 - ahead.shape[1]), bool)
-        zeros = np.concatenate([self._zeros, ahead == self._offset, after], axis=1)
+        short = self._read < SILENCE
+        after = np.full((len(ahead), count + SILENCE - 1 - ahead.shape[1]), short)
+        zeros = np.concatenate([self._zeros | short, ahead == self._offset, after], axis=1)
         self._zeros = zeros[:, count : count + SILENCE - 1]
         return ~_in_runs(zeros, SILENCE)[:, SILENCE - 1 :][:, :count]
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -33,6 +34,16 @@ Progress = Callable[[int, int], None]
 FRAME_SECONDS = 0.032
 
 
+class Stored(Protocol):
+    """What counts of the form of a recording, of sound or of readings."""
+
+    @property
+    def sample_rate(self) -> float: ...
+
+    @property
+    def channels(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class FileReport:
     """What was done to one file.
@@ -49,7 +60,7 @@ class FileReport:
 
     path: str
     output: str
-    sample_rate: int
+    sample_rate: float
     channels: int
     seconds: float
     level_in_db: float
@@ -103,9 +114,9 @@ def denoise_file(
         if keep_noise is not None:
             sinks.append(_noise(outputs, keep_noise, form, reader.frames, force))
         if uncertainty is not None:
-            sinks.append(_uncertainty(outputs, uncertainty, form, force))
+            sinks.append(spreading(outputs, uncertainty, form, force))
         if plot is not None:
-            sinks.append(_plot(outputs, plot, form, reader.frames, force))
+            sinks.append(drawing(outputs, plot, form, reader.frames, force))
         normal = file_normal(denoiser, reader, settings, mix)
         engine = Engine(
             denoiser, settings, rate=form.sample_rate, channels=form.channels, dtype=form.dtype,
@@ -143,7 +154,7 @@ def sound_blocks(reader: Reader, mix: bool) -> Iterator[Array]:
 class Tally:
     """Levels and powers of what comes by."""
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: Stored) -> None:
         self.form, self.frames = form, 0
         frame = max(FRAME, round(FRAME_SECONDS * form.sample_rate))
         self.before, self.after = (LevelMeter(form.channels, frame=frame) for _ in range(2))
@@ -185,7 +196,8 @@ def _noise(outputs: ExitStack, path: Path, form: Form, frames: int | None, force
     return lambda heard, draws: writer.write(heard - draws.mean(axis=1))
 
 
-def _uncertainty(outputs: ExitStack, path: Path, form: Form, force: bool) -> Sink:
+def spreading(outputs: ExitStack, path: Path, form: Stored, force: bool) -> Sink:
+    """Writes deviation and quantiles of the draws into an NPZ, which is there at the end."""
     from signal_diffusion.recordings.arrays import writing_npz
 
     names = ("std", "low", "high")
@@ -199,7 +211,8 @@ def _uncertainty(outputs: ExitStack, path: Path, form: Form, force: bool) -> Sin
     return sink
 
 
-def _plot(outputs: ExitStack, path: Path, form: Form, frames: int | None, force: bool) -> Sink:
+def drawing(outputs: ExitStack, path: Path, form: Stored, frames: int | None, force: bool) -> Sink:
+    """Draws spectrograms before, after and of what was removed into a PNG, there at the end."""
     from signal_diffusion.plots import Spectrograms
 
     require_writable(path, force=force)

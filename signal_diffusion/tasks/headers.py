@@ -8,7 +8,8 @@ from pathlib import Path
 from signal_diffusion.errors import InputError
 from signal_diffusion.recordings.forms import Form, stored_form
 from signal_diffusion.recordings.reading import opened
-from signal_diffusion.tasks.plans import Job
+from signal_diffusion.recordings.tables import TableForm, is_table, opened_table
+from signal_diffusion.tasks.plans import Columns, Job
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Header:
 
     job: Job
     written: Job
-    form: Form | None = None
+    form: Form | TableForm | None = None
     frames: int | None = None
     note: str | None = None
     error: str | None = None
@@ -36,15 +37,23 @@ class Header:
         """0 where it is not known."""
         return 0.0 if self.form is None else (self.frames or 0) / self.form.sample_rate
 
+    @property
+    def table(self) -> bool:
+        """Whether it is a table of readings."""
+        return is_table(self.job.source)
 
-def header(job: Job, *, mix: bool = False) -> Header:
+
+def header(job: Job, *, mix: bool = False, columns: Columns = Columns()) -> Header:
     """Read the header of a job's file, without its samples.
 
     Args:
         job: what to do.
         mix: the channels become one.
+        columns: of a table of readings.
     """
     try:
+        if is_table(job.source):
+            return _of_table(job, columns)
         with opened(job.source) as reader:
             form, frames = reader.form, reader.frames
         form = replace(form, channels=1) if mix else form
@@ -53,6 +62,15 @@ def header(job: Job, *, mix: bool = False) -> Header:
     except InputError as error:
         return Header(job, job, error=str(error))
     return Header(job, replace(job, target=target, keep_noise=keep_noise), form, frames, note)
+
+
+def _of_table(job: Job, columns: Columns) -> Header:
+    opening = opened_table(
+        job.source, rate=columns.rate, channels=columns.channels, time=columns.time,
+        delimiter=columns.delimiter, skip=columns.skip,
+    )  # fmt: skip
+    with opening as reader:
+        return Header(job, job, reader.form, reader.frames)
 
 
 def _stored(path: Path | None, form: Form, frames: int | None) -> Path | None:

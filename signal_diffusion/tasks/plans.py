@@ -11,6 +11,7 @@ from pathlib import Path
 
 from signal_diffusion.errors import InputError
 from signal_diffusion.recordings import CONTAINERS
+from signal_diffusion.recordings.tables import is_table
 
 #: Suffixes of what soundfile reads and nothing is written as: such recordings become WAV.
 READ_ONLY = (
@@ -26,6 +27,17 @@ READ_ONLY = (
     ".svx",
     ".voc",
 )
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a user says of a table, see `recordings.tables.opened_table`."""
+
+    rate: float | None = None
+    channels: Sequence[str] | None = None
+    time: str | None = None
+    delimiter: str | None = None
+    skip: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -112,7 +124,7 @@ def _found(given: str, folders: frozenset[Path], *, several: bool) -> list[tuple
         above = Path(path.resolve().name) if several else above
     elif _is_pattern(given):
         root = _fixed_part(path)
-    elif path.exists():
+    elif path.exists() or is_table(path):
         return [(path, Path(path.name))]
     else:
         raise InputError(f"{path}: there is no such file")
@@ -120,9 +132,10 @@ def _found(given: str, folders: frozenset[Path], *, several: bool) -> list[tuple
         raise InputError(f"the output folder {root} is the input itself: give another one")
     left_out = frozenset(folder for folder in folders if root.resolve() in folder.parents)
     files = _walked(root, left_out) if path.is_dir() else _matched(path, left_out)
-    found = sorted(file for file in files if _is_recording(file))
+    found = _recordings(files)
     if not found:
-        raise InputError(f"{given} holds no recordings: their names end in {' '.join(CONTAINERS)}")
+        known = " ".join(CONTAINERS)
+        raise InputError(f"{given} holds no recordings: their names end in {known} or .csv, .hea")
     return [(file, above / file.relative_to(root)) for file in found]
 
 
@@ -146,9 +159,12 @@ def _matched(pattern: Path, left_out: frozenset[Path]) -> Iterator[Path]:
             yield Path(name)
 
 
-def _is_recording(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    return (suffix in CONTAINERS or suffix in READ_ONLY) and path.is_file()
+def _recordings(files: Iterator[Path]) -> list[Path]:
+    """The sound files, or, where there is none, the tables of readings."""
+    there = sorted(file for file in files if file.is_file())
+    sound = [file for file in there if file.suffix.lower() in (*CONTAINERS, *READ_ONLY)]
+    # A WFDB record is its header and its samples: its header stands for it.
+    return sound or [f for f in there if is_table(f) and f.suffix.lower() not in (".dat", ".txt")]
 
 
 def _is_pattern(given: str) -> bool:
@@ -162,7 +178,8 @@ def _fixed_part(pattern: Path) -> Path:
 
 def _job(source: Path, name: Path, places: Sequence[str | None], *, one: bool) -> Job:
     """The job of a recording that has this name below an output folder."""
-    sound = name if name.suffix.lower() in CONTAINERS else name.with_suffix(".wav")
+    kept = name.suffix.lower() in CONTAINERS or is_table(source)
+    sound = name if kept else name.with_suffix(".wav")
     names = (sound, sound, name.with_suffix(".png"), name.with_suffix(".npz"))
     target, *sides = (
         None if place is None else _placed(place, inside, one=one)
