@@ -47,7 +47,7 @@ def test_overrides_in_the_commands_compose(readme):
 
     text = "\n".join(blocks(readme, "bash")).replace("\\\n", " ")
     runs = [shlex.split(line, comments=True)[2:] for line in text.splitlines() if " train " in line]
-    assert len(runs) == 3
+    assert len(runs) == 4
     for overrides in runs:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             assert compose("train", overrides).name
