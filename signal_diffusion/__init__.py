@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from signal_diffusion import metrics, nn, samplers, schedules
     from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
     from signal_diffusion.gaussian import GaussianDenoiser
+    from signal_diffusion.sklearn_denoiser import SignalDenoiser as SignalDenoiser
     from signal_diffusion.tasks.denoise import denoise, denoise_blocks, posterior
     from signal_diffusion.tasks.settings import Settings
     from signal_diffusion.tasks.stream import DenoiseStream
@@ -38,6 +39,8 @@ _HOMES = {
     "GaussianDenoiser": "signal_diffusion.gaussian",
     "NetworkDenoiser": "signal_diffusion.denoiser",
     "Settings": "signal_diffusion.tasks.settings",
+    # Not in __all__: a star import would load scikit-learn.
+    "SignalDenoiser": "signal_diffusion.sklearn_denoiser",
     "denoise": "signal_diffusion.tasks.denoise",
     "denoise_blocks": "signal_diffusion.tasks.denoise",
     "posterior": "signal_diffusion.tasks.denoise",
@@ -45,7 +48,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in {*__all__, *_HOMES}:
         raise AttributeError(f"module 'signal_diffusion' has no attribute '{name}'")
     if name not in _HOMES:
         return import_module(f"signal_diffusion.{name}")
@@ -55,4 +58,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_HOMES})

@@ -62,18 +62,18 @@ class LevelMeter:
     def __init__(self, channels: int, *, centred: bool = False, frame: int = FRAME) -> None:
         self.centred, self.frame = centred, frame
         self._rest = np.zeros((channels, 0))
-        self._peaks = np.zeros((2, channels))
+        self._peaks = np.full((2, channels), -np.inf)
         self._frames: Array | None = None
         self._count = 0
 
     def push(self, block: Array) -> None:
         """Take in samples (C, n)."""
+        if not block.shape[1]:
+            return
         x = np.concatenate([self._rest, block], axis=-1)
         whole = x.shape[1] // self.frame * self.frame
         self._rest = x[:, whole:]
-        peaks = [block.max(axis=1, initial=-np.inf), -block.min(axis=1, initial=np.inf)]
-        first = not self._count and not self._peaks.any()
-        self._peaks = np.array(peaks) if first else np.maximum(self._peaks, peaks)
+        self._peaks = np.maximum(self._peaks, [block.max(axis=1), -block.min(axis=1)])
         if whole:
             self._keep(self._described(x[:, :whole].reshape(len(x), -1, self.frame)))
 
@@ -87,6 +87,8 @@ class LevelMeter:
     @property
     def peaks(self) -> Array:
         """Largest magnitudes (C,), about the offsets."""
+        if np.isinf(self._peaks).any():
+            return np.zeros(self._peaks.shape[1])
         low, high = -self._peaks[1], self._peaks[0]
         offsets = self.offsets[:, 0]
         return np.asarray(np.maximum(np.abs(high - offsets), np.abs(low - offsets)))
@@ -144,7 +146,8 @@ class LevelMeter:
 
     def _described_frames(self) -> Array:
         if self._frames is None:
-            return self._described(self._rest[:, None])
+            rest = self._rest if self._rest.shape[1] else np.zeros((len(self._rest), 1))
+            return self._described(rest[:, None])
         return self._frames[..., : self._count]
 
 

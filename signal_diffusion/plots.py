@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.recordings.partials import beside, require_writable
+from signal_diffusion.recordings.partials import beside, failures, require_writable
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -63,7 +63,9 @@ class Spectrograms:
     >>> spectrograms.push(np.zeros((1, 4000)), np.zeros((1, 4000)))
     """
 
-    def __init__(self, titles: Sequence[str], sample_rate: float, frames: int | None = None) -> None:
+    def __init__(
+        self, titles: Sequence[str], sample_rate: float, frames: int | None = None
+    ) -> None:
         if importlib.util.find_spec("matplotlib") is None:
             raise InputError(
                 "a plot needs matplotlib, which is not installed: "
@@ -91,8 +93,9 @@ class Spectrograms:
         if path.suffix.lower() != ".png":
             raise InputError(f"{path} must have the suffix .png")
         require_writable(path, force=force)
-        with beside(path) as partial:
-            partial.write_bytes(self._png())
+        picture = self._png()
+        with beside(path) as partial, failures(path):
+            partial.write_bytes(picture)
             os.replace(partial, path)
 
     def _png(self) -> bytes:

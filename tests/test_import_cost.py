@@ -15,12 +15,13 @@ PACKAGE = Path(__file__).resolve().parents[1] / "signal_diffusion"
 #: A module imports only from rows above its own, and from its own sub-package.
 LAYERS = [
     {"errors", "torchaudio_loader"},
+    {"windows"},
     {"schedules", "noise", "levels", "nn", "operators", "metrics", "recordings", "artifact"},
     {"denoiser", "plots"},
-    {"gaussian", "losses"},
+    {"gaussian", "losses", "pictures"},
     {"samplers", "guidance"},
     {"tasks", "data", "facts"},
-    {"objectives"},
+    {"objectives", "sklearn_denoiser"},
     {"training"},
     {"runs"},
     {"cli"},

@@ -143,7 +143,9 @@ def test_the_latency_is_half_the_receptive_field_a_call_and_one_window(network) 
     field = network.backbone.context[1] * network.codec.hop
     for calls in (1, 4):
         expected = calls * field + network.codec.window - 1
-        assert DenoiseStream(network, steps=calls).latency == expected
+        assert DenoiseStream(network, steps=calls, level=-20.0).latency == expected
+        # A running level looks a quarter of a second ahead.
+        assert DenoiseStream(network, steps=calls).latency == expected + 8 * 512
 
 
 def test_a_running_level_comes_close_to_the_one_of_the_file(samples) -> None:
@@ -312,3 +314,60 @@ def test_one_shot_has_no_spread_and_one_step_no_shots() -> None:
         posterior(Scaled(), recording(1, 100), shots=1)
     with pytest.raises(InputError, match="one step gives the same mean"):
         posterior(Scaled(), recording(1, 100), shots=4, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ([np.zeros(100, np.int16)], "int16; pass a numpy array of floats"),
+        ([np.zeros((1000, 2), np.float32)], r"\(1000, 2\).*pass block.T"),
+        ([np.zeros((2, 9), np.float32), np.zeros((1, 9), np.float32)], r"takes \(2, n\)"),
+        ([torch.zeros(9)], "float32; pass a numpy array"),
+        ([np.zeros((2, 2, 9))], r"\(n,\) or \(C, n\)"),
+    ],
+)
+def test_mistakes_in_recordings_of_blocks_are_told(network, blocks, message) -> None:
+    with pytest.raises(InputError, match=message):
+        list(denoise_blocks(network, blocks))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"strength": "1"}, {"level": "a"}, {"piece": "3"}, {"piece": 1e306}, {"sampler": "ddim"},
+     {"steps": 2.5}, {"shots": True}],
+)  # fmt: skip
+def test_settings_of_the_wrong_kind_are_told(options) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(options))} is"):
+        Settings(**options)
+    assert Settings(steps=np.int64(3), seed=np.int64(1)).times == 3
+
+
+def test_blocks_may_be_of_one_dimension_or_empty(network) -> None:
+    assert (
+        np.concatenate(list(denoise_blocks(network, [np.zeros(9), np.zeros(0)])), axis=1).size == 9
+    )
+    assert not [block.size for block in denoise_blocks(network, [np.zeros((2, 0))]) if block.size]
+
+
+def test_many_rows_do_not_need_more_memory(network) -> None:
+    """Draws of many channels are cut into short pieces, not held whole; too many are refused."""
+    from signal_diffusion.tasks.pieces import LARGEST_ESTIMATE, Pieces, Sampling
+
+    for channels, shots, steps in ((200, 1, 1), (64, 16, 16), (256, 16, 4)):
+        sampling = Sampling(network, torch.linspace(1, 0.1, steps), samplers.ddim, 0, shots)
+        pieces = Pieces(sampling, channels=channels)
+        assert pieces.most * channels * shots <= LARGEST_ESTIMATE + network.hop * channels * shots
+    with pytest.raises(InputError, match="pass shots=1 to 2048"):
+        list(denoise_blocks(network, [np.ones((2, 9))], settings=Settings(shots=5000, steps=2)))
+
+
+def test_the_gain_of_a_stream_falls_before_a_voice_begins() -> None:
+    """After a faint beginning the first half second is denoised as the rest, not overdriven."""
+    seen = []
+    voice = recording(1, 3 * RATE)[0]
+    faint = 1e-4 * np.random.default_rng(0).standard_normal(4 * RATE).astype(np.float32)
+    stream = DenoiseStream(Scaled(lambda y: seen.append(y) or 1.0), sample_rate=RATE)
+    streamed(stream, np.concatenate([faint, voice]))
+    heard = torch.cat([block[0, 0] for block in seen])[4 * RATE :]
+    first, rest = heard[: RATE // 2].std(), heard[RATE:].std()
+    assert 20 * torch.log10(first / rest) < 6

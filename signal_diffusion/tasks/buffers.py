@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -22,30 +23,36 @@ class Buffer:
     """
 
     def __init__(self) -> None:
-        self._blocks: list[Array] = []
-        self._length = 0
+        self._blocks: deque[Array] = deque()
+        self._spent = self._length = 0
 
     def __len__(self) -> int:
         return self._length
 
     def push(self, block: Array) -> None:
         """Append samples (..., n)."""
+        if self._blocks and not self._length:
+            self._blocks.clear()
+            self._spent = 0
         self._blocks.append(block)
         self._length += block.shape[-1]
 
     def peek(self, count: int) -> Array:
         """The first samples, at most `count`, which stay in the queue."""
-        self._joined()
-        return self._blocks[0][..., :count]
+        parts, skipped = [], self._spent
+        for block in self._blocks:
+            parts.append(block[..., skipped : skipped + count])
+            count, skipped = count - parts[-1].shape[-1], 0
+            if count <= 0:
+                break
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
     def take(self, count: int) -> Array:
         """The first samples, at most `count`, which leave the queue."""
         taken = self.peek(count)
-        # A copy, since a view would keep what has left in memory.
-        self._blocks = [self._blocks[0][..., count:].copy()]
-        self._length = self._blocks[0].shape[-1]
+        self._spent += taken.shape[-1]
+        self._length -= taken.shape[-1]
+        # The last block stays, spent or not: it tells the shape of what comes.
+        while len(self._blocks) > 1 and self._spent >= self._blocks[0].shape[-1]:
+            self._spent -= self._blocks.popleft().shape[-1]
         return taken
-
-    def _joined(self) -> None:
-        if len(self._blocks) > 1:
-            self._blocks = [np.concatenate(self._blocks, axis=-1)]

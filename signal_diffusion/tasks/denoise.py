@@ -20,6 +20,7 @@ from signal_diffusion.tasks.pieces import Progress
 from signal_diffusion.tasks.settings import STEPS_OF_SHOTS, Settings
 from signal_diffusion.tasks.signals import (
     Signal,
+    block_of,
     checked,
     like,
     model_or_given_rate,
@@ -120,6 +121,10 @@ def posterior(
     sampler: Callable[..., Tensor] = samplers.ddim,
     seed: int = 0,
     noise_std: float | None = None,
+    strength: float = 1.0,
+    band: str = "full",
+    level: float | None = None,
+    piece: float | None = None,
     progress: Progress | None = None,
 ) -> Posterior:
     """Draw `shots` samples of the clean recording, and tell their mean and their spread.
@@ -134,7 +139,10 @@ def posterior(
     >>> 0.5 < float(drawn.std.mean()) < 0.7    # the deviation that is left is sqrt(1/2)
     True
     """
-    settings = Settings(steps=steps, sampler=sampler, seed=seed, noise_std=noise_std, shots=shots)
+    settings = Settings(
+        steps=steps, sampler=sampler, seed=seed, noise_std=noise_std, shots=shots,
+        strength=strength, band=band, level=level, piece=piece,
+    )  # fmt: skip
     if shots == 1:
         raise InputError("shots is 1, which has no spread: pass 2 or more")
     estimates = _estimates(denoiser, signal, settings, sample_rate, progress)
@@ -176,11 +184,9 @@ def denoise_blocks(
     rate = model_or_given_rate(denoiser, sample_rate)
     normal = given_normal(denoiser, settings.level)
     if normal is None and iter(blocks) is not blocks:
-        known = (checked(block) for block in blocks)
-        normal = measured_normal(denoiser, known, rate, noise_std=settings.noise_std)
+        normal = measured_normal(denoiser, _sound(blocks), rate, noise_std=settings.noise_std)
     engine = None
-    for block in blocks:
-        x = checked(block)
+    for x in _sound(blocks):
         if engine is None:
             engine = Engine(
                 denoiser, settings, rate=rate, channels=len(x), dtype=str(x.dtype), normal=normal
@@ -188,6 +194,15 @@ def denoise_blocks(
         yield from (draws.mean(axis=1) for _, draws in engine.push(x))
     if engine is not None:
         yield from (draws.mean(axis=1) for _, draws in engine.flush())
+
+
+def _sound(blocks: Iterable[Array]) -> Iterator[Array]:
+    """Blocks as (C, n), of as many channels as the first, once they are known to be sound."""
+    channels = None
+    for block in blocks:
+        x = checked(block_of(block, channels))
+        channels = len(x)
+        yield x
 
 
 def measured_normal(

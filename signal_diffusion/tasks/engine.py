@@ -31,6 +31,8 @@ SILENCE = 256
 SLICE = 1 << 16
 #: Channels that fit into bounded memory.
 MOST_ROWS = 256
+#: Draws of all channels that do.
+MOST_DRAWS = 4096
 
 
 class Engine:
@@ -74,6 +76,11 @@ class Engine:
     ) -> None:
         if not 1 <= channels <= MOST_ROWS:
             raise InputError(f"the recording has {channels} channels; 1 to {MOST_ROWS} are taken")
+        if channels * settings.shots > MOST_DRAWS:
+            raise InputError(
+                f"{settings.shots} shots of {channels} channels are more than memory is for: "
+                f"pass shots=1 to {MOST_DRAWS // channels} (--shots)"
+            )
         rate = model_or_given_rate(denoiser, rate)
         self.strength, self.rate, self._shots = settings.strength, rate, settings.shots
         self.model_rate = model_rate = denoiser.sample_rate or rate
@@ -116,7 +123,7 @@ class Engine:
         """Samples after one that the estimate of it depends on, at most; None for all of them."""
         if self.context is None:
             return None
-        ahead = self.context[1]
+        ahead = self.context[1] + self._gain.ahead
         if not self.resampled:
             return max(ahead, SILENCE - 1)
         lags = 2 * RESAMPLER_LAG * self.model_rate / min(self.rate, self.model_rate)
@@ -151,7 +158,7 @@ class Engine:
         if normal is not None:
             return Constant(normal.gain)
         assert denoiser.level_db is not None
-        return Running(denoiser.level_db, ahead=self.context[1] if self.context else 1 << 62)
+        return Running(denoiser.level_db, first=self.context[1] if self.context else 1 << 62)
 
     def _given_to_model(self, x: Array) -> Iterator[Known]:
         """Samples at the denoiser's rate go to it, at its level."""

@@ -18,6 +18,7 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.levels import FRAME, LevelMeter
 from signal_diffusion.recordings.forms import Form, stored_form
 from signal_diffusion.recordings.partials import require_writable
+from signal_diffusion.recordings.pipes import PipeReader
 from signal_diffusion.recordings.reading import Reader, opened
 from signal_diffusion.recordings.writing import writing
 from signal_diffusion.tasks.buffers import Array
@@ -112,7 +113,7 @@ def denoise_file(
         writer = outputs.enter_context(writing(target, stored, like=source, force=force))
         sinks: list[Sink] = [tally, lambda _, draws: writer.write(draws.mean(axis=1))]
         if keep_noise is not None:
-            sinks.append(_noise(outputs, keep_noise, form, reader.frames, force))
+            sinks.append(_noise(outputs, keep_noise, reader, form, force))
         if uncertainty is not None:
             sinks.append(spreading(outputs, uncertainty, form, force))
         if plot is not None:
@@ -143,11 +144,12 @@ def file_normal(denoiser: Denoiser, reader: Reader, settings: Settings, mix: boo
     return measured_normal(denoiser, blocks, rate, noise_std=settings.noise_std)
 
 
-def sound_blocks(reader: Reader, mix: bool) -> Iterator[Array]:
-    """The file's blocks (C, n), mixed to one channel if asked for, with samples of sane size."""
+def sound_blocks(reader: Reader | PipeReader, mix: bool) -> Iterator[Array]:
+    """A recording's blocks (C, n), mixed to one channel if asked for, with samples of sane size."""
+    name = reader.path if isinstance(reader, Reader) else "standard input"
     for block in reader.blocks():
         if np.abs(block).max(initial=0) > LARGEST:
-            raise InputError(f"{reader.path} holds samples over {LARGEST:g}: it is damaged")
+            raise InputError(f"{name} holds samples over {LARGEST:g}: it is damaged")
         yield block.mean(axis=0, keepdims=True) if mix else block
 
 
@@ -190,9 +192,10 @@ class Tally:
         )
 
 
-def _noise(outputs: ExitStack, path: Path, form: Form, frames: int | None, force: bool) -> Sink:
-    path, stored, _ = stored_form(path, form, frames=frames)
-    writer = outputs.enter_context(writing(path, stored, force=force))
+def _noise(outputs: ExitStack, path: Path, reader: Reader, form: Form, force: bool) -> Sink:
+    path, stored, _ = stored_form(path, form, frames=reader.frames)
+    # With its start time, so that it lies beside the original.
+    writer = outputs.enter_context(writing(path, stored, like=reader.path, force=force))
     return lambda heard, draws: writer.write(heard - draws.mean(axis=1))
 
 

@@ -56,6 +56,9 @@ def header(job: Job, *, mix: bool = False, columns: Columns = Columns()) -> Head
             return _of_table(job, columns)
         with opened(job.source) as reader:
             form, frames = reader.form, reader.frames
+            if frames == 0:
+                # Which raises an error, unless the header is wrong.
+                next(reader.blocks(), None)
         form = replace(form, channels=1) if mix else form
         target, _, note = stored_form(job.target, form, frames=frames)
         keep_noise = _stored(job.keep_noise, form, frames)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from signal_diffusion.denoiser import Denoiser
-from signal_diffusion.levels import FRAME, LOUD, SILENCE_DB, LevelMeter, rms
+from signal_diffusion.levels import FRAME, LOUD, LevelMeter, rms
 from signal_diffusion.tasks.buffers import Array, Buffer
 
 
@@ -54,7 +54,13 @@ def gain_to(target_db: float, level_db: Array | float) -> Any:
 
 
 class Gain(ABC):
-    """What brings a recording to the denoiser's level: samples (C, n) in, levelled ones out."""
+    """What brings a recording to the denoiser's level: samples (C, n) in, levelled ones out.
+
+    Attributes:
+        ahead: samples after one that its gain depends on.
+    """
+
+    ahead = 0
 
     @abstractmethod
     def push(self, x: Array) -> Array:
@@ -90,13 +96,14 @@ class Running(Gain):
     """A gain that follows the level so far, for streams whose level is not known.
 
     The level is that of the loud frames of the last `MEMORY` frames, or the median of the last
-    `ATTACK` if that is higher; it falls by `RELEASE_DB` a frame at most. It depends on the past
-    alone, but for the first `ahead` samples, which are waited for and have one gain; between frames
-    it moves linearly.
+    `ATTACK` if that is higher; it falls by `RELEASE_DB` a frame at most, and counts as `LOWEST_DB`
+    at least. The gain of a frame goes by the level `ATTACK` frames later, so that it has fallen
+    before a voice begins, and moves linearly between frames; the first samples, which the denoiser
+    waits for anyway, have one gain.
 
     Args:
         target_db: level that the denoiser was trained at.
-        ahead: samples that the denoiser waits for anyway.
+        first: samples that have one gain.
     """
 
     #: Ten seconds, and 0.1 dB a second, at 16 kHz.
@@ -104,64 +111,87 @@ class Running(Gain):
     RELEASE_DB = 0.0032
     #: Frames, a quarter of a second, half of which raise the level at once.
     ATTACK = 8
+    #: dB of full scale: noise that is fainter is not taken for a voice.
+    LOWEST_DB = -55.0
 
-    def __init__(self, target_db: float, *, ahead: int) -> None:
+    def __init__(self, target_db: float, *, first: int) -> None:
         self.target_db = target_db
-        self.ahead = max(ahead // FRAME, 1) * FRAME
+        self.first = max(first // FRAME, 1) * FRAME
+        self.ahead = self.ATTACK * FRAME
         self._frames: deque[float] = deque(maxlen=self.MEMORY)
-        self._level = SILENCE_DB
+        self._level = self.LOWEST_DB
+        self._rest: Array | None = None
         self._waiting, self._gains = Buffer(), Buffer()
-        self._ramp: tuple[float, float] | None = None
+        self._levels: deque[float] = deque()
+        self._last: float | None = None
 
     def push(self, x: Array) -> Array:
         self._waiting.push(x)
-        if self._ramp is None:
-            return self._begin() if len(self._waiting) >= self.ahead else x[:, :0]
+        self._measure(x)
+        if self._last is None:
+            if len(self._waiting) < self.first + self.ahead:
+                return x[:, :0].astype(np.float32)
+            return self._begin(self.first)
         return self._follow()
 
     def flush(self) -> Array | None:
         if not len(self._waiting):
             return None
-        if self._ramp is None:
-            x = self._waiting.take(len(self._waiting))
-            self._measure(x)
-            return self._levelled(x, np.full(x.shape[1], self._gain()))
-        x = self._waiting.take(len(self._waiting))
-        return self._levelled(x, np.linspace(*self._ramp, FRAME, endpoint=False)[: x.shape[1]])
+        if self._rest is not None and self._rest.shape[1]:
+            self._heard(self._rest)
+        if self._last is None:
+            return self._begin(len(self._waiting))
+        # The last frames go by the last level.
+        missing = -(-len(self._waiting) // FRAME) - len(self._levels)
+        self._levels.extend([self._level] * max(missing, 0))
+        return self._follow(whole=False)
 
     def take(self, count: int) -> Array:
         return self._gains.take(count)
 
-    def _begin(self) -> Array:
-        """The first samples, whose gain is that of all of them."""
-        x = self._waiting.take(self.ahead)
-        for start in range(0, self.ahead, FRAME):
-            self._measure(x[:, start : start + FRAME])
-        gain = self._gain()
-        self._ramp = gain, gain
-        first = self._levelled(x, np.full(self.ahead, gain))
+    def _begin(self, count: int) -> Array:
+        """The first samples, whose gain is that of the level once they have been heard."""
+        frames = min(count // FRAME + self.ATTACK, len(self._levels))
+        for _ in range(frames):
+            self._last = self._levels.popleft()
+        if self._last is None:
+            self._last = self._level
+        first = self._levelled(self._waiting.take(count), np.full(count, self._gain(self._last)))
         return np.concatenate([first, self._follow()], axis=-1)
 
-    def _follow(self) -> Array:
-        """Whole frames, each with a gain that moves to what was known at its beginning."""
-        assert self._ramp is not None
-        x = self._waiting.take(len(self._waiting) // FRAME * FRAME)
+    def _follow(self, *, whole: bool = True) -> Array:
+        """Frames whose levels are known, each with a gain that moves to that of its level."""
+        assert self._last is not None
+        there = len(self._waiting)
+        frames = min(len(self._levels), there // FRAME if whole else -(-there // FRAME))
         gains = []
-        for start in range(0, x.shape[1], FRAME):
-            gains.append(np.linspace(*self._ramp, FRAME, endpoint=False))
-            self._measure(x[:, start : start + FRAME])
-            self._ramp = self._ramp[1], self._gain()
-        return self._levelled(x, np.concatenate(gains) if gains else np.zeros(0))
+        for _ in range(frames):
+            level = self._levels.popleft()
+            ends = self._gain(self._last), self._gain(level)
+            gains.append(np.linspace(*ends, FRAME, endpoint=False))
+            self._last = level
+        ramp = np.concatenate(gains) if gains else np.zeros(0)
+        x = self._waiting.take(min(frames * FRAME, there))
+        return self._levelled(x, ramp[: x.shape[1]])
 
-    def _measure(self, frame: Array) -> None:
+    def _measure(self, x: Array) -> None:
+        """The level after each whole frame of what has come."""
+        x = x if self._rest is None else np.concatenate([self._rest, x], axis=-1)
+        whole = x.shape[1] // FRAME * FRAME
+        for start in range(0, whole, FRAME):
+            self._heard(x[:, start : start + FRAME])
+        self._rest = x[:, whole:]
+
+    def _heard(self, frame: Array) -> None:
         self._frames.append(float(rms(frame).max()))
         energies = np.square(self._frames)
         loud = max(np.quantile(energies, LOUD), np.median(energies[-self.ATTACK :]))
-        level = 10 * math.log10(max(float(loud), 10 ** (SILENCE_DB / 10)))
+        level = 10 * math.log10(max(float(loud), 10 ** (self.LOWEST_DB / 10)))
         self._level = max(level, self._level - self.RELEASE_DB)
+        self._levels.append(self._level)
 
-    def _gain(self) -> float:
-        return float(10 ** ((self.target_db - self._level) / 20))
+    def _gain(self, level: float) -> float:
+        return float(10 ** ((self.target_db - level) / 20))
 
     def _levelled(self, x: Array, gains: Array) -> Array:
         self._gains.push(gains)

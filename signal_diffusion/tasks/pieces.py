@@ -20,6 +20,8 @@ Progress = Callable[[int, int], None]
 
 #: Samples, over all rows, that a piece of a long recording and its context have.
 PIECE = 480_000
+#: Samples, over all rows, of the estimates of one piece.
+LARGEST_ESTIMATE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,15 @@ class Sampling:
         calls = samplers.calls(self.sampler, len(self.times))
         return None if calls is None else self.denoiser.context(calls)
 
-    def __call__(self, x: Array, start: int, progress: Progress | None = None) -> Array:
-        """Estimates (C, shots, L) of levelled samples (C, L), which begin at `start`."""
+    def __call__(
+        self, x: Array, start: int, cut: slice = slice(None), progress: Progress | None = None
+    ) -> Array:
+        """Estimates (C, shots, n) of a part of levelled samples (C, L), which begin at `start`."""
         rows = list(product(range(len(x)), range(self.shots)))
         batch = max(1, 2 * PIECE // x.shape[1])
         batches = [rows[n : n + batch] for n in range(0, len(rows), batch)]
         estimates = [
-            self._rows(x, some, start, part_of(progress, index, len(batches)))
+            self._rows(x, some, start, part_of(progress, index, len(batches)))[:, cut]
             for index, some in enumerate(batches)
         ]
         return np.concatenate(estimates).reshape(len(x), self.shots, -1)
@@ -122,7 +126,8 @@ class Pieces:
 
     def _bounded(self, rows: int) -> int:
         context = (self.past or 0) + self.future
-        return max(PIECE // rows - context, 2 * context)
+        # Short pieces waste their context, long ones of many rows waste memory.
+        return max(PIECE // rows - context, min(2 * context, LARGEST_ESTIMATE // rows), 1)
 
     def push(self, x: Array) -> Array:
         """The estimates (C, shots, m) that a block (C, n) makes known."""
@@ -150,7 +155,7 @@ class Pieces:
         begin = self._start - self._low
         x = self._held.peek(begin + size + self.future)
         told = part_of(self.progress, self._done, max(self.pieces, self._done + 1))
-        estimate = self.sampling(x, self._low, told)[..., begin : begin + size]
+        estimate = self.sampling(x, self._low, slice(begin, begin + size), told)
         self._start, self._done = self._start + size, self._done + 1
         if self.past is not None and (stale := self._start - self.past - self._low) > 0:
             self._held.take(stale)

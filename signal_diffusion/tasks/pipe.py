@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-
 from signal_diffusion.denoiser import Denoiser
-from signal_diffusion.errors import InputError
 from signal_diffusion.recordings.pipes import PipeReader, PipeWriter
 from signal_diffusion.recordings.reading import Reader
 from signal_diffusion.recordings.writing import Writer
-from signal_diffusion.tasks.buffers import Array
 from signal_diffusion.tasks.denoise import given_normal
 from signal_diffusion.tasks.engine import Engine
 from signal_diffusion.tasks.files import FileReport, Tally, file_normal, run, sound_blocks
-from signal_diffusion.tasks.levelling import Normal
 from signal_diffusion.tasks.settings import Settings
-from signal_diffusion.tasks.signals import LARGEST
 from signal_diffusion.tasks.stream import EVERY
 
 
@@ -41,11 +34,10 @@ def denoise_pipe(
     """
     began = time.perf_counter()
     form, channels = source.form, 1 if mix else source.form.channels
-    if isinstance(source, Reader):
-        normal: Normal | None = file_normal(denoiser, source, settings, mix)
-        blocks = sound_blocks(source, mix)
-    else:
-        normal, blocks = given_normal(denoiser, settings.level), _arriving(source, mix)
+    normal = given_normal(denoiser, settings.level)
+    if normal is None and isinstance(source, Reader):
+        normal = file_normal(denoiser, source, settings, mix)
+    blocks = sound_blocks(source, mix)
     engine = Engine(
         denoiser, settings, rate=form.sample_rate, channels=channels, dtype=form.dtype,
         normal=normal, least=max(1, round(EVERY * (denoiser.sample_rate or form.sample_rate))),
@@ -53,10 +45,3 @@ def denoise_pipe(
     tally = Tally(replace(form, channels=channels))
     run(engine, blocks, [tally, lambda _, draws: sink.write(draws.mean(axis=1))])
     return tally.report("-", "-", time.perf_counter() - began, None)
-
-
-def _arriving(source: PipeReader, mix: bool) -> Iterator[Array]:
-    for block in source.blocks():
-        if np.abs(block).max(initial=0) > LARGEST:
-            raise InputError(f"standard input holds samples over {LARGEST:g}: it is damaged")
-        yield block.mean(axis=0, keepdims=True) if mix else block

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from torch import Tensor
 
@@ -11,6 +12,8 @@ from signal_diffusion import samplers
 from signal_diffusion.errors import InputError
 
 BANDS = ("full", "model")
+#: Seconds of the longest piece.
+LONGEST = 1e6
 #: Steps of a posterior sample, where several are drawn and nothing else is said.
 STEPS_OF_SHOTS = 16
 
@@ -57,10 +60,14 @@ class Settings:
         _require_whole("shots", self.shots, least=1)
         if self.band not in BANDS:
             raise InputError(f"band is '{self.band}': choose one of {', '.join(BANDS)}")
+        if not callable(self.sampler):
+            raise InputError(f"sampler is {self.sampler!r}; pass a function, e.g. samplers.ddim")
+        for name in ("strength", "level", "piece", "noise_std"):
+            require_number(name, getattr(self, name))
         if not 0 <= self.strength <= 1:
             raise InputError(f"strength is {self.strength}; it goes from 0 (as it came) to 1")
-        if self.piece is not None and not 0 < self.piece < float("inf"):
-            raise InputError(f"piece is {self.piece} s; it must be positive")
+        if self.piece is not None and not 0 < self.piece <= LONGEST:
+            raise InputError(f"piece is {self.piece} s; it goes up to {LONGEST:g}, above 0")
         if self.level is not None and not -200 <= self.level <= 200:
             raise InputError(f"level is {self.level} dB of full scale; it goes from -200 to 200")
         if self.shots > 1 and self.steps == 1:
@@ -77,8 +84,14 @@ class Settings:
         return 1 if self.shots == 1 else STEPS_OF_SHOTS
 
 
+def require_number(name: str, value: object) -> None:
+    """Raise an InputError for an option that is neither a number nor None."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+        raise InputError(f"{name} is {value!r}; it must be a number")
+
+
 def _require_whole(name: str, value: int | None, *, least: int) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise InputError(f"{name} is {value!r}; it must be a whole number, {least} or more")

@@ -12,6 +12,7 @@ from torch import Tensor
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.tasks.buffers import Array
+from signal_diffusion.tasks.settings import require_number
 
 Signal = TypeVar("Signal", Tensor, NDArray[np.floating])
 
@@ -25,6 +26,7 @@ LARGEST = 1e36
 
 def model_or_given_rate(denoiser: Denoiser, sample_rate: float | None) -> float:
     """The rate of a recording in Hz: the one given, or else the denoiser's own."""
+    require_number("sample_rate", sample_rate)
     if sample_rate is not None and not 0 < sample_rate < float("inf"):
         raise InputError(f"sample_rate is {sample_rate} Hz; it must be positive")
     own = denoiser.sample_rate
@@ -35,6 +37,26 @@ def model_or_given_rate(denoiser: Denoiser, sample_rate: float | None) -> float:
             f"it takes {low:g} to {high:g} Hz"
         )
     return sample_rate or own or 1
+
+
+def block_of(block: object, channels: int | None) -> Array:
+    """A block (n,), for one channel, or (C, n) as (C, n), once it is known to be one.
+
+    Args:
+        block: what was handed in.
+        channels: C; None takes any.
+    """
+    if not isinstance(block, np.ndarray) or block.dtype.kind != "f":
+        kind = getattr(block, "dtype", type(block).__name__)
+        raise InputError(f"block is {kind}; pass a numpy array of floats in [-1, 1]")
+    found = 1 if block.ndim == 1 else block.shape[0] if block.ndim == 2 else None
+    turned = found is not None and channels is None and found > max(block.size // found, 64)
+    if found is None or turned or (channels is not None and found != channels):
+        wanted = "(n,) or (C, n)" if channels is None else f"({channels}, n)"
+        wanted = "(n,) or (1, n)" if channels == 1 else wanted
+        mend = ": pass block.T" if turned or block.shape[::-1][:1] == (channels,) else ""
+        raise InputError(f"block has the shape {block.shape}; this stream takes {wanted}{mend}")
+    return np.atleast_2d(block)
 
 
 def samples_of(signal: Tensor | NDArray[np.floating]) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from numbers import Integral
 
 import numpy as np
 from torch import Tensor
@@ -13,8 +14,8 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.tasks.buffers import Array
 from signal_diffusion.tasks.denoise import given_normal
 from signal_diffusion.tasks.engine import Engine, Known
-from signal_diffusion.tasks.settings import Settings
-from signal_diffusion.tasks.signals import checked, model_or_given_rate
+from signal_diffusion.tasks.settings import LONGEST, Settings, require_number
+from signal_diffusion.tasks.signals import block_of, checked, model_or_given_rate
 
 #: Seconds that are waited for before a piece is processed, unless another time is asked for.
 EVERY = 0.25
@@ -25,7 +26,8 @@ class DenoiseStream:
 
     With the level given, all that comes out is `denoise` of all that went in with that level.
     Without one the gain follows the level: that of the loud frames of the last ten seconds, falling
-    by 0.1 dB a second at most.
+    by 0.1 dB a second at most, and 0.26 s ahead. `tasks.denoise.measured_level` of an earlier
+    recording of the same source is a level to give.
 
     Args:
         denoiser: see `denoise`.
@@ -66,10 +68,11 @@ class DenoiseStream:
             steps=steps, sampler=sampler, seed=seed, noise_std=noise_std, strength=strength,
             band=band, level=level,
         )  # fmt: skip
-        if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
+        if isinstance(channels, bool) or not isinstance(channels, Integral) or channels < 1:
             raise InputError(f"channels is {channels!r}; it must be a whole number, 1 or more")
-        if not 0 < every < float("inf"):
-            raise InputError(f"every is {every} s; it must be positive")
+        require_number("every", every)
+        if not 0 < every <= LONGEST:
+            raise InputError(f"every is {every} s; it goes up to {LONGEST:g}, above 0")
         rate = model_or_given_rate(denoiser, sample_rate)
         self.channels = channels
         self._ndim = 1 if channels == 1 else 2
@@ -92,7 +95,7 @@ class DenoiseStream:
         """The estimates that a block (n,), for one channel, or (C, n) makes known, shaped alike."""
         if self._over:
             raise InputError("the stream was flushed, which ends it: make a new DenoiseStream")
-        x = checked(np.atleast_2d(self._required(block)))
+        x = checked(block_of(block, self.channels))
         self._ndim = block.ndim
         return self._shaped(self._engine.push(x.astype(np.float32, copy=False)))
 
@@ -102,16 +105,6 @@ class DenoiseStream:
             return self._shaped([])
         self._over = True
         return self._shaped(self._engine.flush())
-
-    def _required(self, block: Array) -> Array:
-        if not isinstance(block, np.ndarray) or block.dtype.kind != "f":
-            kind = getattr(block, "dtype", type(block).__name__)
-            raise InputError(f"block is {kind}; pass a numpy array of floats in [-1, 1]")
-        if block.ndim not in (1, 2) or (block.shape[0] if block.ndim == 2 else 1) != self.channels:
-            wanted = "(n,) or (1, n)" if self.channels == 1 else f"({self.channels}, n)"
-            mend = ": pass block.T" if block.shape[::-1][:1] == (self.channels,) else ""
-            raise InputError(f"block has the shape {block.shape}; this stream takes {wanted}{mend}")
-        return block
 
     def _shaped(self, known: Iterable[Known]) -> Array:
         means = [draws.mean(axis=1) for _, draws in known]

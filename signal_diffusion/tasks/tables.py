@@ -10,6 +10,7 @@ import numpy as np
 
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
+from signal_diffusion.pictures import Curves, drawing_curves
 from signal_diffusion.recordings.tables import TableReader, opened_table, writing_table
 from signal_diffusion.tasks.buffers import Array
 from signal_diffusion.tasks.denoise import given_normal, measured_normal
@@ -19,7 +20,6 @@ from signal_diffusion.tasks.files import (
     Progress,
     Sink,
     Tally,
-    drawing,
     run,
     spreading,
 )
@@ -54,7 +54,7 @@ def denoise_table(
         settings: how to denoise; levels are in the channels' own units.
         force: replace outputs that exist.
         keep_noise: table for what was removed.
-        plot: PNG for the spectrograms before, after, and of what was removed.
+        plot: PNG for the ten seconds in which most was removed, see `pictures.Curves`.
         uncertainty: NPZ for `std`, `low` and `high` (C, L) of the draws, and `sample_rate`.
         progress: called as progress(done calls, all calls).
 
@@ -80,7 +80,8 @@ def denoise_table(
         if uncertainty is not None:
             sinks.append(spreading(outputs, uncertainty, form, force))
         if plot is not None:
-            sinks.append(drawing(outputs, plot, form, None, force))
+            curves = Curves(form.names, form.units, form.sample_rate)
+            sinks.append(outputs.enter_context(drawing_curves(plot, curves, force=force)).push)
         normal = _normal(denoiser, reader, settings)
         engine = Engine(
             denoiser, settings, rate=form.sample_rate, channels=form.channels, dtype=form.dtype,

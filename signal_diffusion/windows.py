@@ -1,0 +1,98 @@
+"""Which samples of a recording a picture shows, found as it comes by in blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from signal_diffusion.errors import InputError
+
+Array = NDArray[Any]
+
+#: Windows that are compared begin at every eighth of one.
+STEPS = 8
+#: Samples of a window that is asked for.
+MOST_ASKED = 1_000_000
+
+
+class Asked:
+    """The samples from `first` on, before `last`, of lines (4, C, n) that are pushed."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self.first, self.last, self.seen = first, last, 0
+        self._parts: list[Array] = []
+
+    def push(self, lines: Array) -> None:
+        part = lines[..., max(0, self.first - self.seen) : max(0, self.last - self.seen)]
+        self.seen += lines.shape[2]
+        if part.size:
+            self._parts.append(part)
+
+    def finish(self) -> tuple[int, Array]:
+        """Number of the first sample, and the lines."""
+        if not self._parts:
+            raise InputError(
+                f"there are no samples to draw: the window begins at sample {self.first} of "
+                f"{self.seen}; pass an earlier one"
+            )
+        return self.first, np.concatenate(self._parts, axis=2)
+
+
+class Busiest:
+    """The `length` samples of lines (4, C, n) in which the variance that was removed is largest.
+
+    Each channel counts by the largest variance that it had so far, since their units may differ.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.length, self.seen = length, 0
+        self._step = -(-length // STEPS)
+        self._recent: Array | None = None
+        self._best: tuple[int, Array, Array] | None = None
+        self._largest: Array | float = np.finfo(np.float64).tiny
+
+    def push(self, lines: Array) -> None:
+        while lines.shape[2]:
+            # Windows end at multiples of a step, however the samples come in blocks.
+            count = self._step - self.seen % self._step
+            self._take(lines[..., :count])
+            lines = lines[..., count:]
+            if self.seen % self._step == 0 and self.seen >= self.length:
+                self._compare()
+
+    def finish(self) -> tuple[int, Array]:
+        """Number of the first sample, and the lines."""
+        if self._recent is None:
+            raise InputError("there are no samples to draw")
+        self._compare()
+        assert self._best is not None
+        return self._best[0], self._best[2]
+
+    def _take(self, lines: Array) -> None:
+        known = lines if self._recent is None else np.concatenate([self._recent, lines], axis=2)
+        self._recent = known[..., -self.length :]
+        self.seen += lines.shape[2]
+
+    def _compare(self) -> None:
+        assert self._recent is not None
+        power = (self._recent[0] - self._recent[1]).var(axis=1)
+        self._largest = np.maximum(self._largest, power)
+        if self._best is None or ((power - self._best[1]) / self._largest).sum() > 0:
+            self._best = self.seen - self._recent.shape[2], power, self._recent.copy()
+
+
+def span(window: tuple[float, float], rate: float, frames: int | None) -> tuple[int, int]:
+    """First and last sample of a window in seconds, once it is known to be sound."""
+    begin, end = window
+    if not 0 <= begin < end < float("inf"):
+        raise InputError(f"window is {begin} to {end} s; it must begin at 0 or later and end later")
+    if frames is not None and begin * rate >= frames:
+        raise InputError(f"window begins at {begin} s, but the recording ends at {frames / rate} s")
+    first, last = round(begin * rate), max(round(begin * rate) + 1, round(end * rate))
+    if last - first > MOST_ASKED:
+        raise InputError(
+            f"window has {last - first} samples; pass at most {MOST_ASKED / rate:g} s of it"
+        )
+    return first, last
