@@ -5,8 +5,8 @@
 Tiles examples/noisy_speech.flac to 10 and 60 minutes at 16 kHz mono and to 10 and 60 minutes at
 48 kHz stereo, cleans each with `signal-diffusion denoise` and the ten-minute ones with noisereduce
 too (an hour of it needs more memory than most laptops have), and tells seconds, real-time factor
-and the peak memory of every process. Ten minutes on two cores; expect a real-time factor of 0.006 and
-450 MB at 16 kHz mono whatever the length, and 1.5 times the speed of noisereduce or more.
+and the peak memory of every process. Ten minutes on two cores; expect a real-time factor of 0.006
+and 450 MB at 16 kHz mono whatever the length, and more than the speed of noisereduce.
 """
 
 from __future__ import annotations

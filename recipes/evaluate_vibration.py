@@ -1,16 +1,19 @@
-"""Score the vibration model on bearings that it has not seen, beside wavelets and Wiener filters.
+r"""Score the vibration model on bearings that it has not seen, beside wavelets and Wiener filters.
 
-    python recipes/evaluate_vibration.py --data DATA --output results/vibration.json
+    python recipes/evaluate_vibration.py --data DATA --output results/vibration.json \
+        --readme README.md
 
-Records of the held-out bearings of DATA (CWRU, drive end, 12 kHz, faults of 0.028 inch) with white, pink
-and recorded machine noise at -5, 0, 5 and 10 dB. SNR gain in dB; the error of the kurtosis in % of the clean
-record's; the error in % of the peak of the envelope's spectrum at the fault's frequency, by which a
-fault is found: a denoiser that flattens it is useless. A minute on two cores.
+Records of the held-out bearings of DATA (CWRU, drive end, 12 kHz, faults of 0.028 inch) with white,
+pink and recorded machine noise at -5, 0, 5 and 10 dB. SNR gain in dB; the error of the kurtosis in
+% of the clean record's; the error in % of the peak of the envelope's spectrum at the fault's
+frequency, by which a fault is found: a denoiser that flattens it is useless. A minute on two cores.
+Expect gains of 10 to 3 dB and a fault peak nearer to the true one than the input's.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +28,12 @@ import scipy.stats
 import torch
 from numpy.typing import NDArray
 
-from signal_diffusion import Denoiser, denoise
+from signal_diffusion import Denoiser, artifact, denoise
 from signal_diffusion.data.vibration import MachineMixer, VibrationSources, pink
 from signal_diffusion.metrics import snr
 
 Array = NDArray[Any]
-Method = Callable[[Array], Array]
+Method = Callable[["Clip"], Array]
 RATE = 12000
 SNRS = (-5, 0, 5, 10)
 NOISES = ("white", "pink", "machine")
@@ -88,12 +91,25 @@ def wiener(noisy: Array) -> Array:
     return np.asarray(scipy.signal.wiener(noisy, 9))
 
 
+def informed_wiener(clip: Clip) -> Array:
+    """The best stationary linear filter: Wiener's, from the true spectra of record and noise."""
+    window = 1024
+    _, clean = scipy.signal.welch(clip.clean, RATE, nperseg=window)
+    _, noise = scipy.signal.welch(clip.noisy - clip.clean, RATE, nperseg=window)
+    taps = np.fft.fftshift(np.fft.irfft(clean / (clean + noise)))
+    # Of odd length, so that its middle is a sample: half of the first tap goes to the end.
+    taps = np.concatenate([[taps[0] / 2], taps[1:], [taps[0] / 2]])
+    return np.asarray(scipy.signal.fftconvolve(clip.noisy, taps, mode="same"))
+
+
 def scores(some: Sequence[Clip], method: Method) -> dict[str, dict[str, float]]:
     """Mean scores by noise and level, and over all."""
     rows = []
     for clip in some:
-        estimate = np.array(method(clip.noisy), np.float64)
-        kurtosis, wanted = (float(scipy.stats.kurtosis(x, fisher=False)) for x in (estimate, clip.clean))
+        estimate = np.array(method(clip), np.float64)
+        kurtosis, wanted = (
+            float(scipy.stats.kurtosis(x, fisher=False)) for x in (estimate, clip.clean)
+        )
         peak, true = (envelope_peak(x, clip.fault_hz) for x in (estimate, clip.clean))
         rows.append({
             "gain": float(snr(estimate, clip.clean) - snr(clip.noisy, clip.clean)),
@@ -114,10 +130,11 @@ def methods(model: str) -> dict[str, Method]:
     """What is compared, the untouched input first."""
     denoiser = Denoiser.from_pretrained(model)
     return {
-        "input": lambda noisy: noisy,
-        "wavelet": wavelet,
-        "Wiener": wiener,
-        "vibration, 1 step": lambda noisy: denoise(denoiser, noisy, sample_rate=RATE),
+        "input": lambda clip: clip.noisy,
+        "wavelet": lambda clip: wavelet(clip.noisy),
+        "local Wiener": lambda clip: wiener(clip.noisy),
+        "Wiener, true spectra known": informed_wiener,
+        "vibration, 1 step": lambda clip: denoise(denoiser, clip.noisy, sample_rate=RATE),
     }
 
 
@@ -135,11 +152,22 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     return "\n".join(lines)
 
 
+MARKERS = ("<!-- vibration-table -->", "<!-- /vibration-table -->")
+
+
+def insert(readme: Path, text: str) -> None:
+    """Put a table between its markers."""
+    before, rest = readme.read_text(encoding="utf-8").split(MARKERS[0])
+    _, after = rest.split(MARKERS[1])
+    readme.write_text(f"{before}{MARKERS[0]}\n\n{text}\n\n{MARKERS[1]}{after}", encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="folder with manifest.csv")
     parser.add_argument("--model", default="vibration")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--readme", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
     sources = VibrationSources(options.data)
@@ -150,10 +178,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         whole = {
             "command": "python recipes/evaluate_vibration.py --data DATA",
             "date": datetime.now(timezone.utc).date().isoformat(),
+            "model_sha256_16": hashlib.sha256(
+                artifact.resolve(options.model).read_bytes()
+            ).hexdigest()[:16],
             "clips": len(some),
             "results": results,
         }
         options.output.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    if options.readme:
+        insert(options.readme, table(results))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
         --results results/speech.json
 
 The card is a JSON object of what people should know (data, licence, command, time, limits); the
-scores come from the results of `evaluate_speech.py` or `evaluate_ecg.py`. Writes NAME.safetensors, with weights as
+scores come from the results of a recipe `evaluate_*.py`. Writes NAME.safetensors, with weights as
 float16, and NAME.md into `signal_diffusion/models`. A second.
 """
 
@@ -21,16 +21,12 @@ from signal_diffusion.facts import model_facts
 
 
 def scores(results: dict[str, Any]) -> dict[str, str]:
-    """One line a method and group, from the JSON of `evaluate_speech.py` or `evaluate_ecg.py`."""
+    """One line a method and group, from the JSON of one of the recipes `evaluate_*.py`."""
     if "rows" not in results:
         return {
-            f"{method}, {group}": (
-                f"SNR {row['snr']:.1f} dB, PRD {row['prd']:.1f} %, cosine {row['cosine']:.3f}, "
-                f"SSD {row['ssd']:.0f}, MAD {row['mad']:.2f}"
-            )
+            f"{method}, {group}": ", ".join(f"{name} {value:.4g}" for name, value in row.items())
             for method, groups in results["results"].items()
             for group, row in groups.items()
-            if group != "all"
         }
     names = {"pairs": "VoiceBank-DEMAND pairs of p287", "mixes": "mixes of the valid split"}
     return {

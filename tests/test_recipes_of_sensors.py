@@ -1,0 +1,104 @@
+"""The sensors' recipes on small real recordings, and the README's tables against their numbers."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_recipes import load
+from test_sensors import ecg, manifest  # noqa: F401
+
+from signal_diffusion import artifact
+
+
+@pytest.mark.parametrize("name", ["ecg", "vibration"])
+def test_the_readme_and_the_shipped_model_are_of_the_committed_numbers(
+    repository: Path, name: str
+) -> None:
+    recipe = load(repository / "recipes" / f"evaluate_{name}.py")
+    results = json.loads((repository / "results" / f"{name}.json").read_text())
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    start, end = (readme.index(marker) for marker in recipe.MARKERS)
+    assert readme[start + len(recipe.MARKERS[0]) : end].strip() == recipe.table(results["results"])
+    digest = hashlib.sha256(artifact.resolve(name).read_bytes()).hexdigest()[:16]
+    assert results["model_sha256_16"] == digest
+
+
+def test_the_ecg_model_keeps_its_bars(repository: Path) -> None:
+    results = json.loads((repository / "results" / "ecg.json").read_text())["results"]
+    ours = results["ecg, 1 step"]
+    first = ours["-3 to 10 dB"]
+    assert first["snr"] >= 14 and first["prd"] <= 22 and first["cosine"] >= 0.965
+    for name, groups in results.items():
+        for group in groups:
+            if group != "all" and name != "ecg, 1 step":
+                assert ours[group]["prd"] < groups[group]["prd"], (name, group)
+                assert ours[group]["cosine"] > groups[group]["cosine"], (name, group)
+
+
+def test_the_vibration_model_keeps_the_fault(repository: Path) -> None:
+    results = json.loads((repository / "results" / "vibration.json").read_text())["results"]
+    ours, untouched = results["vibration, 1 step"]["all"], results["input"]["all"]
+    assert ours["gain"] > 5 and ours["peak_error"] < untouched["peak_error"]
+
+
+def test_the_ecg_recipe_scores_by_group(repository, tmp_path, ecg) -> None:  # noqa: F811
+    recipe = load(repository / "recipes" / "evaluate_ecg.py")
+    long = {name: np.tile(x, 3) for name, x in ecg.items()}
+    manifest(tmp_path, long)
+    some = list(recipe.clips(recipe.EcgSources(str(tmp_path)).mixer_of("valid")))
+    assert {len(clip.noisy) for clip in some} == {3600, 21600}
+    perfect = recipe.scores(some, lambda noisy: next(c.clean for c in some if c.noisy is noisy))
+    assert perfect["-3 to 10 dB"]["cosine"] == 1 and perfect["-3 to 10 dB"]["prd"] == 0
+    untouched, filtered = (recipe.scores(some, method) for method in (lambda x: x, recipe.iir))
+    assert filtered["-3 to 10 dB"]["snr"] > untouched["-3 to 10 dB"]["snr"]
+    fir = recipe.scores(some, recipe.fir)["-3 to 10 dB"]["snr"]
+    assert fir == pytest.approx(filtered["-3 to 10 dB"]["snr"], abs=3)
+
+
+def test_the_vibration_recipe_finds_a_planted_fault(repository: Path) -> None:
+    recipe = load(repository / "recipes" / "evaluate_vibration.py")
+    rng, time = np.random.default_rng(0), np.arange(36000) / recipe.RATE
+    carrier = rng.standard_normal(36000)
+    faulty = (1 + np.cos(2 * np.pi * 160 * time)) * carrier
+    assert recipe.envelope_peak(faulty, 160) > 5 * recipe.envelope_peak(carrier, 160)
+    assert recipe.envelope_peak(faulty, 160) > 5 * recipe.envelope_peak(faulty, 250)
+    clip = recipe.Clip(faulty + rng.standard_normal(36000), faulty, "white", 0, 160.0)
+    scores = recipe.scores([clip], recipe.informed_wiener)["white"]
+    assert scores["gain"] > 0, "the filter is not delayed"
+    assert recipe.scores([clip], lambda c: c.clean)["white"]["peak_error"] == 0
+
+
+def test_the_benchmark_of_files_measures_processes(repository: Path, tmp_path: Path) -> None:
+    recipe = load(repository / "recipes" / "benchmark_files.py")
+    recipe.tiled(tmp_path / "a.wav", 8000, 2, 0.01)
+    import soundfile
+
+    assert soundfile.info(tmp_path / "a.wav").frames == 4800
+    import sys
+
+    seconds, memory = recipe.measured([sys.executable, "-c", "x = bytes(50_000_000)"])
+    assert seconds < 60 and memory > 50
+    with pytest.raises(RuntimeError, match="ended with status"):
+        recipe.measured([sys.executable, "-c", "raise SystemExit(3)"])
+    row = {"channels": 1, "rate": 16000, "minutes": 10, "memory_mb": 400, "real_time_factor": 0.01}
+    found = [
+        {**row, "method": "speech", "seconds": 6},
+        {**row, "method": "noisereduce", "seconds": 9},
+    ]
+    assert recipe.ratio(found) == ["1.5"] and "400 MB" in recipe.table(found)
+
+
+def test_the_readme_shows_the_measured_files(repository: Path) -> None:
+    results = repository / "results" / "files.json"
+    if not results.exists():
+        pytest.skip("results/files.json is not there yet: run recipes/benchmark_files.py")
+    recipe = load(repository / "recipes" / "benchmark_files.py")
+    rows = json.loads(results.read_text())["rows"]
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    start, end = (readme.index(marker) for marker in recipe.MARKERS)
+    assert readme[start + len(recipe.MARKERS[0]) : end].strip() == recipe.table(rows)
+    ours = [row for row in rows if row["method"] == "speech"]
+    assert max(row["memory_mb"] for row in ours) <= 700
+    assert all(row["real_time_factor"] <= 0.02 for row in ours if row["rate"] == 16000)
