@@ -60,7 +60,9 @@ def macs(denoiser: NetworkDenoiser) -> float:
     >>> round(per_sample)  # 2*8 in, 8*4 + 12*8 + 4*8 in the block, 4*8 skip, 8*2 head
     224
     """
-    x = torch.zeros(1, 1, denoiser.sample_rate or SAMPLES)
+    of_state = getattr(denoiser.backbone, "state_channels", 1)
+    channels = max(1, of_state // denoiser.codec.state_channels(1))
+    x = torch.zeros(1, channels, denoiser.sample_rate or SAMPLES)
     state = denoiser.codec.encode(x.to(next(denoiser.parameters()).device))
     y = state if denoiser.schedule.paired else None
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

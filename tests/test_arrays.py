@@ -1,14 +1,18 @@
 """Arrays written block by block are the arrays that numpy reads, or there is no file."""
 
 import tracemalloc
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from signal_diffusion import plots
+from signal_diffusion.cli.reports import ReportFile
 from signal_diffusion.errors import InputError
 from signal_diffusion.recordings import arrays
 from signal_diffusion.recordings.arrays import writing_npz
+from signal_diffusion.tasks.plans import Job
 
 
 def noise(channels: int, length: int) -> np.ndarray:
@@ -59,6 +63,40 @@ def test_an_existing_file_is_kept_until_the_new_one_is_whole(tmp_path: Path) -> 
     with writing_npz(path, ["mean"], 1, force=True):
         assert path.read_bytes() == b"old"
     assert np.load(path)["mean"].shape == (1, 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+@pytest.mark.parametrize("length", [10, 1 << 20])
+def test_a_full_disk_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    full = Path("/dev/full")
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: full.open("r+b"))
+    with (
+        pytest.raises(InputError, match=r"a.npz can't be written"),
+        writing_npz(tmp_path / "a.npz", ["mean"], 1) as writer,
+    ):
+        writer.write("mean", noise(1, length))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+def test_a_full_disk_is_one_line_of_a_picture_and_a_report_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    pictures = plots.Spectrograms(["before"], 8000)
+    pictures.push(noise(1, 4000))
+    monkeypatch.setattr(plots, "beside", lambda _: nullcontext(Path("/dev/full")))
+    with pytest.raises(InputError, match=r"a.png can't be written: No space"):
+        pictures.save(tmp_path / "a.png")
+    monkeypatch.setattr("os.replace", lambda _, path: path.symlink_to("/dev/full"))
+    job = Job(Path("a.wav"), Path("b.wav"))
+    with (
+        pytest.raises(InputError, match=r"r.jsonl can't be written: No space"),
+        ReportFile(tmp_path / "r.jsonl", []) as report,
+    ):
+        report.add(job, InputError("a.wav is empty"))
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a", "missing/a.npz"])

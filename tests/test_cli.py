@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -265,9 +266,12 @@ def test_standard_input_into_a_file(
         (("-", "--rate", 0, "--format", "u8"), "rate is 0 Hz"),
         (("-", "--rate", 8000, "--format", "s8"), "choose one of u8"),
         (("-",), "a pipe takes WAV"),
+        (("-", "-o", "{folder}/"), "is a folder: name the file"),
+        (("-", "-o", "{folder}/there.wav"), "exists: pass --force to replace it"),
     ],
 )
 def test_bad_pipes(
+    tmp_path: Path,
     model: Path,
     command: Command,
     monkeypatch: pytest.MonkeyPatch,
@@ -275,7 +279,80 @@ def test_bad_pipes(
     message: str,
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Pipe(b"this is no sound " * 9))
-    assert_one_line(command("denoise", *options, "-o", "-", "--model", model), message)
+    (tmp_path / "there.wav").touch()
+    given = [str(option).format(folder=tmp_path) for option in options]
+    line = ("denoise", "-o", "-", "--model", model, *given)
+    assert_one_line(command(*line), message)
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout"])
+def test_a_closed_stream_is_no_pipe(
+    noisy: Path, command: Command, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, name, None)
+        told = command("denoise", "-" if name == "stdin" else noisy, "-o", "-")
+    assert_one_line(told, "is closed")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+def test_a_summary_that_no_one_takes_is_no_failure(
+    tmp_path: Path, model: Path, noisy: Path
+) -> None:
+    target = tmp_path / "clean.wav"
+    line = [sys.executable, "-m", "signal_diffusion", "denoise", noisy, "--model", model]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*line, "-o", target], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert "note: standard output can't be written" in done.stderr
+    assert read(target).samples.shape == (1, 8000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        (("-", "-o", "-"), "holds a part of the recording"),
+        (("{noisy}", "-o", "{noisy}.wav"), "nothing was written"),
+        (("{noisy}", "{noisy}", "-o", "out"), "--resume does the rest"),
+    ],
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_an_interrupted_run_leaves_is_told(
+    noisy: Path,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    kept: str,
+    number: signal.Signals,
+) -> None:
+    tidied: list[bool] = []
+
+    def interrupting(*_: object) -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            # A second one is not heard.
+            signal.raise_signal(number)
+            tidied.append(True)
+
+    before = signal.getsignal(number)
+    for name in ("files.denoise_files", "pipes.denoise_piped"):
+        monkeypatch.setattr(f"signal_diffusion.cli.{name}", interrupting)
+    code, out, err = command("denoise", *(word.format(noisy=noisy) for word in arguments))
+    assert (code, out, err.count("\n"), tidied) == (128 + number, "", 1, [True])
+    assert kept in err
+    assert signal.getsignal(number) is before
+
+
+def test_control_characters_in_names_are_spelt_out(
+    tmp_path: Path, model: Path, noisy: Path, command: Command
+) -> None:
+    target = tmp_path / "a\x1b[2J\nb.wav"
+    code, out, _ = command("denoise", noisy, "--model", model, "-o", target)
+    assert (code, out.count("\n")) == (0, 2)
+    assert "a\\x1b[2J\\nb.wav: 0.50 s" in out
 
 
 def test_a_terminal_is_no_pipe(
@@ -365,6 +442,15 @@ def test_an_unknown_model_is_answered_with_the_shipped_names(
         (("--steps", -3), "steps is -3"),
         (("--seed", -1), "seed is -1"),
         (("--sampler", "euler"), "choose one of ddim"),
+        (("--sampler", "os.path"), "is no sampler"),
+        (("--sampler", "os.system"), "is no sampler"),
+        (("--sampler", "math.sqrt"), "is no sampler"),
+        (("--sampler", "..ddim"), "can't be imported"),
+        (("-o", "{folder}/" + 260 * "x" + ".wav"), "name too long"),
+        (
+            ("-o", "{folder}/clean.wav", "--keep-noise", "{folder}/" + 260 * "x" + ".wav"),
+            "too long",
+        ),
         (("--device", "abacus"), "this machine has: auto"),
         (("-o", "{folder}/none/clean.wav"), "no folder"),
         (("-o", "{folder}/clean.xyz"), "use one of .wav"),

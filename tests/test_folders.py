@@ -13,8 +13,9 @@ from test_cli import network
 
 from signal_diffusion import cli
 from signal_diffusion.errors import InputError
-from signal_diffusion.recordings import Recording, read, write
+from signal_diffusion.recordings import Recording, partials, read, write
 from signal_diffusion.tasks.files import FileReport
+from signal_diffusion.tasks.finding import counted
 from signal_diffusion.tasks.folders import Job, Outcome, plan, run_jobs
 
 Command = Callable[..., tuple[int, str, str]]
@@ -79,6 +80,39 @@ def test_what_else_is_written_lies_as_the_sources_do(tmp_path: Path) -> None:
         source / "plots/b/c.png",
         Path("u/b/c.npz"),
     ]
+
+
+def test_names_that_would_clash_keep_their_suffixes(tmp_path: Path) -> None:
+    source = touched(tmp_path / "in", "a.wav", "a.flac", "c.nist", "c.wav", "d.sph")
+    jobs = plan([str(source)], "out", plot="p", uncertainty="u")
+    assert {job.source.name: [path.name for path in job.outputs] for job in jobs} == {
+        "a.flac": ["a.flac", "a.flac.png", "a.flac.npz"],
+        "a.wav": ["a.wav", "a.wav.png", "a.wav.npz"],
+        "c.nist": ["c.nist.wav", "c.nist.png", "c.nist.npz"],
+        "c.wav": ["c.wav", "c.wav.png", "c.wav.npz"],
+        "d.sph": ["d.wav", "d.png", "d.npz"],
+    }
+
+
+def test_what_can_not_be_read_is_counted(tmp_path: Path) -> None:
+    source = touched(tmp_path / "in", "a.wav", "b.m4a", "c/d.M4A", "c/e.wma", "notes.txt")
+    (source / "gone.flac").symlink_to("nowhere.flac")
+    for given in (source, f"{source}/**"):
+        kinds: list[str] = []
+        plan([str(given)], "out", left_out=kinds.append)
+        assert counted(kinds) == "2 .m4a, 1 .wma, 1 link that leads nowhere"
+    with pytest.raises(InputError, match=r"\.sph .*left out: 1 \.m4a, 1 \.wma"):
+        plan([str(source / "c")], "out")
+
+
+def test_links_to_folders_are_followed_but_never_round_in_circles(tmp_path: Path) -> None:
+    source = touched(tmp_path / "in", "a.wav", "b/c.wav")
+    touched(tmp_path / "other", "d.wav")
+    (source / "other").symlink_to(tmp_path / "other")
+    (source / "b/up").symlink_to(source)
+    (tmp_path / "other/back").symlink_to(source / "b")
+    targets = names(plan([str(source)], str(tmp_path / "out")), source, tmp_path / "out").values()
+    assert set(targets) == {"a.wav", "b/c.wav", "other/d.wav", "other/back/c.wav"}
 
 
 def test_several_inputs_keep_their_names(tmp_path: Path) -> None:
@@ -275,6 +309,57 @@ def test_a_second_run_resumes_or_replaces_and_never_mixes(
     assert command(*line, "--force")[0] == 0
     assert content(out) == {**whole, "sub/bad.wav": whole["a.wav"]}
     assert rows(out / "report.jsonl").keys() == after.keys()
+
+
+def test_a_second_run_makes_what_is_missing_beside_the_outputs(
+    tmp_path: Path, tree: Path, model: Path, command: Command
+) -> None:
+    line = (tree / "sub/*.?l*", "-o", tmp_path / "out", "--model", model, "--resume")
+    assert command(*line)[0] == 0
+    code, told, _ = command(*line, "--keep-noise", tmp_path / "noise")
+    assert (code, "1 file, " in told) == (0, True)
+    assert set(content(tmp_path / "noise")) == {"b.flac"}
+    assert "b.flac exists already: nothing" in command(*line, "--keep-noise", tmp_path / "noise")[1]
+
+
+def test_every_run_tidies_up_after_killed_ones(
+    tmp_path: Path, tree: Path, model: Path, command: Command
+) -> None:
+    left = tmp_path / "out" / f".partial-{partials.HOST}-{os.getpid()}-{'0' * 16}"
+    touched(tmp_path, f"out/{left.name}")
+    for source, target in ((tree / "a.wav", "out/a.wav"), (tree / "sub", "out/")):
+        left.touch()
+        command(source, "-o", f"{tmp_path}/{target}", "--model", model)
+        assert not left.exists()
+
+
+def test_the_report_knows_a_file_by_any_of_its_names(
+    tmp_path: Path, tree: Path, model: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("-o", tmp_path / "out", "--model", model, "--force")
+    command(tree, *line)
+    monkeypatch.chdir(tree)
+    command(".", *line)
+    assert len(rows(tmp_path / "out/report.jsonl")) == 4
+
+
+def test_what_is_left_out_is_told(
+    tmp_path: Path, tree: Path, model: Path, command: Command
+) -> None:
+    touched(tree, "x.m4a", "y.m4a")
+    line = (tree, "-o", tmp_path / "out", "--model", model)
+    for options in (("--dry-run",), ()):
+        assert "left out, since they can't be read: 2 .m4a\n" in command(*line, *options)[1]
+
+
+def test_a_dry_run_knows_what_holds_no_samples(
+    tmp_path: Path, tree: Path, model: Path, command: Command
+) -> None:
+    write(tree / "none.wav", Recording(np.zeros((1, 0), np.float32), 8000))
+    _, told, _ = command(tree, "-o", tmp_path / "out", "--model", model, "--dry-run")
+    assert "none.wav: error: " in told
+    assert "none.wav holds no samples" in told
+    assert "3 files, 0.84 s" in told
 
 
 def rows_but_the_last(report: Path) -> dict[str, dict]:

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -130,15 +131,25 @@ def test_a_killed_run_leaves_whole_files_and_is_resumed(
     assert sum(count < len(NAMES) for count in left) > KILLS / 2, left
 
 
-def test_ctrl_c_ends_without_a_partial_file(
-    tmp_path: Path, start: Start, line: list[object], whole: tuple[dict[str, bytes], float]
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_without_a_partial_file_however_often_it_comes(
+    tmp_path: Path,
+    start: Start,
+    line: list[object],
+    whole: tuple[dict[str, bytes], float],
+    name: str,
 ) -> None:
+    number = signal.Signals[name]
     expected, _ = whole
     out = tmp_path / "out"
     process = start(*line, out)
     wait_for(1, out, process)
-    os.kill(process.pid or 0, signal.SIGINT)
-    assert finished(process) == 130
+    os.kill(process.pid or 0, number)
+    time.sleep(0.01)
+    # The run may have ended meanwhile.
+    with suppress(ProcessLookupError):
+        os.kill(process.pid or 0, signal.SIGINT)
+    assert finished(process) == 128 + number
     assert 0 < len(sounds(out)) < len(NAMES)
     assert sounds(out).items() <= expected.items()
     assert hidden(out) == []

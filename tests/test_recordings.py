@@ -1,6 +1,7 @@
 """What is written is what was read; what can't be read or written ends in one line and no file."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,17 @@ import pytest
 import soundfile
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.recordings import CONTAINERS, Recording, check_output, read, resample, write
+from signal_diffusion.recordings import (
+    CONTAINERS,
+    Recording,
+    check_output,
+    opened,
+    read,
+    resample,
+    write,
+    writing,
+)
+from signal_diffusion.recordings.partials import failures
 from signal_diffusion.torchaudio_loader import torchaudio
 
 LOSSLESS = [
@@ -151,6 +162,38 @@ def test_what_is_no_recording_is_refused_in_one_line(tmp_path: Path) -> None:
             read(path)
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_with_a_name_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(InputError, match=r"is a pipe .*: use cat .*pipe.wav \| signal-diffusion"):
+        read(tmp_path / "pipe.wav")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode there")
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
+def test_names_are_any_bytes(tmp_path: Path, suffix: str) -> None:
+    source, target = (tmp_path / os.fsdecode(b"caf\xe9" + end) for end in (b"", b"2"))
+    source, target = source.with_suffix(suffix), target.with_suffix(suffix)
+    write(source, Recording(uniform(1, 5000), 16000))
+    with opened(source) as reader, writing(target, reader.form, like=source) as writer:
+        writer.write(read(source).samples)
+    assert read(target).samples.shape == (1, 5000)
+
+
+def test_a_file_named_as_a_pipe_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.wav", Recording(uniform(1, 100), 8000))
+    (tmp_path / "a.wav").rename(tmp_path / "-")
+    monkeypatch.chdir(tmp_path)
+    assert read("-").samples.shape == (1, 100)
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    for error in (soundfile.SoundFileError("System error."), AssertionError()):
+        full = pytest.raises(InputError, match=r"a.wav can't be written: .*disk full")
+        with full, failures(tmp_path / "a.wav"):
+            raise error
 
 
 @pytest.mark.parametrize(

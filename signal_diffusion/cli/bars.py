@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from signal_diffusion.cli.lines import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -36,7 +38,9 @@ class Bars:
     def tell(self, job: Job, done: int, total: int) -> None:
         """Show that so many of a job's calls are done; any thread may say so."""
         if job.source not in self._running:
-            self._running[job.source] = self._progress.add_task(job.source.name, total=total)
+            self._running[job.source] = self._progress.add_task(
+                printable(job.source.name), total=total
+            )
         self._progress.update(self._running[job.source], completed=done, total=total)
         self._advance(job, done / max(total, 1))
 
@@ -71,7 +75,7 @@ def bars(headers: Sequence[Header], *, quiet: bool) -> Iterator[Bars]:
         TaskProgressColumn(),
         TimeRemainingColumn(),
     )
-    hidden = quiet or not sys.stderr.isatty()
+    hidden = quiet or sys.stderr is None or not sys.stderr.isatty()
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         yield Bars(progress, headers)

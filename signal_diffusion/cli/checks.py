@@ -35,10 +35,10 @@ def require_ready(headers: Sequence[Header], where: Where) -> None:
 
 
 def to_do(headers: Sequence[Header], where: Where) -> list[Header]:
-    """What is left to do: all, or, where a run goes on, what has no target yet."""
+    """What is left to do: all, or, where a run goes on, what lacks an output."""
     if not where.resume:
         return list(headers)
-    return [header for header in headers if not header.written.target.exists()]
+    return [header for header in headers if not all(map(os.path.exists, header.written.outputs))]
 
 
 def report_path(where: Where) -> Path | None:
@@ -53,7 +53,7 @@ def remove_leftovers(jobs: Sequence[Job], where: Where) -> None:
     report = report_path(where)
     folders = {path.parent for job in jobs for path in job.outputs}
     folders |= {report.parent} if report is not None else set()
-    for folder in sorted(folder for folder in folders if folder.is_dir()):
+    for folder in sorted(folder for folder in folders if os.path.isdir(folder)):
         recordings.remove_leftovers(folder)
 
 
@@ -88,9 +88,9 @@ def _require_one(header: Header, where: Where) -> None:
     _require_suffix(header.job.uncertainty, ".npz")
     places = [place for place in (where.output, *where.sides) if place is not None]
     for place, path in zip(places, header.written.outputs, strict=True):
-        if not path.parent.is_dir() and not is_folder(place, one=True):
+        if not os.path.isdir(path.parent) and not is_folder(place, one=True):
             raise InputError(f"{path} can't be written: there is no folder {path.parent}")
-    if not where.dry_run and header.written.target.parent.is_dir():
+    if not where.dry_run and os.path.isdir(header.written.target.parent):
         _require_writable(header, where.force or where.resume)
 
 

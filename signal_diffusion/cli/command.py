@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from signal_diffusion.cli import denoise, info, train
+from signal_diffusion.cli import denoise, info, score, train
 from signal_diffusion.cli.lines import one_line, reason, say
 from signal_diffusion.errors import InputError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command()(denoise.denoise)
 app.command(context_settings={"ignore_unknown_options": True})(train.train)
 app.command()(info.info)
+app.command()(score.score)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

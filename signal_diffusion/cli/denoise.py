@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
-import typer
+from collections.abc import Sequence
 
 from signal_diffusion.cli import options as opt
-from signal_diffusion.cli.asked import How, Where, require_fitting, sound_asked, strength_asked
-from signal_diffusion.cli.lines import say
+from signal_diffusion.cli.asked import (
+    PIPE,
+    How,
+    Where,
+    require_fitting,
+    sound_asked,
+    strength_asked,
+)
 from signal_diffusion.cli.quiet import libraries_silent
+from signal_diffusion.cli.signals import interruptible
 
 
 def denoise(
@@ -62,7 +66,7 @@ def denoise(
         uncertainty, report, jobs, force, resume, dry_run, quiet,
     )  # fmt: skip
     require_fitting(where, how)
-    with libraries_silent(), _interruptible():
+    with libraries_silent(), interruptible(_kept(where)):
         if where.piped:
             from signal_diffusion.cli.pipes import denoise_piped
 
@@ -78,11 +82,12 @@ def _names(words: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name for word in words or () for name in word.split(",") if name)
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends in one line and the exit code that shells know it by."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say("interrupted: what was finished is kept; --resume does the rest", err=True)
-        raise typer.Exit(130) from None
+def _kept(where: Where) -> str:
+    """What a run leaves that is told to end."""
+    from signal_diffusion.tasks.plans import single
+
+    if where.output == PIPE:
+        return "standard output holds a part of the recording"
+    if where.piped or single(where.inputs):
+        return "nothing was written"
+    return "what was finished is kept; --resume does the rest"

@@ -11,7 +11,15 @@ import typer
 from signal_diffusion.cli.asked import How, Where
 from signal_diffusion.cli.bars import bars
 from signal_diffusion.cli.checks import remove_leftovers, report_path, require_ready, to_do
-from signal_diffusion.cli.lines import failure_line, file_lines, model_line, say, summary_lines
+from signal_diffusion.cli.lines import (
+    done_line,
+    failure_line,
+    file_lines,
+    left_out_lines,
+    model_line,
+    say,
+    summary_lines,
+)
 from signal_diffusion.cli.models import loaded
 from signal_diffusion.cli.rehearsal import rehearse
 from signal_diffusion.cli.reports import ReportFile
@@ -34,24 +42,28 @@ def denoise_files(where: Where, how: How) -> None:
         typer.Exit: with 1, some of many files failed.
     """
     keep_noise, plot, uncertainty = where.sides
+    left_out: list[str] = []
     jobs = plan(
-        where.inputs, where.output, keep_noise=keep_noise, plot=plot, uncertainty=uncertainty
-    )
-    if where.resume and not where.dry_run:
+        where.inputs, where.output, keep_noise=keep_noise, plot=plot, uncertainty=uncertainty,
+        left_out=left_out.append,
+    )  # fmt: skip
+    if not where.dry_run:
         remove_leftovers(jobs, where)
     headers = [header(job, mix=where.sound.mix, columns=where.columns) for job in jobs]
     require_ready(headers, where)
     todo = to_do(headers, where)
     if where.dry_run:
-        rehearse(headers, todo, how)
+        rehearse(headers, todo, how, left_out=left_out)
     elif todo:
-        _denoise(todo, where, how, skipped=len(headers) - len(todo))
+        _denoise(todo, where, how, skipped=len(headers) - len(todo), left_out=left_out)
     elif not where.quiet:
-        others = f" and {len(headers) - 1} more" if len(headers) > 1 else ""
-        say(f"{headers[0].written.target}{others} exist already: nothing to do")
+        for line in (*left_out_lines(left_out), done_line(headers)):
+            say(line)
 
 
-def _denoise(todo: Sequence[Header], where: Where, how: How, *, skipped: int) -> None:
+def _denoise(
+    todo: Sequence[Header], where: Where, how: How, *, skipped: int, left_out: Sequence[str]
+) -> None:
     denoiser, settings = loaded(how, str(todo[0].job.source), table=todo[0].table)
     outcome = _outcome(todo, where, _work(denoiser, settings, where))
     if single(where.inputs):
@@ -59,12 +71,13 @@ def _denoise(todo: Sequence[Header], where: Where, how: How, *, skipped: int) ->
             raise error
         told = file_lines(outcome.reports[0])
     else:
-        told = summary_lines(outcome, skipped=skipped, report=report_path(where))
+        report = report_path(where)
+        told = summary_lines(outcome, skipped=skipped, report=report, left_out=left_out)
     if not where.quiet:
         rates = [header.form.sample_rate for header in todo if header.form is not None]
         times, highest = settings.times, max(rates, default=0)
-        say(model_line(how, denoiser, times=times, highest_rate=highest))
-        say("\n".join(told))
+        for line in (model_line(how, denoiser, times=times, highest_rate=highest), *told):
+            say(line)
     for job, error in outcome.failed:
         say(failure_line(job, error), err=True)
     if outcome.failed:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
@@ -15,15 +19,46 @@ if TYPE_CHECKING:
     from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.tasks.files import FileReport
     from signal_diffusion.tasks.folders import Outcome
+    from signal_diffusion.tasks.headers import Header
     from signal_diffusion.tasks.plans import Job
 
 #: Notes that are told one by one; the rest is in the report.
 MOST_NOTES = 10
+#: Unicode's categories of control characters, halves of others, and ends of lines.
+ODD = ("Cc", "Cs", "Zl", "Zp")
 
 
 def say(line: str, *, err: bool = False) -> None:
-    """Write one line, whatever bytes a file's name in it holds."""
-    typer.echo(line.encode("utf-8", "replace").decode(), err=err)
+    """Write one line, whatever a file's name in it holds.
+
+    Where standard output can't take it, standard error says so: the work itself is done.
+    """
+    try:
+        typer.echo(printable(line), err=err)
+    except OSError as error:
+        _close_for_good(sys.stderr if err else sys.stdout)
+        if not err:
+            say(f"note: standard output can't be written: {error.strerror or error}", err=True)
+
+
+def _close_for_good(stream: TextIO) -> None:
+    """Lead a stream nowhere, so that what it still holds fails no second time."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def printable(line: str) -> str:
+    """A line in which what would move a terminal's cursor, or is no text, is spelt out.
+
+    >>> printable("nu\\n.wav")
+    'nu\\\\n.wav'
+    """
+    return "".join(
+        mark.encode("unicode_escape").decode() if unicodedata.category(mark) in ODD else mark
+        for mark in line
+    )
 
 
 def failure_line(job: Job, error: Exception) -> str:
@@ -92,7 +127,24 @@ def file_lines(report: FileReport) -> list[str]:
     return [done] if report.note is None else [done, f"note: {report.note}"]
 
 
-def summary_lines(outcome: Outcome, *, skipped: int, report: Path | None) -> list[str]:
+def done_line(headers: Sequence[Header]) -> str:
+    """That there is nothing to do."""
+    there = str(headers[0].written.target)
+    if len(headers) == 1:
+        return f"{there} exists already: nothing to do"
+    return f"{there} and {len(headers) - 1} more exist already: nothing to do"
+
+
+def left_out_lines(kinds: Sequence[str]) -> list[str]:
+    """What could not be read at all, if there was such."""
+    from signal_diffusion.tasks.finding import counted
+
+    return [f"left out, since they can't be read: {counted(kinds)}"] if kinds else []
+
+
+def summary_lines(
+    outcome: Outcome, *, skipped: int, report: Path | None, left_out: Sequence[str] = ()
+) -> list[str]:
     """What was done to many files."""
     seconds = sum(done.seconds for done in outcome.reports)
     factor = f" (real-time factor {outcome.taken / seconds:.4f})" if seconds else ""
@@ -102,7 +154,7 @@ def summary_lines(outcome: Outcome, *, skipped: int, report: Path | None) -> lis
         f"cleaned in {span(outcome.taken)}{factor}, {len(outcome.failed)} failed, "
         f"{skipped} skipped; report: {report}"
     )
-    return [*_first(notes), whole]
+    return [*_first(notes), *left_out_lines(left_out), whole]
 
 
 def _first(notes: Sequence[str]) -> list[str]:

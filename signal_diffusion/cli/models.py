@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from signal_diffusion.cli.asked import How
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from signal_diffusion.tasks.settings import Settings
 
 AUDIO_DOMAINS = ("speech", "music", "audio")
+#: What every sampler takes first.
+FIRST = ("denoiser", "x", "times")
 
 
 def loaded(how: How, heard: str, *, table: bool = False) -> tuple[NetworkDenoiser, Settings]:
@@ -80,9 +84,21 @@ def _sampler(name: str) -> Callable[..., Tensor]:
     try:
         home = import_module(module or "signal_diffusion.samplers")
         found: Callable[..., Tensor] = getattr(home, function)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"sampler is '{name}', which can't be imported: {error}") from error
+    if not callable(found) or _first_parameters(found) != FIRST:
+        raise InputError(
+            f"sampler is '{name}', which is no sampler: it must be a function whose first "
+            f"parameters are {', '.join(FIRST)}"
+        )
     return found
+
+
+def _first_parameters(function: Callable[..., Tensor]) -> tuple[str, ...]:
+    # Not every function that is written in C tells its parameters.
+    with suppress(TypeError, ValueError):
+        return tuple(inspect.signature(function).parameters)[: len(FIRST)]
+    return ()
 
 
 def _require_domain(denoiser: NetworkDenoiser, model: str, heard: str, table: bool) -> None:

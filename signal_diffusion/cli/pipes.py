@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ from signal_diffusion.cli.lines import file_lines, model_line, say
 from signal_diffusion.cli.models import loaded
 from signal_diffusion.errors import InputError
 from signal_diffusion.recordings.forms import Form, stored_form
+from signal_diffusion.recordings.partials import remove_leftovers
 from signal_diffusion.recordings.pipes import PipeReader, PipeWriter
 from signal_diffusion.recordings.reading import Reader, opened
 from signal_diffusion.recordings.writing import Writer, writing
+from signal_diffusion.tasks.plans import is_folder
 
 
 def denoise_piped(where: Where, how: How) -> None:
@@ -26,6 +29,8 @@ def denoise_piped(where: Where, how: How) -> None:
     """
     source, target = where.inputs[0], where.output
     _require_no_terminal(source, target)
+    if target != PIPE:
+        _require_new(target, force=where.force)
     heard = "standard input" if source == PIPE else source
     denoiser, settings = loaded(how, heard)
 
@@ -75,7 +80,20 @@ def _writer(
     pipe.close()
 
 
+def _require_new(target: str, *, force: bool) -> None:
+    if is_folder(target, one=True):
+        raise InputError(f"{target} is a folder: name the file to write")
+    if os.path.lexists(target) and not force:
+        raise InputError(f"{target} exists: pass --force to replace it")
+    if os.path.isdir(Path(target).parent):
+        remove_leftovers(Path(target).parent)
+
+
 def _require_no_terminal(source: str, target: str) -> None:
+    if source == PIPE and sys.stdin is None:
+        raise InputError("standard input is closed: pipe a recording in, or name a file")
+    if target == PIPE and sys.stdout is None:
+        raise InputError("standard output is closed: pipe it on, or name a file with -o")
     if source == PIPE and sys.stdin.isatty():
         raise InputError("standard input is a terminal: pipe a recording in, or name a file")
     if target == PIPE and sys.stdout.isatty():

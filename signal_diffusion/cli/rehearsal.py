@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from signal_diffusion.cli.asked import How
-from signal_diffusion.cli.lines import count, model_line, say, span
+from signal_diffusion.cli.lines import count, left_out_lines, model_line, say, span
 from signal_diffusion.cli.models import loaded
 from signal_diffusion.errors import InputError
 from signal_diffusion.tasks.headers import Header
@@ -22,24 +22,29 @@ if TYPE_CHECKING:
 TRIAL = 4.0
 
 
-def rehearse(headers: Sequence[Header], todo: Sequence[Header], how: How) -> None:
+def rehearse(
+    headers: Sequence[Header], todo: Sequence[Header], how: How, *, left_out: Sequence[str] = ()
+) -> None:
     """Tell of each file what would be done, and how long it all would take.
 
     Args:
         headers: of all files.
         todo: those among them that would be denoised.
         how: what the command line asks for.
+        left_out: suffixes of what can't be read at all.
 
     Raises:
         InputError: the model or a setting can't be used.
         typer.Exit: with 1, some files can't be read.
     """
-    denoiser, settings = loaded(how, str(headers[0].job.source))
+    denoiser, settings = loaded(how, str(headers[0].job.source), table=headers[0].table)
     for header in headers:
         say(_line(header, skipped=header not in todo))
     sound = [header for header in todo if header.error is None]
     highest = max((header.form.sample_rate for header in sound if header.form), default=0)
     say(model_line(how, denoiser, times=settings.times, highest_rate=highest))
+    for line in left_out_lines(left_out):
+        say(line)
     say(_total(sound, _factor(denoiser, settings)))
     if len(sound) < len(todo):
         raise typer.Exit(1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from signal_diffusion.cli.lines import reason
 from signal_diffusion.errors import InputError
-from signal_diffusion.recordings.partials import beside
+from signal_diffusion.recordings.partials import beside, failures
 
 if TYPE_CHECKING:
     from signal_diffusion.tasks.files import FileReport
@@ -36,8 +36,9 @@ class ReportFile:
     """
 
     def __init__(self, path: Path, again: Iterable[Path]) -> None:
-        names = {str(source) for source in again}
-        kept = [line for line, row in old_rows(path) if row.get("path") not in names]
+        named = {source.resolve() for source in again}
+        kept = [line for line, row in old_rows(path) if _source(row) not in named]
+        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with beside(path) as partial:
@@ -56,12 +57,19 @@ class ReportFile:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._file.close()
+        # What could not be written fails again.
+        with suppress(OSError):
+            self._file.close()
 
     def add(self, job: Job, result: FileReport | Exception) -> None:
-        """Write the line of one recording."""
-        self._file.write(json.dumps(_row(job, result)) + "\n")
-        self._file.flush()
+        """Write the line of one recording.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        with failures(self._path):
+            self._file.write(json.dumps(_row(job, result)) + "\n")
+            self._file.flush()
 
 
 def old_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -70,10 +78,10 @@ def old_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     Raises:
         InputError: it is something else than a report.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"the report {path} is a folder: name a file")
     try:
-        content = path.read_bytes() if path.exists() else b""
+        content = path.read_bytes() if os.path.exists(path) else b""
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror or error}") from error
     if content and not content.startswith(b"{"):
@@ -87,6 +95,13 @@ def _parsed(line: str) -> dict[str, Any] | None:
     with suppress(ValueError):
         row = json.loads(line)
         return row if isinstance(row, dict) else None
+    return None
+
+
+def _source(row: dict[str, Any]) -> Path | None:
+    """The recording that a line is about, by whatever name."""
+    with suppress(TypeError, ValueError, OSError):
+        return Path(row["path"]).resolve() if "path" in row else None
     return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +95,7 @@ def standard(run: Array) -> Array:
     """A run (C, n) with a median of 0 and a robust deviation of 1 in every channel, float32.
 
     >>> standard(np.arange(5.0)[None] + 7).tolist()
-    [[-1.28..., -0.64..., 0.0, 0.64..., 1.28...]]
+    [[-1.35, -0.67, 0.0, 0.67, 1.35]]
     """
     middle = np.median(run, axis=1, keepdims=True)
     near = 1.4826 * np.median(np.abs(run - middle), axis=1, keepdims=True)

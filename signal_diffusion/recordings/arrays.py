@@ -6,7 +6,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +15,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.recordings.partials import beside, require_writable
+from signal_diffusion.recordings.partials import beside, failures, require_writable
 
 COPY_BYTES = 1 << 20
 
@@ -23,13 +23,18 @@ COPY_BYTES = 1 << 20
 class ArraysWriter:
     """Arrays (C, L) float32 of an .npz file, which grow by blocks (C, n); made by `writing_npz`."""
 
-    def __init__(self, arrays: dict[str, _GrowingArray]) -> None:
-        self._arrays = arrays
+    def __init__(self, path: Path, arrays: dict[str, _GrowingArray]) -> None:
+        self._path, self._arrays = path, arrays
         self._values: dict[str, NDArray[Any]] = {}
 
     def write(self, name: str, samples: NDArray[Any]) -> None:
-        """Append samples (C, n) to one of the arrays."""
-        self._arrays[name].append(samples)
+        """Append samples (C, n) to one of the arrays.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        with failures(self._path):
+            self._arrays[name].append(samples)
 
     def put(self, name: str, value: float | str) -> None:
         """Keep one value, such as a sample rate, beside the arrays."""
@@ -76,16 +81,26 @@ def writing_npz(
     require_writable(path, force=force)
     with beside(path) as partial, ExitStack() as files:
         arrays = {
-            # Nameless where the system can: a killed process leaves nothing.
-            name: _GrowingArray(
-                files.enter_context(tempfile.TemporaryFile(dir=path.parent)), channels
-            )
-            for name in names
+            name: _GrowingArray(files.enter_context(_nameless(path)), channels) for name in names
         }
-        writer = ArraysWriter(arrays)
+        writer = ArraysWriter(path, arrays)
         yield writer
-        writer.save(partial)
-        os.replace(partial, path)
+        with failures(path):
+            writer.save(partial)
+            os.replace(partial, path)
+
+
+@contextmanager
+def _nameless(path: Path) -> Iterator[IO[bytes]]:
+    """A file in the path's folder, without a name where that can be: no kill leaves it."""
+    with failures(path):
+        file = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115
+    try:
+        yield file
+    finally:
+        # On a full disk, closing fails again.
+        with suppress(OSError):
+            file.close()
 
 
 class _GrowingArray:

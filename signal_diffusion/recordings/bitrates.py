@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 
 from signal_diffusion.recordings.forms import Form
+from signal_diffusion.recordings.names import native
 
 #: Of libsndfile's compression from 0, the best, to 1, where the source's bit rate is not known.
 GOOD = {"VORBIS": 0.4, "OPUS": 0.6, "MPEG_LAYER_III": 0.2}
@@ -42,7 +43,7 @@ def bit_rate(path: Path, subtype: str) -> float | None:
     Raises:
         soundfile.SoundFileError, mutagen.MutagenError: it can't be read.
     """
-    info = soundfile.info(path)
+    info = soundfile.info(native(path))
     if info.subtype != subtype or not info.frames:
         return None
     told = getattr(getattr(mutagen.File(path), "info", None), "bitrate", 0)

@@ -86,7 +86,17 @@ class Form:
         return "float64" if self.subtype in ("PCM_32", "ALAC_32", "DOUBLE") else "float32"
 
     def __str__(self) -> str:
-        return f"{self.subtype} of {self.channels} channels at {self.sample_rate} Hz"
+        return f"{self.subtype} of {self.size}"
+
+    @property
+    def size(self) -> str:
+        """Channels and rate in words.
+
+        >>> Form(8000, 1).size
+        '1 channel at 8000 Hz'
+        """
+        noun = "channel" if self.channels == 1 else "channels"
+        return f"{self.channels} {noun} at {self.sample_rate} Hz"
 
 
 def stored_form(
@@ -126,9 +136,8 @@ def nearest_form(path: Path, form: Form) -> Form:
     """
     kept = _kept(path, form)
     if kept is None:
-        container = _container(path, form)
-        last = list(_forms(path, replace(form, container=container)))[-1]
-        raise InputError(f"{path} can't be written: {container} can't hold {last}")
+        last = list(_forms(path, replace(form, container=_container(path, form))))[-1]
+        raise InputError(f"{path} can't be written: {_format(path, form)} can't hold {last}")
     return kept
 
 
@@ -180,6 +189,11 @@ def _container(path: Path, form: Form) -> str:
     return form.container if form.container in family else family[0]
 
 
+def _format(path: Path, form: Form) -> str:
+    """The name by which people know what is written."""
+    return "Opus" if path.suffix.lower() == ".opus" else _container(path, form)
+
+
 def _kept(path: Path, form: Form) -> Form | None:
     """The best form that the path's container holds; None if it holds no such recording."""
     return next(filter(holds, _forms(path, replace(form, container=_container(path, form)))), None)
@@ -209,12 +223,11 @@ def _too_long(form: Form, frames: int | None) -> bool:
 
 def _line(path: Path, target: Path, form: Form, kept: Form) -> str | None:
     """Why what is written differs from what was meant, unless the suffix itself asks for that."""
-    meant = _container(path, form)
+    meant = _format(path, form)
     if target != path:
-        why = f"{form.channels} channels at {form.sample_rate} Hz"
-        lacks = "4 GB of samples" if _kept(path, form) else why
+        lacks = "4 GB of samples" if _kept(path, form) else form.size
         return f"{path}: {meant} can't hold {lacks}: {target} is written instead"
-    if kept.container != meant:
+    if kept.container != _container(path, form):
         return f"{path}: {meant} can't hold 4 GB of samples: {kept.container} is written instead"
     changed = kept.container == form.container and kept.subtype != form.subtype
     if kept.subtype not in LOSSY and (changed or not _lossless(form, kept)):

@@ -39,7 +39,9 @@ def failures(path: Path) -> Iterator[None]:
         raise InputError(f"{path} can't be written: {error.strerror or error}") from error
     except (soundfile.SoundFileError, AssertionError) as error:
         # soundfile asserts that all has been written.
-        why = " ".join(str(error).rpartition(": ")[2].split()).rstrip(".") or "is the disk full?"
+        why = " ".join(str(error).rpartition(": ")[2].split()).rstrip(".")
+        if why in ("", "System error"):
+            why = "System error (is the disk full?)"
         raise InputError(f"{path} can't be written: {why}") from error
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from signal_diffusion.errors import InputError
 from signal_diffusion.recordings.chunks import share_held
 from signal_diffusion.recordings.forms import Form
+from signal_diffusion.recordings.names import native
 
 Samples = NDArray[Any]
 
@@ -163,7 +164,11 @@ def _require_file(path: Path) -> None:
         raise InputError(f"{path} is a folder: name one audio file")
     if not os.path.exists(path):
         raise InputError(f"{path}: there is no such file")
-    if path.is_file() and path.stat().st_size == 0:
+    if not os.path.isfile(path):
+        raise InputError(
+            f"{path} is a pipe or a device: use cat {path} | signal-diffusion denoise -"
+        )
+    if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes)")
 
 
@@ -172,7 +177,7 @@ def _sound_file(path: Path) -> Iterator[soundfile.SoundFile]:
     try:
         # Opened twice, since libsndfile's own words for what the system refuses are poor.
         path.open("rb").close()
-        file = _Stream(os.fspath(path))
+        file = _Stream(native(path))
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror or error}") from error
     except (soundfile.SoundFileError, TypeError, ValueError) as error:

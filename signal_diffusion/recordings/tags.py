@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from mutagen.oggvorbis import OggVorbis
 
 from signal_diffusion.recordings import chunks
 from signal_diffusion.recordings.forms import Form
+from signal_diffusion.recordings.names import native
 
 #: Containers made of chunks, by kind.
 CHUNKED = {"WAV": "RIFF", "WAVEX": "RIFF", "RF64": "RIFF", "AIFF": "IFF"}
@@ -149,7 +149,7 @@ def _read_chunks(tags: Tags, path: Path) -> None:
 
 
 def _read_strings(tags: Tags, path: Path) -> None:
-    with soundfile.SoundFile(os.fspath(path)) as file:
+    with soundfile.SoundFile(native(path)) as file:
         for name in STRINGS:
             text = getattr(file, name)
             if text:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from signal_diffusion.errors import InputError
 from signal_diffusion.recordings.bitrates import compression
 from signal_diffusion.recordings.forms import Form, nearest_form, quantised
+from signal_diffusion.recordings.names import native
 from signal_diffusion.recordings.partials import beside, failures, require_writable
 from signal_diffusion.recordings.reading import Recording
 from signal_diffusion.recordings.tags import Tags, read_tags, set_strings, write_tags
@@ -130,7 +131,7 @@ def _created(
 def _sound_file(path: Path, form: Form, like: Path | None) -> soundfile.SoundFile:
     level, mode = _compression(form, like)
     return soundfile.SoundFile(
-        os.fspath(path),
+        native(path),
         "w",
         form.sample_rate,
         form.channels,
@@ -156,7 +157,7 @@ def _tags_of(like: Path) -> Tags | None:
 
 
 def _form_of(path: Path) -> Form:
-    info = soundfile.info(os.fspath(path))
+    info = soundfile.info(native(path))
     return Form(info.samplerate, info.channels, info.format, info.subtype)
 
 
@@ -165,6 +166,6 @@ def _require_whole(path: Path, partial: Path, frames: int) -> None:
     if frames == 0:
         return
     with failures(path):
-        found = soundfile.info(os.fspath(partial)).frames
+        found = soundfile.info(native(partial)).frames
     if found != frames:
         raise InputError(f"{path} can't be written: {found} of {frames} frames arrived")

@@ -29,11 +29,11 @@ READ_ONLY = (
 )
 SOUND = (*CONTAINERS, *READ_ONLY)
 #: Suffixes of sound, with or without pictures, that soundfile can't read.
-UNKNOWN = frozenset(
-    (
-        ".3gp .aac .ac3 .adts .alac .amr .ape .awb .dff .dsf .dss .dts .eac3 .flv .m4a .m4b .m4r "
-        ".m4v .mka .mkv .mov .mp4 .mpc .ra .shn .spx .tak .tta .webm .wma .wv"
-    ).split()
+UNKNOWN = (
+    *(".3gp", ".aac", ".ac3", ".adts", ".alac", ".amr", ".ape", ".awb", ".dff", ".dsf"),
+    *(".dss", ".dts", ".eac3", ".flv", ".m4a", ".m4b", ".m4r", ".m4v", ".mka", ".mkv"),
+    *(".mov", ".mp4", ".mpc", ".ra", ".shn", ".spx", ".tak", ".tta", ".webm", ".wma"),
+    ".wv",
 )
 DANGLING = "link that leads nowhere"
 

@@ -20,6 +20,8 @@ Progress = Callable[[int, int], None]
 
 #: Samples, over all rows, that a piece of a long recording and its context have.
 PIECE = 480_000
+#: The same in steps of the network, whose memory goes by them.
+STEPS = 12_288
 #: Samples, over all rows, of the estimates of one piece.
 LARGEST_ESTIMATE = 1 << 24
 
@@ -43,6 +45,11 @@ class Sampling:
     shots: int = 1
 
     @property
+    def budget(self) -> int:
+        """Samples, over all rows, that fit into the memory meant for a piece."""
+        return min(PIECE, STEPS * self.denoiser.hop)
+
+    @property
     def context(self) -> tuple[int, int] | None:
         """Samples that one sample of an estimate sees before and after itself, None for all."""
         calls = samplers.calls(self.sampler, len(self.times))
@@ -53,7 +60,7 @@ class Sampling:
     ) -> Array:
         """Estimates (C, shots, n) of a part of levelled samples (C, L), which begin at `start`."""
         rows = list(product(range(len(x)), range(self.shots)))
-        batch = max(1, 2 * PIECE // x.shape[1])
+        batch = max(1, 2 * self.budget // x.shape[1])
         batches = [rows[n : n + batch] for n in range(0, len(rows), batch)]
         estimates = [
             self._rows(x, some, start, part_of(progress, index, len(batches)))[:, cut]
@@ -127,7 +134,8 @@ class Pieces:
     def _bounded(self, rows: int) -> int:
         context = (self.past or 0) + self.future
         # Short pieces waste their context, long ones of many rows waste memory.
-        return max(PIECE // rows - context, min(2 * context, LARGEST_ESTIMATE // rows), 1)
+        least = min(2 * context, LARGEST_ESTIMATE // rows)
+        return max(self.sampling.budget // rows - context, least, 1)
 
     def push(self, x: Array) -> Array:
         """The estimates (C, shots, m) that a block (C, n) makes known."""

@@ -55,9 +55,9 @@ class Settings:
     piece: float | None = None
 
     def __post_init__(self) -> None:
-        _require_whole("steps", self.steps, least=1)
-        _require_whole("seed", self.seed, least=0)
-        _require_whole("shots", self.shots, least=1)
+        require_whole("steps", self.steps, least=1)
+        require_whole("seed", self.seed, least=0)
+        require_whole("shots", self.shots, least=1)
         if self.band not in BANDS:
             raise InputError(f"band is '{self.band}': choose one of {', '.join(BANDS)}")
         if not callable(self.sampler):
@@ -90,7 +90,8 @@ def require_number(name: str, value: object) -> None:
         raise InputError(f"{name} is {value!r}; it must be a number")
 
 
-def _require_whole(name: str, value: int | None, *, least: int) -> None:
+def require_whole(name: str, value: int | None, *, least: int) -> None:
+    """Raise an InputError for an option that is neither a whole number nor None."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:

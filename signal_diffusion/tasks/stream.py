@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from numbers import Integral
 
 import numpy as np
 from torch import Tensor
@@ -14,7 +13,7 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.tasks.buffers import Array
 from signal_diffusion.tasks.denoise import given_normal
 from signal_diffusion.tasks.engine import Engine, Known
-from signal_diffusion.tasks.settings import LONGEST, Settings, require_number
+from signal_diffusion.tasks.settings import LONGEST, Settings, require_number, require_whole
 from signal_diffusion.tasks.signals import block_of, checked, model_or_given_rate
 
 #: Seconds that are waited for before a piece is processed, unless another time is asked for.
@@ -68,8 +67,7 @@ class DenoiseStream:
             steps=steps, sampler=sampler, seed=seed, noise_std=noise_std, strength=strength,
             band=band, level=level,
         )  # fmt: skip
-        if isinstance(channels, bool) or not isinstance(channels, Integral) or channels < 1:
-            raise InputError(f"channels is {channels!r}; it must be a whole number, 1 or more")
+        require_whole("channels", channels, least=1)
         require_number("every", every)
         if not 0 < every <= LONGEST:
             raise InputError(f"every is {every} s; it goes up to {LONGEST:g}, above 0")

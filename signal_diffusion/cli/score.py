@@ -1,0 +1,97 @@
+"""`signal-diffusion score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from signal_diffusion.cli import options as opt
+from signal_diffusion.cli.lines import count, say
+from signal_diffusion.cli.quiet import libraries_silent
+from signal_diffusion.errors import InputError
+
+if TYPE_CHECKING:
+    from signal_diffusion.tasks.scoring import ScoreReport
+
+Readings = Annotated[Path, typer.Argument(help="Table of readings.", show_default=False)]
+Output = Annotated[
+    Path, typer.Option("-o", "--output", help="CSV of scores.", rich_help_panel=opt.IO)
+]
+Window = Annotated[
+    str | None,
+    typer.Option(
+        help="Length of a window, e.g. 30 or 30rows (default: the model's, or 32rows).",
+        metavar="SECONDS|Nrows",
+        show_default=False,
+        rich_help_panel=opt.SAMPLING,
+    ),
+]
+
+
+def score(
+    readings: Readings,
+    output: Output,
+    model: opt.Model,
+    window: Window = None,
+    force: opt.Force = False,
+    quiet: opt.Quiet = False,
+    seed: opt.Seed = 0,
+    columns: opt.Columns = None,
+    skip: opt.Skip = None,
+    time: opt.Time = None,
+    rate: opt.Rate = None,
+    delimiter: opt.Delimiter = None,
+) -> None:
+    """Tell how unusual each window of a table is, by a model of readings without faults."""
+    seconds, rows = window_asked(window)
+    from signal_diffusion.denoiser import Denoiser
+    from signal_diffusion.tasks.plans import Columns
+    from signal_diffusion.tasks.scoring import score_table
+
+    table = Columns(rate, _names(columns) or None, time, delimiter, _names(skip))
+    with libraries_silent():
+        report = score_table(
+            Denoiser.from_pretrained(model), readings, output,
+            columns=table, seconds=seconds, rows=rows, seed=seed, force=force,
+        )  # fmt: skip
+    if not quiet:
+        for line in _lines(report):
+            say(line)
+
+
+def window_asked(word: str | None) -> tuple[float | None, int | None]:
+    """The length of a window in seconds or in rows, None for the one that was not given.
+
+    >>> window_asked("2.5"), window_asked("30rows"), window_asked(None)
+    ((2.5, None), (None, 30), (None, None))
+    """
+    if word is None:
+        return None, None
+    number = word.removesuffix("rows").strip()
+    try:
+        if number != word.strip():
+            return None, int(number)
+        seconds = float(number)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"window is '{word}'; give seconds, e.g. 30, or rows, e.g. 30rows")
+    return seconds, None
+
+
+def _lines(report: ScoreReport) -> list[str]:
+    size = f"{count(report.rows, 'row')} ({report.rows / report.sample_rate:g} s)"
+    windows = f"{count(report.windows, 'window')} of {size}"
+    channels = count(report.channels, "channel")
+    told = f"{report.path} -> {report.output}: {windows}, {channels}"
+    lines = [f"{told}; highest score {report.highest:.1f} at {report.at}"]
+    if report.measured:
+        lines.append("note: scores are relative to this file, which must be mostly without faults")
+    return lines
+
+
+def _names(words: list[str] | None) -> tuple[str, ...]:
+    """Names that are given one by one, or with commas between them."""
+    return tuple(name for word in words or () for name in word.split(",") if name)
