@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pywt
-import scipy.signal
 import torch
 from numpy.typing import NDArray
 
 from signal_diffusion import Denoiser, artifact, denoise
+from signal_diffusion.baselines import fir_bandpass, iir_bandpass, soft_thresholds
 from signal_diffusion.data.ecg import KINDS, EcgSources, ElectrodeMixer
 from signal_diffusion.metrics import cosine_similarity, mad, prd, snr, ssd
 
@@ -91,28 +90,6 @@ def _noise(rng: np.random.Generator, mixer: ElectrodeMixer, length: int) -> Arra
     return total
 
 
-def iir(noisy: Array) -> Array:
-    """Butterworth band-pass, 0.67 to 40 Hz, fourth order, zero phase."""
-    sections = scipy.signal.butter(4, (0.67, 40), "bandpass", fs=RATE, output="sos")
-    return np.array(scipy.signal.sosfiltfilt(sections, noisy))
-
-
-def fir(noisy: Array) -> Array:
-    """Hamming-window band-pass, 0.67 to 40 Hz, of 4 s, zero phase."""
-    taps = scipy.signal.firwin(4 * RATE + 1, (0.67, 40), pass_zero=False, fs=RATE)
-    padded = np.pad(noisy, 2 * RATE, mode="reflect")
-    return np.asarray(scipy.signal.fftconvolve(padded, taps, mode="valid"))
-
-
-def wavelet(noisy: Array) -> Array:
-    """The IIR band-pass, then soft thresholds on Symlet coefficients (Donoho 1994)."""
-    coefficients = pywt.wavedec(iir(noisy), "sym8", level=6)
-    sigma = np.median(np.abs(coefficients[-1])) / 0.6745
-    threshold = sigma * np.sqrt(2 * np.log(len(noisy)))
-    kept = [coefficients[0]] + [pywt.threshold(c, threshold, "soft") for c in coefficients[1:]]
-    return np.asarray(pywt.waverec(kept, "sym8")[: len(noisy)])
-
-
 def methods(model: str) -> dict[str, Method]:
     """What is compared, the untouched input first."""
     denoiser = Denoiser.from_pretrained(model)
@@ -122,9 +99,9 @@ def methods(model: str) -> dict[str, Method]:
 
     return {
         "input": lambda noisy: noisy,
-        "FIR band-pass": fir,
-        "IIR band-pass": iir,
-        "IIR and wavelet": wavelet,
+        "FIR band-pass": lambda noisy: fir_bandpass(noisy, RATE),
+        "IIR band-pass": lambda noisy: iir_bandpass(noisy, RATE),
+        "IIR and wavelet": lambda noisy: soft_thresholds(iir_bandpass(noisy, RATE)),
         "ecg, 1 step": by_model,
     }
 

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pywt
 import scipy.signal
 import scipy.stats
 import torch
 from numpy.typing import NDArray
 
 from signal_diffusion import Denoiser, artifact, denoise
+from signal_diffusion.baselines import soft_thresholds
 from signal_diffusion.data.vibration import MachineMixer, VibrationSources, pink
 from signal_diffusion.metrics import snr
 
@@ -77,15 +77,6 @@ def envelope_peak(x: Array, fault_hz: float) -> float:
     return float(spectrum[np.abs(frequency - fault_hz) <= 0.02 * fault_hz].max())
 
 
-def wavelet(noisy: Array) -> Array:
-    """Soft thresholds on Symlet coefficients, with the noise of the finest (Donoho 1994)."""
-    coefficients = pywt.wavedec(noisy, "sym8", level=6)
-    sigma = np.median(np.abs(coefficients[-1])) / 0.6745
-    threshold = sigma * np.sqrt(2 * np.log(len(noisy)))
-    kept = [coefficients[0]] + [pywt.threshold(c, threshold, "soft") for c in coefficients[1:]]
-    return np.asarray(pywt.waverec(kept, "sym8")[: len(noisy)])
-
-
 def wiener(noisy: Array) -> Array:
     """The local Wiener filter of scipy, over nine samples."""
     return np.asarray(scipy.signal.wiener(noisy, 9))
@@ -131,7 +122,7 @@ def methods(model: str) -> dict[str, Method]:
     denoiser = Denoiser.from_pretrained(model)
     return {
         "input": lambda clip: clip.noisy,
-        "wavelet": lambda clip: wavelet(clip.noisy),
+        "wavelet": lambda clip: soft_thresholds(clip.noisy),
         "local Wiener": lambda clip: wiener(clip.noisy),
         "Wiener, true spectra known": informed_wiener,
         "vibration, 1 step": lambda clip: denoise(denoiser, clip.noisy, sample_rate=RATE),

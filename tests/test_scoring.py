@@ -10,12 +10,15 @@ import pytest
 import torch
 from conftest import Command
 
-from signal_diffusion.data.readings import LevelErrors, RunCrops, SkabSources, standard
+from signal_diffusion.data.readings import RunCrops, SkabSources
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.nn.stack import DilatedStack
+from signal_diffusion.objectives import LevelErrors
+from signal_diffusion.robust import Scale
 from signal_diffusion.schedules import EDM
-from signal_diffusion.tasks.score_errors import LEVELS, overlapping, window_errors
-from signal_diffusion.tasks.scoring import learn_usual
+from signal_diffusion.tasks.plans import Columns
+from signal_diffusion.tasks.score_errors import LEVELS, Usual, overlapping, window_errors
+from signal_diffusion.tasks.scoring import FEWEST, learn_usual, score_table
 
 ROWS, FAULT = 20, 22
 
@@ -26,6 +29,10 @@ def readings(rows: int, *, seed: int) -> np.ndarray:
     swing = np.sin(np.arange(rows) / 3 + rng.uniform(0, 6))
     noise = 0.1 * rng.standard_normal((2, rows))
     return np.stack([swing, 0.8 * swing]) + noise
+
+
+def standard(x: np.ndarray) -> np.ndarray:
+    return Scale.of(x)(x)
 
 
 def network(channels: int) -> NetworkDenoiser:
@@ -104,6 +111,49 @@ def test_the_file_itself_tells_what_is_usual(source: Path, file: Path, command: 
     assert len(scores) == 100 and scores.argmax() // 2 == FAULT and abs(np.median(scores)) < 0.5
 
 
+def test_a_baseline_tells_what_is_usual(source: Path, file: Path, command: Command) -> None:
+    """Both the readings' scale and the usual errors are those of the first seconds, and no more."""
+    table = np.loadtxt(source, delimiter=";", skiprows=1)
+    filled = np.arange(1000) / 2
+    x = np.stack([np.interp(filled, table[:, 0], column) for column in table.T[1:]])
+    # From the middle on the sensors lie higher: seen from the beginning that is unusual.
+    x[:, 500:] += np.array([[10], [200]])
+    lines = [f"{t:.1f};{a!r};{b!r}" for t, a, b in zip(filled.tolist(), *x.tolist(), strict=True)]
+    source.write_text("\n".join(["t;inlet;outlet", *lines, ""]))
+    target = source.with_name("scores.csv")
+    code, out, _ = command("score", source, "-o", target, "--model", file, "--baseline", "199")
+    assert code == 0 and "relative to the first 199 s of this file" in out and "note" not in out
+    scores = np.array([float(row["score"]) for row in rows_of(target)])
+    scaled = Scale.of(x[:, :398])(x)
+    saved = NetworkDenoiser.from_pretrained(file)
+    errors = np.stack(list(window_errors(saved, [scaled], 2, ROWS)))
+    expected = Usual.of(errors[: 398 // ROWS]).scores(errors).mean(axis=1)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-3)
+    assert scores[25:].min() > 10 > abs(np.median(scores[: 398 // ROWS]))
+    report = score_table(saved, source, target, baseline=FEWEST * ROWS / 2, force=True)
+    assert report.measured and report.baseline == FEWEST * ROWS / 2
+
+
+def test_a_model_of_one_machine_knows_its_scale(model: NetworkDenoiser, tmp_path: Path) -> None:
+    """A file in which all readings are shifted is unusual for it, and usual by itself."""
+    known, x = network(2), readings(1000, seed=4)
+    known.load_state_dict(model.state_dict())
+    learn_usual(known, [standard(x)], ["inlet", "outlet"], rows=ROWS, scale=Scale.of(x))
+    known.save_pretrained(tmp_path / "pump.safetensors")
+    known = NetworkDenoiser.from_pretrained(tmp_path / "pump.safetensors")
+    found = []
+    for name, shift in (("same", 0.0), ("shifted", 8.0)):
+        rows = [f"{a};{b}" for a, b in (x + shift).T]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["inlet;outlet", *rows, ""]))
+        for denoiser in (known, model):
+            target = tmp_path / "scores.csv"
+            columns = Columns(rate=1.0)
+            score_table(denoiser, tmp_path / f"{name}.csv", target, columns=columns, force=True)
+            found.append(np.median([float(row["score"]) for row in rows_of(target)]))
+    assert abs(found[0]) < 0.5 and found[2] > 20
+    assert found[3] == pytest.approx(found[1], abs=1e-3)
+
+
 def cut(x: np.ndarray, *ends: int) -> Iterator[np.ndarray]:
     return iter(np.split(x, ends, axis=1))
 
@@ -140,6 +190,11 @@ def test_pieces_hold_everything_once_with_what_is_around() -> None:
         (["--window", "0"], "window is '0'"),
         (["--window", "5000"], "shorter than half a window of 10000 rows"),
         (["--window", "1e9"], "it goes from 1 to 65536"),
+        (["--baseline", "0"], "baseline is 0 s; give the seconds"),
+        (["--baseline", "nan"], "baseline is nan s; give the seconds"),
+        (["--baseline", "501"], "is 500 s long: give fewer"),
+        (["--baseline", "79"], "8 windows of 20 rows are 80 s"),
+        (["--baseline", "80", "--window", "21rows"], "8 windows of 21 rows are 84 s"),
         (["--columns", "inlet"], "takes 2: name them"),
         (["--columns", "depth"], "depth"),
         (["--model", "speech"], "scores need one of an unpaired schedule"),

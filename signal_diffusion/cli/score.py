@@ -28,6 +28,15 @@ Window = Annotated[
         rich_help_panel=opt.SAMPLING,
     ),
 ]
+Baseline = Annotated[
+    float | None,
+    typer.Option(
+        help="The file's beginning is without faults: tell what is usual by it alone.",
+        metavar="SECONDS",
+        show_default=False,
+        rich_help_panel=opt.SAMPLING,
+    ),
+]
 
 
 def score(
@@ -35,6 +44,7 @@ def score(
     output: Output,
     model: opt.Model,
     window: Window = None,
+    baseline: Baseline = None,
     force: opt.Force = False,
     quiet: opt.Quiet = False,
     seed: opt.Seed = 0,
@@ -54,7 +64,7 @@ def score(
     with libraries_silent():
         report = score_table(
             Denoiser.from_pretrained(model), readings, output,
-            columns=table, seconds=seconds, rows=rows, seed=seed, force=force,
+            columns=table, seconds=seconds, rows=rows, baseline=baseline, seed=seed, force=force,
         )  # fmt: skip
     if not quiet:
         for line in _lines(report):
@@ -87,7 +97,9 @@ def _lines(report: ScoreReport) -> list[str]:
     channels = count(report.channels, "channel")
     told = f"{report.path} -> {report.output}: {windows}, {channels}"
     lines = [f"{told}; highest score {report.highest:.1f} at {report.at}"]
-    if report.measured:
+    if report.baseline is not None:
+        lines.append(f"scores are relative to the first {report.baseline:g} s of this file")
+    elif report.measured:
         lines.append("note: scores are relative to this file, which must be mostly without faults")
     return lines
 

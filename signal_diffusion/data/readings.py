@@ -10,17 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from signal_diffusion.data.corpus import manifest_rows
 from signal_diffusion.data.mixing import Batch
 from signal_diffusion.data.module import Recordings, Source
-from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.robust import Scale
 
 Array = NDArray[Any]
-
-#: Deviations from the median beyond which a reading is cut off.
-FURTHEST = 20.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +42,14 @@ class RunCrops:
         return run[:, start : start + self.length]
 
 
+def crops_of(
+    train: Sequence[Array], held: Sequence[Array], length: int
+) -> tuple[Source, Source, Recordings]:
+    """What `DiffusionData` takes, of crops from runs (C, n) to train on and from others."""
+    items = [(torch.from_numpy(x), torch.from_numpy(x), f"run {n}") for n, x in enumerate(held)]
+    return RunCrops(train, length), RunCrops(held, length), Recordings(items)
+
+
 @dataclass(frozen=True)
 class SkabSources:
     """Runs of the SKAB water pump: eight sensors at 1 Hz, before the faults.
@@ -63,12 +67,11 @@ class SkabSources:
 
     def __call__(self) -> tuple[Source, Source, Recordings]:
         train, held = (list(self.runs(split).values()) for split in ("train", "valid"))
-        items = [(torch.from_numpy(x), torch.from_numpy(x), f"run {n}") for n, x in enumerate(held)]
-        return RunCrops(train, self.length), RunCrops(held, self.length), Recordings(items)
+        return crops_of(train, held, self.length)
 
     def runs(self, split: str) -> dict[str, Array]:
         """The parts (8, n) without faults by key, of channels brought to median 0, deviation 1."""
-        whole = {key: standard(run) for key, run in self.whole(split).items()}
+        whole = {key: Scale.of(run)(run) for key, run in self.whole(split).items()}
         return {
             key: run if key.startswith("anomaly-free") else run[:, : self.healthy]
             for key, run in whole.items()
@@ -89,55 +92,3 @@ class SkabSources:
         """Names of the sensors."""
         with np.load(Path(self.root) / self.rows("train")[0]["path"]) as file:
             return [str(name) for name in file["columns"]]
-
-
-def standard(run: Array) -> Array:
-    """A run (C, n) with a median of 0 and a robust deviation of 1 in every channel, float32.
-
-    >>> standard(np.arange(5.0)[None] + 7).tolist()
-    [[-1.35, -0.67, 0.0, 0.67, 1.35]]
-    """
-    middle = np.median(run, axis=1, keepdims=True)
-    near = 1.4826 * np.median(np.abs(run - middle), axis=1, keepdims=True)
-    low, high = np.quantile(run, [0.1, 0.9], axis=1, keepdims=True)
-    spread = np.maximum(near, (high - low) / 2.563)
-    scaled = (run - middle) / np.where(spread > 0, spread, 1.0)
-    return np.clip(scaled, -FURTHEST, FURTHEST).astype(np.float32)
-
-
-class LevelErrors(nn.Module):
-    """Learns states of any number of channels, at levels of noise drawn evenly in their logarithm.
-
-        |D(x + sigma z; sigma) - x|^2 / c_out^2
-
-    Args:
-        least, most: range of sigma, over the signal.
-    """
-
-    def __init__(self, *, least: float = 0.05, most: float = 5.0) -> None:
-        super().__init__()
-        self.least, self.most = least, most
-
-    def terms(
-        self, denoiser: NetworkDenoiser, batch: Batch, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """The loss of a batch, as `objectives.Objective.terms`."""
-        share = torch.rand(len(batch.clean), 1, 1, generator=generator)
-        sigma = self.least * (self.most / self.least) ** share
-        error, t = self._error(denoiser, batch.clean, sigma, generator)
-        return {"squared_error": (denoiser.loss_weight(t) * error).mean()}
-
-    def score(self, denoiser: NetworkDenoiser, clean: Tensor, noisy: Tensor) -> Tensor:
-        """The SNR of the estimates of a recording (B, C, L) out of noise as strong as it, in dB."""
-        generator = torch.Generator().manual_seed(0)
-        error, _ = self._error(denoiser, clean, torch.ones(1, 1, 1), generator)
-        return 10 * torch.log10(clean.square().mean() / error.mean())
-
-    def _error(
-        self, denoiser: NetworkDenoiser, x: Tensor, sigma: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Squared errors of the estimates at noise sigma, and the times of it."""
-        t = denoiser.schedule.time_at(-sigma.double().log()).to(x)
-        z = torch.randn(x.shape, generator=generator).to(x)
-        alpha, _, scale = denoiser.schedule(t)
-        return (denoiser(alpha * x + scale * z, t).float() - x).square(), t

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.noise import Noise
+from signal_diffusion.robust import median_and_deviation
 from signal_diffusion.tasks.buffers import Buffer
 
 Array = NDArray[Any]
@@ -22,6 +24,26 @@ Array = NDArray[Any]
 LEVELS = (0.3, 1.0, 4.0)
 #: Readings that are denoised at once, at least a window of all channels.
 PIECE = 1 << 16
+#: Deviation of errors that don't vary.
+LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class Usual:
+    """Errors on readings without faults, by level and channel (levels, C)."""
+
+    middle: Array
+    deviation: Array
+
+    @staticmethod
+    def of(errors: Array) -> Usual:
+        """What is usual by errors (W, levels, C) of readings that are mostly without faults."""
+        middle, deviation = median_and_deviation(errors)
+        return Usual(middle, np.maximum(deviation, LEAST))
+
+    def scores(self, errors: Array) -> Array:
+        """Errors (W, levels, C) as deviations from the median, averaged over the levels: (W, C)."""
+        return np.asarray(((errors - self.middle) / self.deviation).mean(axis=1))
 
 
 @torch.no_grad()
@@ -53,9 +75,10 @@ def window_errors(
     for start, past, x in overlapping(blocks, size=size, before=before, after=after):
         given = torch.from_numpy(np.ascontiguousarray(x, np.float32))
         given = given.reshape(len(batch), state, -1).to(next(denoiser.parameters()).device)
+        draws = [noise(n, start - past, given.shape[-1]).to(given) for n in range(len(LEVELS))]
         errors = torch.stack([
-            _errors(denoiser, given, level, noise(call, start - past, given.shape[-1]).to(given))
-            for call, level in enumerate(LEVELS)
+            squared_errors(denoiser, given, torch.tensor(level), z)[0]
+            for level, z in zip(LEVELS, draws, strict=True)
         ]).reshape(len(LEVELS), channels, -1)  # fmt: skip
         yield from _windows(errors[..., past : past + size].cpu().double().numpy(), rows)
 
@@ -81,13 +104,18 @@ def overlapping(
             held.take(gone - past)
 
 
-def _errors(denoiser: NetworkDenoiser, x: Tensor, level: float, z: Tensor) -> Tensor:
-    """|x - D(x + sigma z; sigma)|^2 of readings (B, K, n), in units of their spread."""
+def squared_errors(
+    denoiser: NetworkDenoiser, x: Tensor, level: Tensor, z: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(x - D(x + level z; level))^2 of states (B, K, n) of deviation 1, and the times of D.
+
+    The level is a scalar or (B, 1, 1); the denoiser's own states are `sigma_data` times as large.
+    """
     schedule, spread = denoiser.schedule, denoiser.sigma_data
-    t = schedule.time_at(torch.tensor(-math.log(level * spread), dtype=torch.float64))
-    alpha, _, sigma = schedule(t)
-    x_t = (alpha * spread * x + sigma * z).to(x)
-    return (x - denoiser(x_t, t.to(x)) / spread).square()
+    t = schedule.time_at(-(level.cpu().double() * spread).log())
+    alpha, _, sigma = (part.to(x) for part in schedule(t))
+    x_hat = denoiser(alpha * spread * x + sigma * z, t.to(x)).float()
+    return (x - x_hat / spread).square(), t.to(x)
 
 
 def _windows(errors: Array, rows: int) -> Iterator[Array]:

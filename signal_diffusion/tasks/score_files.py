@@ -35,18 +35,19 @@ class Spool:
     def __init__(self, file: IO[bytes], shape: tuple[int, ...], length: int) -> None:
         self._file, self._shape, self.length = file, shape, length
 
-    def blocks(self, size: int = BLOCK) -> Iterator[Array]:
-        """All arrays from the beginning on, (n, *shape) float64."""
+    def blocks(self, first: int | None = None) -> Iterator[Array]:
+        """All arrays, or the first so many, (n, *shape) float64."""
         bytes_each = 8 * math.prod(self._shape)
-        for start in range(0, self.length, size):
+        length = self.length if first is None else first
+        for start in range(0, length, BLOCK):
             self._file.seek(start * bytes_each)
-            held = self._file.read(min(size, self.length - start) * bytes_each)
+            held = self._file.read(min(BLOCK, length - start) * bytes_each)
             yield np.frombuffer(held).reshape(-1, *self._shape)
 
-    def thinned(self, most: int) -> Array:
-        """At most so many of the arrays, evenly spread."""
-        step = max(1, math.ceil(self.length / most))
-        blocks = enumerate(self.blocks())
+    def thinned(self, most: int, first: int | None = None) -> Array:
+        """At most so many of all arrays, or of the first ones, evenly spread."""
+        step = max(1, math.ceil((self.length if first is None else first) / most))
+        blocks = enumerate(self.blocks(first))
         return np.concatenate([block[-n * BLOCK % step :: step] for n, block in blocks])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.nn.frames import Identity
 from signal_diffusion.recordings.partials import require_writable
 from signal_diffusion.recordings.tables import TableReader, opened_table
+from signal_diffusion.robust import Scale
 from signal_diffusion.tasks.plans import Columns, Job, require_distinct
-from signal_diffusion.tasks.score_errors import LEVELS, state_channels, window_errors
+from signal_diffusion.tasks.score_errors import LEVELS, Usual, state_channels, window_errors
 from signal_diffusion.tasks.score_files import spooled, written_scores
 
 Array = NDArray[Any]
@@ -26,35 +27,16 @@ Array = NDArray[Any]
 ROWS, MOST_ROWS = 32, 1 << 16
 #: Rows, or windows, that medians are taken of: more are thinned out evenly.
 MOST_LOOKED_AT = 1 << 16
-#: Spreads that a reading may lie off its channel's median; what lies further is as unusual.
-FURTHEST = 20.0
-#: Deviation of errors that don't vary.
-LEAST = 1e-6
-
-
-@dataclass(frozen=True)
-class Usual:
-    """Errors on readings without faults, by level and channel (levels, C)."""
-
-    mean: Array
-    deviation: Array
-
-    @staticmethod
-    def of(errors: Array) -> Usual:
-        """What is usual by the errors (W, levels, C) of a file that is mostly without faults."""
-        middle, deviation = median_and_deviation(errors)
-        return Usual(middle, np.maximum(deviation, LEAST))
-
-    def scores(self, errors: Array) -> Array:
-        """Errors (W, levels, C) as deviations from the mean, averaged over the levels: (W, C)."""
-        return np.asarray(((errors - self.mean) / self.deviation).mean(axis=1))
+#: Windows of a baseline: the deviation of fewer tells nothing.
+FEWEST = 8
 
 
 @dataclass(frozen=True)
 class ScoreReport:
     """What was scored: `rows` make a window, `highest` is the largest score, at the time `at`.
 
-    `measured` tells that the errors were compared with the file's own median, not with training's.
+    `measured` tells that the errors were compared with the file's own, not with training's: with
+    those of its first `baseline` seconds, or of all of it if that is None.
     """
 
     path: str
@@ -66,6 +48,7 @@ class ScoreReport:
     highest: float
     at: str
     measured: bool
+    baseline: float | None
 
 
 def score_table(
@@ -76,28 +59,31 @@ def score_table(
     columns: Columns = Columns(),
     seconds: float | None = None,
     rows: int | None = None,
+    baseline: float | None = None,
     seed: int = 0,
     force: bool = False,
 ) -> ScoreReport:
     """Write how unusual each window of a table is: its time, a score, and one for each channel.
 
-    With x a channel brought to a median of 0 and a robust deviation of 1 over the file, the error
-    of a window at the level sigma is the mean of |x - D(x + sigma z; sigma)|^2. A channel's score
-    is the mean over `LEVELS` of (error - m) / s, where m and s are the error's mean and deviation
-    on the training data, or, where the model doesn't know them for such windows, its median and
-    robust deviation over the file; the score is the mean over channels. A rest of at least half a
-    window counts as one.
+    With x a channel brought to a median of 0 and a robust deviation of 1 over the file, or by the
+    scale that the model knows (see `learn_usual`), the error of a window at the level sigma is the
+    mean of |x - D(x + sigma z; sigma)|^2. A channel's score is the mean over `LEVELS` of
+    (error - m) / s, where m and s are the error's median and robust deviation on the training
+    data, or, where the model doesn't know them for such windows, over the file; the score is the
+    mean over channels. With a baseline, medians and deviations, of readings and of errors, are
+    those of the file's beginning. A rest of at least half a window counts as one.
 
     Args:
         denoiser: of an unpaired schedule, for as many channels at once or for one.
         source, target: the table and the CSV to write.
         columns: which columns are channels, and at what rate, where the file does not tell.
         seconds, rows: length of a window; None for both takes the model's own, or `ROWS`.
+        baseline: seconds at the beginning that are without faults, `FEWEST` windows or more.
         seed: of the noise z.
         force: replace an output that exists.
 
     Raises:
-        InputError: a file can't be read or written, or the model or window doesn't fit.
+        InputError: a file can't be read or written, or the model, window or baseline doesn't fit.
     """
     _require_scoring(denoiser, seed)
     _require_target(source, target, force=force)
@@ -110,22 +96,26 @@ def score_table(
     with opening as reader:
         size = _window(reader.form.sample_rate, seconds, rows, known.get("window"))
         _require_fitting(denoiser, reader)
-        errors = window_errors(denoiser, _standard(reader), reader.form.channels, size, seed=seed)
+        beginning = _beginning(reader, baseline, size)
+        scale = _scale(known, reader, beginning)
+        readings = (scale(block) for block in reader.blocks())
+        errors = window_errors(denoiser, readings, reader.form.channels, size, seed=seed)
         with spooled(errors, (len(LEVELS), reader.form.channels)) as spool:
             if not spool.length:
                 raise InputError(
                     f"{source} is shorter than half a window of {size} rows: take shorter windows "
                     "(--window)"
                 )
-            usual = _trained(known, reader.form.names, size)
+            usual = _trained(known, reader.form.names, size) if beginning is None else None
             measured = usual is None
-            usual = usual or Usual.of(spool.thinned(MOST_LOOKED_AT))
+            whole = None if beginning is None else beginning // size
+            usual = usual or Usual.of(spool.thinned(MOST_LOOKED_AT, whole))
             scores = (usual.scores(block) for block in spool.blocks())
             highest, at = written_scores(target, reader, size, scores)
     form = reader.form
     return ScoreReport(
         str(source), str(target), form.sample_rate, form.channels, size, spool.length,
-        highest, at, measured,
+        highest, at, measured, baseline,
     )  # fmt: skip
 
 
@@ -136,6 +126,7 @@ def learn_usual(
     *,
     rows: int = ROWS,
     seed: int = 0,
+    scale: Scale | None = None,
 ) -> None:
     """Put into a model's card how large its errors are on runs (C, n) without faults.
 
@@ -143,61 +134,50 @@ def learn_usual(
         runs: readings of which each channel has a median of 0 and a deviation of about 1.
         names: of the channels, which `score_table` will then look for.
         rows: of a window.
+        scale: what brought the runs there, where it is to bring every file's readings there, too:
+            of the same machine, or of machines alike. None: each file has a scale of its own.
     """
     found = [
         np.stack(list(window_errors(denoiser, [run], len(names), rows, seed=seed))) for run in runs
     ]
-    errors = np.concatenate(found)
+    usual = Usual.of(np.concatenate(found))
     denoiser.card["readings"] = {
         "columns": list(names),
         "window": rows,
         "levels": list(LEVELS),
-        "mean": errors.mean(axis=0).tolist(),
-        "deviation": np.maximum(errors.std(axis=0), LEAST).tolist(),
+        "median": usual.middle.tolist(),
+        "deviation": usual.deviation.tolist(),
     }
+    if scale is not None:
+        told = {"middle": scale.middle.tolist(), "spread": scale.spread.tolist()}
+        denoiser.card["readings"]["scale"] = told
 
 
-def _standard(reader: TableReader) -> Iterator[Array]:
-    """The readings with a median of 0 and a robust deviation of 1 in every channel."""
-    step = max(1, math.ceil(reader.scan().frames / MOST_LOOKED_AT))
-    start, looked_at = 0, []
+def _scale(known: Mapping[str, Any], reader: TableReader, beginning: int | None) -> Scale:
+    """Of so many rows at the beginning, or else the model's own, or else of the whole file."""
+    if beginning is None and "scale" in known and known["columns"] == list(reader.form.names):
+        told = known["scale"]
+        return Scale(np.array(told["middle"]), np.array(told["spread"]))
+    return Scale.of(_looked_at(reader, beginning or reader.scan().frames))
+
+
+def _looked_at(reader: TableReader, rows: int) -> Array:
+    """Some of the first rows (C, n), evenly spread."""
+    step, start, found = max(1, math.ceil(rows / MOST_LOOKED_AT)), 0, []
     for block in reader.blocks():
-        looked_at.append(block[:, -start % step :: step])
+        found.append(block[:, -start % step : max(rows - start, 0) : step])
         start += block.shape[1]
-    middle, spread = _spread(np.concatenate(looked_at, axis=1).T)
-    for block in reader.blocks():
-        yield np.clip((block - middle[:, None]) / spread[:, None], -FURTHEST, FURTHEST)
-
-
-def _spread(values: Array) -> tuple[Array, Array]:
-    """Median and robust standard deviation of readings (n, C); 1 where they don't vary.
-
-    The 10th and 90th percentile count where they tell of more than the absolute deviations do, as
-    of readings that are rounded to a few values.
-    """
-    middle, near = median_and_deviation(values)
-    low, high = np.quantile(values, [0.1, 0.9], axis=0)
-    spread = np.maximum(near, (high - low) / 2.563)
-    return middle, np.where(spread > 0, spread, 1.0)
-
-
-def median_and_deviation(values: Array) -> tuple[Array, Array]:
-    """Median over the first axis, and the deviation by the median of absolute deviations.
-
-    >>> middle, deviation = median_and_deviation(np.arange(101.0))
-    >>> float(middle), float(deviation)
-    (50.0, 37.065)
-    """
-    middle = np.median(values, axis=0)
-    return middle, 1.4826 * np.median(np.abs(values - middle), axis=0)
+        if start >= rows:
+            break
+    return np.concatenate(found, axis=1)
 
 
 def _trained(known: Mapping[str, Any], names: Sequence[str], rows: int) -> Usual | None:
     """What the model knows of errors on these channels in such windows."""
     told = known.get("columns"), known.get("window"), known.get("levels")
-    if told != (list(names), rows, list(LEVELS)):
+    if told != (list(names), rows, list(LEVELS)) or "median" not in known:
         return None
-    return Usual(np.array(known["mean"]), np.array(known["deviation"]))
+    return Usual(np.array(known["median"]), np.array(known["deviation"]))
 
 
 def _window(rate: float, seconds: float | None, rows: int | None, known: int | None) -> int:
@@ -207,6 +187,30 @@ def _window(rate: float, seconds: float | None, rows: int | None, known: int | N
     rows = rows if rows is not None else known or ROWS
     if not 1 <= rows <= MOST_ROWS:
         raise InputError(f"window is {rows} rows at {rate:g} Hz; it goes from 1 to {MOST_ROWS}")
+    return rows
+
+
+def _beginning(reader: TableReader, seconds: float | None, size: int) -> int | None:
+    """Rows of a baseline, None for none."""
+    if seconds is None:
+        return None
+    rate, frames = reader.form.sample_rate, reader.scan().frames
+    if not seconds > 0:
+        raise InputError(
+            f"baseline is {seconds:g} s; give the seconds at the beginning that are without faults"
+        )
+    if seconds * rate >= frames + 1:
+        raise InputError(
+            f"baseline is {seconds:g} s, but {reader.path} is {frames / rate:g} s long: give fewer "
+            "seconds (--baseline)"
+        )
+    rows = round(seconds * rate)
+    if rows < FEWEST * size:
+        raise InputError(
+            f"baseline is {seconds:g} s, but {FEWEST} windows of {size} rows are "
+            f"{FEWEST * size / rate:g} s: give so many seconds (--baseline), or shorter windows "
+            "(--window)"
+        )
     return rows
 
 

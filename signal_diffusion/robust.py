@@ -1,0 +1,60 @@
+"""Statistics of readings that a minority of faults hardly moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+#: Spreads that a reading may lie off its channel's median; what lies further is as unusual.
+FURTHEST = 20.0
+#: Deviations of a normal variable from its 10th to its 90th percentile.
+NORMAL_RANGE = 2.563
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Brings readings (C, n) to a median of 0 and a robust deviation of 1 in every channel.
+
+    Attributes:
+        middle, spread: of the channels (C, 1), in their units.
+
+    >>> x = np.arange(5.0)[None] + 7
+    >>> Scale.of(x)(x).tolist()
+    [[-1.35, -0.67, 0.0, 0.67, 1.35]]
+    """
+
+    middle: Array
+    spread: Array
+
+    @staticmethod
+    def of(readings: Array) -> Scale:
+        """The scale of readings (C, n); channels that don't vary keep their units.
+
+        The 10th and 90th percentile count where they tell of more than the absolute deviations do,
+        as of readings that are rounded to a few values.
+        """
+        middle, near = median_and_deviation(readings.T)
+        low, high = np.quantile(readings, [0.1, 0.9], axis=1)
+        spread = np.maximum(near, (high - low) / NORMAL_RANGE)
+        return Scale(middle[:, None], np.where(spread > 0, spread, 1.0)[:, None])
+
+    def __call__(self, readings: Array) -> Array:
+        """Readings (C, n) without units, float32, cut off at `FURTHEST`."""
+        scaled = (readings - self.middle) / self.spread
+        return np.clip(scaled, -FURTHEST, FURTHEST).astype(np.float32)
+
+
+def median_and_deviation(values: Array) -> tuple[Array, Array]:
+    """Median over the first axis, and the deviation by the median of absolute deviations.
+
+    >>> middle, deviation = median_and_deviation(np.arange(101.0))
+    >>> float(middle), float(deviation)
+    (50.0, 37.065)
+    """
+    middle = np.median(values, axis=0)
+    return middle, 1.4826 * np.median(np.abs(values - middle), axis=0)
