@@ -17,8 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from signal_diffusion import artifact
+from signal_diffusion.bands import Bands
+from signal_diffusion.conditions import Condition
 from signal_diffusion.errors import InputError
+from signal_diffusion.mel import Mel
 from signal_diffusion.nn.frames import FrameTransform, Identity
+from signal_diffusion.nn.trend import moving_mean
 from signal_diffusion.schedules import Marginal, Schedule
 
 
@@ -36,6 +40,9 @@ class Denoiser(nn.Module, ABC):
             different units need; None leaves them, with one gain for all channels.
         noise_std: standard deviation of the recordings' white noise at the denoiser's level: what
             a channel's own, given or estimated, is brought to. None where levels are what counts.
+        masked: whether `cond` tells which samples are missing: (B, 1, L), 1 there and 0 elsewhere,
+            None for none. States and y hold there what was filled in.
+        bands: how wide bands around several draws must be, or None where that is not calibrated.
     """
 
     schedule: Schedule
@@ -44,6 +51,8 @@ class Denoiser(nn.Module, ABC):
     level_db: float | None = None
     offset: str | None = None
     noise_std: float | None = None
+    masked: bool = False
+    bands: Bands | None = None
 
     @property
     def hop(self) -> int:
@@ -149,8 +158,13 @@ class NetworkDenoiser(Denoiser):
         target: a name of `TARGETS`.
         sigma_data: standard deviation of the clean state.
         codec: the transform between signals and the states that the process runs in.
-        sample_rate, domain, level_db, offset, noise_std: see `Denoiser`.
+        sample_rate, domain, level_db, offset, noise_std, masked, bands: see `Denoiser`.
         limit: largest magnitude of the clean state, None for no limit.
+        trend: samples, a power of 2, of the moving mean m that is led past the network, so that
+            drifts of any size are kept, x_hat = m / alpha + D(x_t - m); None for no such thing.
+        length: samples of the signals that a generator draws, None for what is none.
+        conditions: what a generator can be asked for, side by side in `cond` (B, K, 1).
+        mel: settings of the frames that a vocoder turns into sound, its `cond`.
         card: data, licence, command, time and scores, for people.
     """
 
@@ -167,7 +181,13 @@ class NetworkDenoiser(Denoiser):
         level_db: float | None = None,
         offset: str | None = None,
         noise_std: float | None = None,
+        masked: bool = False,
+        bands: Bands | None = None,
         limit: float | None = None,
+        trend: int | None = None,
+        length: int | None = None,
+        conditions: Sequence[Condition] = (),
+        mel: Mel | None = None,
         card: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -184,15 +204,29 @@ class NetworkDenoiser(Denoiser):
         self.codec: FrameTransform = codec if codec is not None else Identity()
         self.sample_rate, self.domain, self.level_db = sample_rate, domain, level_db
         self.offset, self.noise_std, self.limit = offset, noise_std, limit
+        self.trend = trend
+        self.masked, self.bands = masked, bands
+        self.length, self.conditions, self.mel = length, list(conditions), mel
         self.card = dict(card or {})
+        if masked:
+            self._require_place_for_mask()
+        if trend is not None:
+            self._require_place_for_trend(trend)
 
     def forward(
         self, x_t: Tensor, t: Tensor, y: Tensor | None = None, cond: Tensor | None = None
     ) -> Tensor:
         t = torch.as_tensor(t, device=x_t.device)
+        if self.trend is None:
+            return self._estimate(x_t, t, y, cond)
+        mean = moving_mean(x_t, self.trend)
+        return (mean / self.schedule(t)[0]).to(x_t.dtype) + self._estimate(x_t - mean, t, y, cond)
+
+    def _estimate(self, x_t: Tensor, t: Tensor, y: Tensor | None, cond: Tensor | None) -> Tensor:
+        """What the network makes of a state without its trend."""
         x_in, c_skip, c_out = self._precondition(x_t, t, y)
         times = t.reshape(-1).expand(len(x_t))
-        estimate = self.backbone(x_in, times, y, cond)
+        estimate = self.backbone(x_in, times, y, self._folded(cond) if self.masked else cond)
         if self.target != "clean":
             estimate = c_skip * self._centred(x_t, t, y) + c_out * estimate
         return estimate if self.limit is None else estimate.clamp(-self.limit, self.limit)
@@ -211,7 +245,9 @@ class NetworkDenoiser(Denoiser):
             n * frames.hop + frames.window - 1
             for n in cast("tuple[int, int]", self.backbone.context)
         )
-        return calls * past * hop + window - 1, calls * future * hop + window - 1
+        slow = (self.trend or 0) // 2
+        past, future = past * hop + slow, future * hop + slow
+        return calls * past + window - 1, calls * future + window - 1
 
     @property
     def _frames(self) -> FrameTransform:
@@ -233,6 +269,23 @@ class NetworkDenoiser(Denoiser):
         c_in = (alpha**2 * self.sigma_data**2 + sigma**2).rsqrt()
         c_skip, c_out = TARGETS[self.target](self.schedule, t, self.sigma_data)
         return (c_in * x_t).to(x_t.dtype), c_skip.to(x_t.dtype), c_out.to(x_t.dtype)
+
+    def _folded(self, mask: Tensor | None) -> Tensor | None:
+        """A mask of samples (B, 1, L) as the network's steps have it."""
+        return None if mask is None else self._frames.encode(self.codec.encode(mask))
+
+    def _require_place_for_mask(self) -> None:
+        steps = self._frames.state_channels(self.codec.state_channels(1))
+        if self.codec.complex_pairs or self._frames.complex_pairs:
+            raise InputError("masked is true, but spectra have no samples: fold them by a Patch")
+        if getattr(self.backbone, "cond_channels", steps) != steps:
+            raise InputError(f"masked is true: give the backbone cond_channels={steps}")
+
+    def _require_place_for_trend(self, trend: int) -> None:
+        if self.schedule.paired or not isinstance(self.codec, Identity):
+            raise InputError("trend is for unpaired schedules and states of samples: leave it")
+        if trend < 2 or trend & (trend - 1):
+            raise InputError(f"trend is {trend} samples: give a power of 2, e.g. 1024")
 
     def _centred(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
         return x_t if y is None else x_t - self.schedule(t)[1].to(x_t.dtype) * y
@@ -257,7 +310,7 @@ class Rescheduled(Denoiser):
         self.codec = getattr(denoiser, "codec", None)
         self.sample_rate, self.domain = denoiser.sample_rate, denoiser.domain
         self.level_db, self.offset = denoiser.level_db, denoiser.offset
-        self.noise_std = denoiser.noise_std
+        self.noise_std, self.masked = denoiser.noise_std, denoiser.masked
 
     @property
     def hop(self) -> int:

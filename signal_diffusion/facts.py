@@ -44,6 +44,7 @@ def model_facts(name_or_path: str | Path) -> Rows:
         ("receptive field", f"{duration(denoiser.receptive_field, denoiser.sample_rate)} a call"),
         ("latency", _latency(denoiser)),
         ("compute", f"{macs(denoiser) / 1e9:.3g} GMAC per {second} and call"),
+        *_bands(denoiser),
     ]
     return rows + [(key.replace("_", " "), told(value)) for key, value in denoiser.card.items()]
 
@@ -97,6 +98,15 @@ def _latency(denoiser: NetworkDenoiser) -> str:
     one, two = (denoiser.context(calls)[1] for calls in (1, 2))
     rate = denoiser.sample_rate
     return f"{duration(one, rate)} at 1 call, {duration(two - one, rate)} more for each further one"
+
+
+def _bands(denoiser: NetworkDenoiser) -> Rows:
+    """What the bands around several draws go by, where they are calibrated."""
+    bands = denoiser.bands
+    if bands is None:
+        return []
+    told = f"90 %, calibrated for {bands.steps} steps, on {bands.told or 'data that is not told'}"
+    return [("bands", told)]
 
 
 def _domain(denoiser: NetworkDenoiser) -> str:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from signal_diffusion.data.mixing import Batch
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.metrics import si_sdr
+from signal_diffusion.schedules import Schedule
 from signal_diffusion.tasks.denoise import denoise
+from signal_diffusion.tasks.score_errors import squared_errors
 
 
 class Objective(nn.Module, ABC):
@@ -26,8 +28,47 @@ class Objective(nn.Module, ABC):
         """Terms whose sum is minimised, with what is random drawn from the generator."""
 
     @abstractmethod
-    def score(self, denoiser: NetworkDenoiser, clean: Tensor, noisy: Tensor) -> Tensor:
-        """How well a recording (C, L) is denoised in one step, in dB."""
+    def score(
+        self,
+        denoiser: NetworkDenoiser,
+        clean: Tensor,
+        noisy: Tensor,
+        missing: Tensor | None = None,
+    ) -> Tensor:
+        """How well a recording (C, L) is denoised in one step, in dB.
+
+        `missing` (C, L) is true where samples of the noisy one were filled in.
+        """
+
+
+def times_of(
+    schedule: Schedule, size: int, generator: torch.Generator, *, last_time: float
+) -> Tensor:
+    """Times (size, 1, 1), evenly drawn but for a share of them at the last."""
+    t = torch.rand(size, generator=generator) * (schedule.t_max - schedule.t_min)
+    last = torch.rand(size, generator=generator) < last_time
+    return torch.where(last, schedule.t_start, schedule.t_min + t).reshape(size, 1, 1)
+
+
+def compared(
+    denoiser: NetworkDenoiser,
+    loss: nn.Module,
+    x_0: Tensor,
+    t: Tensor,
+    generator: torch.Generator,
+    *,
+    signal: Tensor,
+    y: Tensor | None = None,
+    cond: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """The terms of a loss on the estimate at x_t = alpha x_0 + beta y + sigma z, with z drawn."""
+    z = torch.randn(x_0.shape, generator=generator).to(x_0)
+    alpha, beta, sigma = denoiser.schedule(t)
+    x_t = alpha * x_0 + sigma * z + (0.0 if y is None else beta * y)
+    x_hat = denoiser(x_t, t, y, cond).float()
+    with full_precision(x_0.device):
+        terms: dict[str, Tensor] = loss(x_hat, x_0, signal, t, denoiser)
+    return terms
 
 
 class Supervised(Objective):
@@ -48,28 +89,24 @@ class Supervised(Objective):
     def terms(
         self, denoiser: NetworkDenoiser, batch: Batch, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        schedule = denoiser.schedule
         x_0 = denoiser.codec.encode(batch.clean)
-        y = denoiser.codec.encode(batch.noisy) if schedule.paired else None
-        t = self._times(denoiser, len(x_0), generator).to(x_0)
-        z = torch.randn(x_0.shape, generator=generator).to(x_0)
-        alpha, beta, sigma = schedule(t)
-        x_t = alpha * x_0 + sigma * z + (0.0 if y is None else beta * y)
-        x_hat = denoiser(x_t, t, y).float()
-        with full_precision(x_0.device):
-            terms: dict[str, Tensor] = self.loss(x_hat, x_0, batch.clean, t, denoiser)
-        return terms
+        y = denoiser.codec.encode(batch.noisy) if denoiser.schedule.paired else None
+        t = times_of(denoiser.schedule, len(x_0), generator, last_time=self.last_time).to(x_0)
+        return compared(
+            denoiser, self.loss, x_0, t, generator, signal=batch.clean, y=y, cond=batch.cond
+        )
 
-    def score(self, denoiser: NetworkDenoiser, clean: Tensor, noisy: Tensor) -> Tensor:
+    def score(
+        self,
+        denoiser: NetworkDenoiser,
+        clean: Tensor,
+        noisy: Tensor,
+        missing: Tensor | None = None,
+    ) -> Tensor:
         rows = noisy.reshape(-1, noisy.shape[-1])
-        estimate = denoise(denoiser, rows, noise_std=self.noise_std)
+        gaps = None if missing is None else missing.reshape(rows.shape)
+        estimate = denoise(denoiser, rows, noise_std=self.noise_std, missing=gaps)
         return si_sdr(estimate, clean.reshape(estimate.shape)).mean()
-
-    def _times(self, denoiser: NetworkDenoiser, size: int, generator: torch.Generator) -> Tensor:
-        schedule = denoiser.schedule
-        t = torch.rand(size, generator=generator) * (schedule.t_max - schedule.t_min)
-        last = torch.rand(size, generator=generator) < self.last_time
-        return torch.where(last, schedule.t_start, schedule.t_min + t).reshape(size, 1, 1)
 
 
 class NoisyOnly(Objective):
@@ -94,7 +131,7 @@ class NoisyOnly(Objective):
     (arXiv:2404.10177) for the identity.
     """
 
-    def __init__(self, *, above: float = 0.25, most: float = 8.0, probe: float = 0.05) -> None:
+    def __init__(self, *, above: float = 0.5, most: float = 8.0, probe: float = 0.05) -> None:
         super().__init__()
         self.above, self.most, self.probe = above, most, probe
 
@@ -119,7 +156,13 @@ class NoisyOnly(Objective):
         divergence = (b * (moved - x_hat)).mean(dim=(1, 2)) / self.probe
         return (x_hat - y).square().mean(dim=(1, 2)) + 2 * divergence - 1
 
-    def score(self, denoiser: NetworkDenoiser, clean: Tensor, noisy: Tensor) -> Tensor:
+    def score(
+        self,
+        denoiser: NetworkDenoiser,
+        clean: Tensor,
+        noisy: Tensor,
+        missing: Tensor | None = None,
+    ) -> Tensor:
         """The estimated SNR of the estimate: the signal's power over Stein's risk."""
         y = noisy.reshape(-1, 1, noisy.shape[-1])
         risk = self.risk(denoiser, y, torch.Generator().manual_seed(0)).mean()
@@ -138,6 +181,43 @@ class NoisyOnly(Objective):
         # The error of y_hat is at least its own posterior's; the weight keeps the levels alike.
         weight = sigma**2 / (sigma**2 - 1)
         return (weight * (y_hat - y).square()).mean()
+
+
+class LevelErrors(Objective):
+    """Learns states of any number of channels, at levels of noise drawn evenly in their logarithm.
+
+        |D(x + level z; level) - x|^2 / c_out^2
+
+    Args:
+        least, most: range of the level, over the signal's deviation.
+    """
+
+    def __init__(self, *, least: float = 0.05, most: float = 5.0) -> None:
+        super().__init__()
+        self.least, self.most = least, most
+
+    def terms(
+        self, denoiser: NetworkDenoiser, batch: Batch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        x = batch.clean
+        share = torch.rand(len(x), 1, 1, generator=generator)
+        level = self.least * (self.most / self.least) ** share
+        z = torch.randn(x.shape, generator=generator).to(x)
+        errors, t = squared_errors(denoiser, x, level, z)
+        weight = denoiser.sigma_data**2 * denoiser.loss_weight(t)
+        return {"squared_error": (weight * errors).mean()}
+
+    def score(
+        self,
+        denoiser: NetworkDenoiser,
+        clean: Tensor,
+        noisy: Tensor,
+        missing: Tensor | None = None,
+    ) -> Tensor:
+        """The SNR of the estimates of a recording (B, C, L) out of noise as strong as it, in dB."""
+        z = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(clean)
+        errors, _ = squared_errors(denoiser, clean, torch.ones(1, 1, 1), z)
+        return 10 * torch.log10(clean.square().mean() / errors.mean())
 
 
 def time_of(denoiser: NetworkDenoiser, sigma: float) -> float:

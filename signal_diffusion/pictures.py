@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from signal_diffusion.bands import Bands, spread
 from signal_diffusion.errors import InputError
 from signal_diffusion.plots import DRAWING
 from signal_diffusion.recordings.partials import beside, failures, require_writable
-from signal_diffusion.windows import Asked, Busiest, span
+from signal_diffusion.windows import Asked, Busiest, Window, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +58,9 @@ class Curves:
         names, units: of the channels; "" where there is no unit. Four channels at most are drawn.
         sample_rate: Hz.
         frames: samples of each channel that will be pushed; None where that is not known.
-        window: where it begins and ends, in seconds.
+        window: where it begins and ends, in seconds; without an end it has ten, as above.
+        noise_std: (C,) of the white noise that was reckoned with, whose level is drawn.
+        bands, scale: of the band around several draws, see `bands.spread`.
 
     Raises:
         InputError: matplotlib is not installed, or the window holds no samples or too many.
@@ -74,7 +77,10 @@ class Curves:
         sample_rate: float,
         frames: int | None = None,
         *,
-        window: tuple[float, float] | None = None,
+        window: Window | None = None,
+        noise_std: Array | None = None,
+        bands: Bands | None = None,
+        scale: Array | float = 1.0,
     ) -> None:
         if importlib.util.find_spec("matplotlib") is None:
             raise InputError(
@@ -84,19 +90,21 @@ class Curves:
         self.names = [_shown(name, LONGEST_NAME) for name in names]
         self.units = [_shown(unit, LONGEST_UNIT) for unit in units]
         self.sample_rate, self.window = sample_rate, window
-        self._chosen: Asked | Busiest
-        if window is None:
-            length = min(max(FEWEST, round(SECONDS * sample_rate)), MOST)
-            self._chosen = Busiest(length)
-        else:
-            self._chosen = Asked(*span(window, sample_rate, frames))
+        self.bands, self.scale = bands, scale
+        self.noise_std = np.zeros(len(names)) if noise_std is None else noise_std
+        length = min(max(FEWEST, round(SECONDS * sample_rate)), MOST)
+        self._chosen: Asked | Busiest = (
+            Busiest(length) if window is None else Asked(*span(window, sample_rate, frames, length))
+        )
 
     def push(self, heard: Array, draws: Array) -> None:
         """The next samples: as they came (C, n), and the draws of the result (C, shots, n)."""
-        heard, draws = heard[:MOST_CHANNELS], draws[:MOST_CHANNELS]
-        mean = draws.mean(axis=1)
-        low, high = (mean, mean) if draws.shape[1] == 1 else np.quantile(draws, [0.05, 0.95], 1)
-        self._chosen.push(np.stack([heard, mean, low, high]).astype(np.float64))
+        if draws.shape[1] == 1:
+            mean = low = high = draws[:, 0]
+        else:
+            mean, _, low, high = spread(draws, self.bands, self.scale)
+        lines = np.stack([heard, mean, low, high])[:, :MOST_CHANNELS]
+        self._chosen.push(lines.astype(np.float64))
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Draw the window, once, into a PNG file.
@@ -130,8 +138,9 @@ class Curves:
             lower = figure.add_subplot(grid[2 * channel + 1, 0], sharex=upper)
             beside_both = figure.add_subplot(grid[2 * channel : 2 * channel + 2, 1])
             own = lines[:, channel]
-            _over_time(upper, lower, own, (np.arange(lines.shape[2]) + first) / self.sample_rate)
-            _spectra(beside_both, own, self.sample_rate, unit)
+            times = (np.arange(lines.shape[2]) + first) / self.sample_rate
+            _over_time(upper, lower, own, times, self.bands is not None)
+            _spectra(beside_both, own, self.sample_rate, unit, float(self.noise_std[channel]))
             upper.set_title(name, loc="left", fontsize=11, fontweight="bold", parse_math=False)
             upper.set_ylabel(unit or "reading", parse_math=False)
             lower.set_ylabel(f"removed,\n{unit}" if unit else "removed", parse_math=False)
@@ -173,14 +182,14 @@ def _time(seconds: float) -> tuple[float, str, float]:
     return next(time for time in TIMES if seconds >= time[0])
 
 
-def _over_time(upper: Axes, lower: Axes, lines: Array, times: Array) -> None:
+def _over_time(upper: Axes, lower: Axes, lines: Array, times: Array, calibrated: bool) -> None:
     """Input and result (4, n) over each other, and below them what was removed."""
     heard, mean, low, high = lines
     step = times[1] - times[0] if len(times) > 1 else 1.0
     _, unit, scale = _time(times[-1] - times[0] + step)
     dots = "." if len(times) <= DOTS else ""
     if (low != high).any():
-        band = "5 % to 95 % of the draws"
+        band = "90 % band" if calibrated else "5 % to 95 % of the draws"
         upper.fill_between(times / scale, low, high, color=RESULT, alpha=0.25, lw=0, label=band)
     upper.plot(times / scale, heard, color=INPUT, lw=0.8, marker=dots, zorder=1, label="input")
     upper.plot(times / scale, mean, color=RESULT, lw=1.1, marker=dots, label="result")
@@ -194,8 +203,8 @@ def _over_time(upper: Axes, lower: Axes, lines: Array, times: Array) -> None:
         axes.grid(alpha=0.3)
 
 
-def _spectra(axes: Axes, lines: Array, rate: float, unit: str) -> None:
-    """Power spectra of input, result and what was removed, of lines (4, n)."""
+def _spectra(axes: Axes, lines: Array, rate: float, unit: str, noise_std: float) -> None:
+    """Power spectra of input, result and what was removed, of lines (4, n), and of white noise."""
     heard, mean = lines[:2]
     axes.set_title("power spectra", loc="left", fontsize=11)
     frequencies, powers = _spectrum(np.stack([heard, mean, heard - mean]), rate)
@@ -209,10 +218,16 @@ def _spectra(axes: Axes, lines: Array, rate: float, unit: str) -> None:
     axes.plot(frequencies, powers[0], color=INPUT, lw=3, alpha=0.6, label="input")
     axes.plot(frequencies, powers[1], color=RESULT, lw=1, label="result")
     axes.plot(frequencies, powers[2], color=REMOVED, lw=1, label="removed")
+    if noise_std > 0:
+        told = f"white noise of {noise_std:.3g} {unit}".rstrip()
+        axes.axhline(2 * noise_std**2 / rate, color="black", ls="--", lw=1, label=told)
     axes.set_xlim(frequencies[0], frequencies[-1])
     axes.set_xscale("log" if len(frequencies) > LINES else "linear")
     axes.set_yscale("log")
-    axes.legend(fontsize=9, framealpha=0.7)
+    # Below the axes, where it hides no line.
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=9
+    )  # fmt: skip
     axes.set_xlabel("frequency, Hz")
     axes.set_ylabel(f"power density, {_squared(unit)}/Hz", parse_math=False)
     axes.grid(alpha=0.3)

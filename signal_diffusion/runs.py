@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,13 @@ class Export(Callback):
 
 
 def start_from(denoiser: NetworkDenoiser, name_or_path: str) -> None:
-    """Give a denoiser the weights of a model of the same shapes, to tune it further."""
-    pretrained = artifact.load(name_or_path)
+    """Give a denoiser the weights of a model of the same shapes, to tune it further.
+
+    What that model does not have must start at zero, so that the tuning starts at that model.
+    """
+    begun = {k: v for k, v in denoiser.state_dict().items() if not v.any()}
     try:
-        denoiser.load_state_dict(pretrained.state_dict())
+        denoiser.load_state_dict({**begun, **artifact.load(name_or_path).state_dict()})
     except RuntimeError as error:
         raise InputError(
             f"model.init={name_or_path} has other shapes than the configured model: "
@@ -110,6 +114,13 @@ def run(overrides: Sequence[str] = ()) -> None:
     main = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(fit)
     sys.argv = [__file__, *overrides]  # what Lightning starts the other processes by
     main()
+
+
+def trained(overrides: Sequence[str]) -> NetworkDenoiser:
+    """The model of a run that leaves no folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        run([*overrides, f"hydra.run.dir={folder}"])
+        return NetworkDenoiser.from_pretrained(Path(folder) / "model.safetensors")
 
 
 def conf_folder() -> Path:

@@ -131,9 +131,10 @@ class DiffusionModule(LightningModule):
             loss = torch.stack(list(terms.values())).sum()
             self.log("valid/loss", loss, add_dataloader_idx=False, batch_size=1, sync_dist=True)
             return
-        clean, noisy, _ = batch
+        clean, noisy, _, *missing = batch
         with full_precision(self.device):
-            score = self.objective.score(self.averaged, clean, noisy).float().to(self.device)
+            score = self.objective.score(self.averaged, clean, noisy, *missing)
+        score = score.float().to(self.device)
         self.log(
             SCORE, score, prog_bar=True, add_dataloader_idx=False, batch_size=1, sync_dist=True
         )

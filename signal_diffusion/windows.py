@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from signal_diffusion.errors import InputError
 
 Array = NDArray[Any]
+#: Where a window begins and ends, in seconds; None for a length that suits the rate.
+Window = tuple[float, float | None]
 
 #: Windows that are compared begin at every eighth of one.
 STEPS = 8
@@ -83,16 +85,48 @@ class Busiest:
             self._best = self.seen - self._recent.shape[2], power, self._recent.copy()
 
 
-def span(window: tuple[float, float], rate: float, frames: int | None) -> tuple[int, int]:
-    """First and last sample of a window in seconds, once it is known to be sound."""
+def window_of(text: str) -> Window:
+    """The window that a user writes as START or START:END, in seconds.
+
+    Raises:
+        InputError: it can't be read.
+
+    >>> window_of("90"), window_of("1.5:3")
+    ((90.0, None), (1.5, 3.0))
+    """
+    begin, colon, end = text.partition(":")
+    try:
+        window = float(begin), float(end) if colon else None
+    except ValueError as error:
+        raise InputError(f"window is '{text}': give START or START:END in s, e.g. 60:75") from error
+    _require_sound(window)
+    return window
+
+
+def span(window: Window, rate: float, frames: int | None, length: int) -> tuple[int, int]:
+    """First and last sample of a window, of so many samples if its end is open, once it is sound.
+
+    Raises:
+        InputError: it is empty, too long, or behind the recording's end.
+    """
+    _require_sound(window)
     begin, end = window
-    if not 0 <= begin < end < float("inf"):
-        raise InputError(f"window is {begin} to {end} s; it must begin at 0 or later and end later")
     if frames is not None and begin * rate >= frames:
-        raise InputError(f"window begins at {begin} s, but the recording ends at {frames / rate} s")
+        raise InputError(
+            f"window begins at {begin:g} s, but the recording ends at {frames / rate:g} s: "
+            "pass an earlier one"
+        )
+    end = begin + length / rate if end is None else end
     first, last = round(begin * rate), max(round(begin * rate) + 1, round(end * rate))
     if last - first > MOST_ASKED:
         raise InputError(
             f"window has {last - first} samples; pass at most {MOST_ASKED / rate:g} s of it"
         )
     return first, last
+
+
+def _require_sound(window: Window) -> None:
+    begin, end = window
+    if not 0 <= begin < (begin + 1 if end is None else end) < float("inf"):
+        told = f"{begin:g} s on" if end is None else f"{begin:g} to {end:g} s"
+        raise InputError(f"window is {told}; it must begin at 0 s or later and end after that")

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Command
 from PIL import Image
 
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.pictures import Curves, drawing_curves
 from signal_diffusion.tasks.tables import denoise_table
+from signal_diffusion.windows import Window, window_of
 
 
 def noise(channels: int, length: int) -> np.ndarray:
@@ -78,12 +80,25 @@ def test_a_window_that_is_asked_for_is_drawn(block: int) -> None:
     heard = noise(2, 5000)
     assert chosen(made(2, window=(2.0, 3.5)), heard, heard / 2, block) == (200, 150)
     assert chosen(made(2, window=(49.0, 90.0)), heard, heard / 2, block) == (4900, 100)
+    assert chosen(made(2, window=(2.0, None)), heard, heard / 2, block) == (200, 2000)
 
 
-@pytest.mark.parametrize("window", [(-1, 1), (2, 2), (3, 2), (0, float("inf")), (10, 11), (0, 2e5)])
-def test_a_window_that_cannot_be_is_one_line(window: tuple[float, float]) -> None:
+@pytest.mark.parametrize(
+    "window",
+    [(-1, 1), (2, 2), (3, 2), (0, float("inf")), (10, 11), (0, 2e5), (-1, None), (10, None),
+     (float("nan"), None), (0, float("nan"))],
+)  # fmt: skip
+def test_a_window_that_cannot_be_is_one_line(window: Window) -> None:
     with pytest.raises(InputError, match="window"):
         made(frames=1000 if window[0] == 10 else None, window=window)
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":", "1:", ":2", "1:2:3", "noon", "3:2", "-1", "nan", "0:inf"]
+)
+def test_a_window_that_cannot_be_read_is_one_line(text: str) -> None:
+    with pytest.raises(InputError, match="window is"):
+        window_of(text)
 
 
 def test_a_window_behind_the_end_is_one_line(tmp_path: Path) -> None:
@@ -98,6 +113,18 @@ def test_lines_are_the_mean_and_the_quantiles_of_the_draws() -> None:
     _, lines = pushed(made(2), heard, draws, 7)._chosen.finish()
     expected = [heard, draws.mean(axis=1), *np.quantile(draws, [0.05, 0.95], axis=1)]
     np.testing.assert_allclose(lines, expected)
+
+
+def test_the_level_of_white_noise_is_where_its_spectrum_lies() -> None:
+    heard = 3 * noise(2, 10_000)
+    curves = pushed(
+        made(2, noise_std=np.array([3.0, 0.0]), window=(0, 100)), heard, 0 * heard[:, None]
+    )
+    axes = curves._drawn(*curves._chosen.finish()).axes
+    *_, removed, white = axes[2].lines
+    assert np.nanmean(removed.get_ydata()) == pytest.approx(white.get_ydata()[0], rel=0.05)
+    assert white.get_label() == "white noise of 3 mV"
+    assert len(axes[5].lines) == 3, "a channel without noise has no such line"
 
 
 def test_axes_have_units_and_lines_the_readings() -> None:
@@ -205,12 +232,60 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path, name: str) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_table_is_drawn_with_its_result(tmp_path: Path) -> None:
-    source = tmp_path / "a.csv"
+def lead(path: Path) -> Path:
+    """A table of 400 readings at 360 Hz."""
     rows = (f"{n / 360:.6f},{np.sin(n / 20):.4f}" for n in range(400))
-    source.write_text("\n".join(["time (s),lead (mV)", *rows]) + "\n")
+    path.write_text("\n".join(["time (s),lead (mV)", *rows]) + "\n")
+    return path
+
+
+def test_a_table_is_drawn_with_its_result(tmp_path: Path) -> None:
+    source = lead(tmp_path / "a.csv")
     denoise_table(
         Denoiser.from_pretrained("ecg"), source, tmp_path / "b.csv", plot=tmp_path / "b.png"
     )
     with Image.open(tmp_path / "b.png") as image:
         assert image.size == (1100, 390)
+
+
+def test_the_command_draws_the_window_that_is_asked_for(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(Curves, "_told", lambda *given: seen.append(given[1:]) or "title")
+    given = ["denoise", lead(tmp_path / "a.csv"), "-o", tmp_path / "b.csv", "--model", "ecg"]
+    code, _, err = command(*given, "--plot", tmp_path / "b.png", "--window", "0.5:0.75")
+    assert (code, err) == (0, "")
+    [(first, lines)] = seen
+    assert (first, lines.shape[2]) == (180, 90)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--plot", "c.png", "--window", "2"],
+            "window begins at 2 s, but the recording ends at 1.1",
+        ),
+        (["--plot", "c.png", "--window", "1:0"], "window is 1 to 0 s"),
+        (["--plot", "c.png", "--window", "12:00:00"], "give START or START:END in s"),
+        (["--window", "0:1"], "add --plot"),
+    ],
+)
+def test_a_wrong_window_leaves_nothing_behind(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch, options: list, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command(
+        "denoise", lead(Path("a.csv")), "-o", "b.csv", "--model", "ecg", *options
+    )
+    assert code == 2 and message in err and err.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "a.csv"]
+
+
+def test_a_window_of_sound_is_refused(tmp_path: Path, command: Command, samples: Path) -> None:
+    source = next((samples / "pairs" / "noisy").iterdir())
+    options = ["-o", tmp_path / "b.wav", "--plot", tmp_path / "b.png", "--window", 1]
+    code, _, err = command("denoise", source, *options)
+    assert code == 2 and "is sound, which is drawn whole" in err
+    assert not list(tmp_path.iterdir())

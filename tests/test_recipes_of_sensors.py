@@ -51,10 +51,12 @@ def test_the_ecg_recipe_scores_by_group(repository, tmp_path, ecg) -> None:  # n
     assert {len(clip.noisy) for clip in some} == {3600, 21600}
     perfect = recipe.scores(some, lambda noisy: next(c.clean for c in some if c.noisy is noisy))
     assert perfect["-3 to 10 dB"]["cosine"] == 1 and perfect["-3 to 10 dB"]["prd"] == 0
-    untouched, filtered = (recipe.scores(some, method) for method in (lambda x: x, recipe.iir))
+    methods = recipe.methods("ecg")
+    untouched, filtered, fir = (
+        recipe.scores(some, methods[name]) for name in ("input", "IIR band-pass", "FIR band-pass")
+    )
     assert filtered["-3 to 10 dB"]["snr"] > untouched["-3 to 10 dB"]["snr"]
-    fir = recipe.scores(some, recipe.fir)["-3 to 10 dB"]["snr"]
-    assert fir == pytest.approx(filtered["-3 to 10 dB"]["snr"], abs=3)
+    assert fir["-3 to 10 dB"]["snr"] == pytest.approx(filtered["-3 to 10 dB"]["snr"], abs=3)
 
 
 def test_the_vibration_recipe_finds_a_planted_fault(repository: Path) -> None:
@@ -102,3 +104,40 @@ def test_the_readme_shows_the_measured_files(repository: Path) -> None:
     ours = [row for row in rows if row["method"] == "speech"]
     assert max(row["memory_mb"] for row in ours) <= 700
     assert all(row["real_time_factor"] <= 0.02 for row in ours if row["rate"] == 16000)
+
+
+def test_the_benchmark_of_tables_cleans_what_it_wrote(repository, tmp_path, ecg) -> None:  # noqa: F811
+    recipe = load(repository / "recipes" / "benchmark_tables.py")
+    (tmp_path / "sensors").mkdir()
+    counts = {name: np.rint(ecg[name] / 0.005)[:4000].astype(np.int16) for name in ("234", "118")}
+    beats = {"118_r": np.zeros(3)}
+    np.savez(tmp_path / "sensors" / "ecg_mitdb.npz", scale_mv=0.005, **counts, **beats)
+    clean = recipe.records(tmp_path, 2)
+    recipe.write(tmp_path / "a.csv", clean, 9000)
+    seconds, *leads = np.loadtxt(tmp_path / "a.csv", delimiter=",", skiprows=1, unpack=True)
+    np.testing.assert_allclose(seconds, np.arange(9000) / 360, atol=1e-6)
+    noise = np.array(leads) - np.tile(clean, 3)[:, :9000]
+    assert noise.std() == pytest.approx(recipe.NOISE_MV, rel=0.03)
+    assert abs(np.corrcoef(noise[0, :4000], noise[0, 4000:8000])[0, 1]) < 0.1, "fresh each time"
+    (row,) = recipe.rows(tmp_path, [recipe.kind("0.002x2")])
+    assert (row["hours"], row["leads"]) == (0.002, 2) and row["memory_mb"] > 100
+    readme = tmp_path / "README.md"
+    readme.write_text("\n".join(["above", *recipe.MARKERS, "below", ""]))
+    recipe.insert(readme, [row])
+    assert recipe.table([row]) in readme.read_text() and "below" in readme.read_text()
+
+
+def test_the_readme_shows_the_measured_tables(repository: Path) -> None:
+    results = repository / "results" / "tables.json"
+    if not results.exists():
+        pytest.skip("results/tables.json is not there yet: run recipes/benchmark_tables.py")
+    recipe = load(repository / "recipes" / "benchmark_tables.py")
+    rows = json.loads(results.read_text())["rows"]
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    start, end = (readme.index(marker) for marker in recipe.MARKERS)
+    assert readme[start + len(recipe.MARKERS[0]) : end].strip() == recipe.table(rows)
+    by = {(row["hours"], row["leads"]): row for row in rows}
+    assert set(by) == set(recipe.KINDS)
+    assert by[10, 2]["seconds"] < 180
+    assert all(row["memory_mb"] <= 700 for row in rows)
+    assert by[10, 2]["memory_mb"] < 1.1 * by[1, 2]["memory_mb"], "it does not go by the length"

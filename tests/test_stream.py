@@ -361,6 +361,19 @@ def test_many_rows_do_not_need_more_memory(network) -> None:
         list(denoise_blocks(network, [np.ones((2, 9))], settings=Settings(shots=5000, steps=2)))
 
 
+def test_several_rows_are_denoised_in_turn_and_not_in_shorter_pieces() -> None:
+    """The context is not paid for again and again, and no batch is larger than that of one row."""
+    from signal_diffusion.tasks.pieces import Pieces, Sampling
+
+    batches = []
+    denoiser = Scaled(lambda y: batches.append(y.shape[0] * y.shape[-1]) or 0.5)
+    sampling = Sampling(denoiser, torch.ones(1), samplers.ddim, 0)
+    assert {Pieces(sampling, channels=rows).most for rows in (1, 2, 8)} == {sampling.budget}
+    signal = recording(8, 3 * sampling.budget)
+    np.testing.assert_allclose(denoise(denoiser, signal), 0.5 * signal, atol=1e-6)
+    assert max(batches) == sampling.budget and len(batches) == 3 * 8
+
+
 def test_the_gain_of_a_stream_falls_before_a_voice_begins() -> None:
     """After a faint beginning the first half second is denoised as the rest, not overdriven."""
     seen = []

@@ -13,6 +13,7 @@ from signal_diffusion.errors import InputError
 if TYPE_CHECKING:
     from signal_diffusion.recordings.forms import Form
     from signal_diffusion.tasks.plans import Columns
+    from signal_diffusion.windows import Window
 
 PIPE = "-"
 
@@ -73,6 +74,7 @@ class Where:
     columns: Columns
     keep_noise: str | None
     plot: str | None
+    window: Window | None
     uncertainty: str | None
     report: Path | None
     jobs: int
@@ -132,6 +134,8 @@ def require_fitting(where: Where, how: How) -> None:
         raise InputError(f"jobs is {where.jobs}; it must be 1 or more")
     if where.uncertainty is not None and how.shots == 1:
         raise InputError("uncertainty needs several draws: add --shots, e.g. --shots 8")
+    if where.window is not None and where.plot is None:
+        raise InputError("window is what a picture shows: add --plot, e.g. --plot look.png")
     if where.sound.raw and where.inputs != (PIPE,):
         raise InputError("format is for raw PCM in a pipe: give - as the only input")
     if where.sound.channels is not None and not where.sound.raw:

@@ -26,6 +26,7 @@ def require_ready(headers: Sequence[Header], where: Where) -> None:
     Of many files, those that can't be read are left to fail on their own.
     """
     require_distinct([header.written for header in headers])
+    _require_tables(headers, where)
     _require_new(headers, where)
     _require_report(headers, where)
     if single(where.inputs):
@@ -55,6 +56,15 @@ def remove_leftovers(jobs: Sequence[Job], where: Where) -> None:
     folders |= {report.parent} if report is not None else set()
     for folder in sorted(folder for folder in folders if os.path.isdir(folder)):
         recordings.remove_leftovers(folder)
+
+
+def _require_tables(headers: Sequence[Header], where: Where) -> None:
+    sound = [header.job.source for header in headers if not header.table]
+    if where.window is not None and sound:
+        raise InputError(
+            f"window is for pictures of tables, but {sound[0]} is sound, which is drawn whole: "
+            "leave it"
+        )
 
 
 def _require_new(headers: Sequence[Header], where: Where) -> None:

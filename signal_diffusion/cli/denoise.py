@@ -26,6 +26,7 @@ def denoise(
     format: opt.Format = None,
     keep_noise: opt.KeepNoise = None,
     plot: opt.Plot = None,
+    window: opt.Window = None,
     uncertainty: opt.Uncertainty = None,
     quiet: opt.Quiet = False,
     strength: opt.Strength = None,
@@ -51,6 +52,7 @@ def denoise(
 ) -> None:
     """Clean noisy recordings, keeping their rate, channels, length and sample format."""
     from signal_diffusion.tasks.plans import Columns
+    from signal_diffusion.windows import window_of
 
     raw = format is not None or "-" in inputs
     table = Columns(
@@ -62,8 +64,8 @@ def denoise(
     )  # fmt: skip
     where = Where(
         tuple(inputs), output, sound_asked(channels or (), rate if raw else None, format), table,
-        keep_noise, plot,
-        uncertainty, report, jobs, force, resume, dry_run, quiet,
+        keep_noise, plot, None if window is None else window_of(window), uncertainty,
+        report, jobs, force, resume, dry_run, quiet,
     )  # fmt: skip
     require_fitting(where, how)
     with libraries_silent(), interruptible(_kept(where)):

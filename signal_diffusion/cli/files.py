@@ -118,6 +118,7 @@ def _work(denoiser: NetworkDenoiser, settings: Settings, where: Where) -> Work:
                 force=where.force or where.resume,
                 keep_noise=job.keep_noise,
                 plot=job.plot,
+                window=where.window,
                 uncertainty=job.uncertainty,
                 progress=progress,
             )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from signal_diffusion.tasks.folders import Outcome
     from signal_diffusion.tasks.headers import Header
     from signal_diffusion.tasks.plans import Job
+    from signal_diffusion.tasks.removed import ChannelNoise
 
 #: Notes that are told one by one; the rest is in the report.
 MOST_NOTES = 10
@@ -124,7 +125,33 @@ def file_lines(report: FileReport) -> list[str]:
         f"{count(report.channels, 'channel')}, cleaned in {report.taken:.2f} s "
         f"(real-time factor {report.real_time_factor:.4f})"
     )
-    return [done] if report.note is None else [done, f"note: {report.note}"]
+    notes = [] if report.note is None else [f"note: {report.note}"]
+    return [done, *_first([noise_line(channel) for channel in report.noise or ()]), *notes]
+
+
+def noise_line(noise: ChannelNoise) -> str:
+    """What was called noise in one channel.
+
+    >>> from signal_diffusion.tasks.removed import ChannelNoise
+    >>> noise_line(ChannelNoise("flow", 0.31, 0.52, True, 0.97))
+    'noise in flow: 31 % of the variance, 0.97 of the deviation of 0.52 (estimated)'
+    """
+    if noise.ratio is None:
+        return f"noise in {noise.channel}: none"
+    line = (
+        f"noise in {noise.channel}: {100 * noise.share:.3g} % of the variance, "
+        f"{noise.ratio:.2f} of the deviation of {noise.noise_std:.3g} "
+        f"({'estimated' if noise.estimated else 'given'})"
+    )
+    if noise.white is None:
+        return line
+    line += f"; white over {100 * noise.white:.0f} % of the band, "
+    if not noise.exceeds:
+        return f"{line}nowhere above white noise"
+    return (
+        f"{line}{noise.highest_db:.1f} dB above white noise at {noise.highest_hz:.3g} Hz: "
+        "more than noise was removed there"
+    )
 
 
 def done_line(headers: Sequence[Header]) -> str:
@@ -154,7 +181,20 @@ def summary_lines(
         f"cleaned in {span(outcome.taken)}{factor}, {len(outcome.failed)} failed, "
         f"{skipped} skipped; report: {report}"
     )
-    return [*_first(notes), *left_out_lines(left_out), whole]
+    return [*_first(notes), *left_out_lines(left_out), whole, *_noise_of_many(outcome)]
+
+
+def _noise_of_many(outcome: Outcome) -> list[str]:
+    """What was called noise in all channels of many files, where that is known."""
+    noises = [noise for done in outcome.reports for noise in done.noise or ()]
+    if not noises:
+        return []
+    shares = [100 * noise.share for noise in noises]
+    above = sum(noise.exceeds for noise in noises)
+    return [
+        f"noise: {min(shares):.3g} to {max(shares):.3g} % of the variance of "
+        f"{count(len(noises), 'channel')}, {above} of them with more than white noise removed"
+    ]
 
 
 def _first(notes: Sequence[str]) -> list[str]:

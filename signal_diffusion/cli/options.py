@@ -77,6 +77,15 @@ Plot = Annotated[
     str | None,
     typer.Option(help="Draw before, after, removed: PNG, or folder.", rich_help_panel=IO),
 ]
+Window = Annotated[
+    str | None,
+    typer.Option(
+        help="Of tables, what --plot draws (default: where most was removed).",
+        metavar="START[:END]",
+        show_default=False,
+        rich_help_panel=IO,
+    ),
+]
 Uncertainty = Annotated[
     str | None,
     typer.Option(help="Write the spread of --shots: NPZ, or folder.", rich_help_panel=IO),

@@ -13,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from signal_diffusion.data.corpus import manifest_rows
+from signal_diffusion.data.gaps import Gaps, Mask
 from signal_diffusion.data.mixing import Batch
 from signal_diffusion.data.module import Recordings, Source
 from signal_diffusion.errors import InputError
 from signal_diffusion.levels import level_db
+from signal_diffusion.recordings.tables.gaps import filled
 
 Array = NDArray[np.float32]
 
@@ -46,7 +48,7 @@ def without_drift(record: NDArray[np.floating], rate: float) -> Array:
 class ElectrodeMixer:
     """Draws batches of leads (clean, noisy) with recorded noise at random levels.
 
-    The clean lead has no drift; the noisy one keeps its own, and gets more.
+    The clean lead has no drift; the noisy one keeps its own, and gets more. Its gaps are filled in.
 
     Args:
         leads: what is wanted.
@@ -55,6 +57,8 @@ class ElectrodeMixer:
         made: share of the clips with noise from random numbers: white, mains hum, steps.
         turned: share of the clips upside down, as other leads are.
         clean_only: share of the clips without added noise.
+        gaps: draws what is missing.
+        calm: share of the clips with gaps that get no noise.
         level_db, level_jitter_db: level of the noisy clip, and its standard deviation.
     """
 
@@ -65,6 +69,8 @@ class ElectrodeMixer:
     made: float = 0.15
     turned: float = 0.3
     clean_only: float = 0.03
+    gaps: Gaps = field(default_factory=Gaps)
+    calm: float = 0.5
     level_db: float = 0.0
     level_jitter_db: float = 3.0
 
@@ -73,8 +79,12 @@ class ElectrodeMixer:
         taken, given = PACES[int(rng.integers(len(PACES)))]
         pieces, names = zip(*(self._lead(rng, taken) for _ in range(size)), strict=True)
         raw, clean = _paced(np.stack(pieces), given).swapaxes(0, 1)
-        noises, kinds = zip(*(self._noise(rng, clean.shape[1]) for _ in range(size)), strict=True)
-        noisy = raw + self._gains(rng, clean, np.stack(noises)) * np.stack(noises)
+        noises, kinds = zip(
+            *(self.drawn_noise(rng, clean.shape[1]) for _ in range(size)), strict=True
+        )
+        missing = self.gaps(rng, *clean.shape)
+        noisy = raw + self._gains(rng, clean, missing) * np.stack(noises)
+        noisy = filled(noisy, missing)
         noisy -= np.median(noisy, axis=1, keepdims=True)
         both = torch.from_numpy(np.stack([clean, noisy]).astype(np.float32))[:, :, None]
         jitter = rng.standard_normal((size, 1, 1)).astype(np.float32) * self.level_jitter_db
@@ -82,7 +92,9 @@ class ElectrodeMixer:
         both = both * 10 ** ((wanted - level_db(both[1])) / 20)
         turn = np.where(rng.random((size, 1, 1)) < self.turned, -1, 1).astype(np.float32)
         both = both * torch.from_numpy(turn)
-        return Batch(both[0], both[1], [f"{a} + {b}" for a, b in zip(names, kinds, strict=True)])
+        told = [f"{a} + {b}" for a, b in zip(names, kinds, strict=True)]
+        mask = torch.from_numpy(missing[:, None].astype(np.float32)) if self.gaps.share else None
+        return Batch(both[0], both[1], told, mask)
 
     def _lead(self, rng: np.random.Generator, length: int) -> tuple[Array, str]:
         lead = self.leads[int(rng.integers(len(self.leads)))]
@@ -90,8 +102,8 @@ class ElectrodeMixer:
         cut = slice(start, start + length)
         return np.stack([lead.raw[cut], lead.clean[cut]]), f"{lead.name}[{start}]"
 
-    def _noise(self, rng: np.random.Generator, length: int) -> tuple[Array, str]:
-        """Noise of unit power: one kind, or several at random strengths."""
+    def drawn_noise(self, rng: np.random.Generator, length: int) -> tuple[Array, str]:
+        """Noise (L,) of unit power, of one kind or several at random strengths, and its name."""
         kinds = [kind for kind in KINDS if rng.random() < 0.5] or [str(rng.choice(KINDS))]
         total = np.zeros(length, np.float32)
         for kind in kinds:
@@ -115,11 +127,12 @@ class ElectrodeMixer:
             return np.sin(2 * np.pi * (mains * time + rng.random())).astype(np.float32)
         return rng.standard_normal(length, dtype=np.float32)
 
-    def _gains(self, rng: np.random.Generator, clean: Array, noise: Array) -> Array:
+    def _gains(self, rng: np.random.Generator, clean: Array, missing: Mask) -> Array:
         snr = rng.uniform(*self.snr_db, (len(clean), 1))
         power = np.square(clean).mean(axis=1, keepdims=True)
         gain = np.sqrt(power) * 10 ** (-snr / 20)
-        gain[rng.random(len(clean)) < self.clean_only] = 0
+        share = np.where(missing.any(axis=1), self.calm, self.clean_only)
+        gain[rng.random(len(clean)) < share] = 0
         return gain.astype(np.float32)
 
 
@@ -130,20 +143,24 @@ class EcgSources:
     Args:
         root: folder of the files and of `manifest`.
         mixer: options of `ElectrodeMixer`.
+        gaps: draws what is missing.
         recordings: held-out clips to validate on.
     """
 
     root: str
     manifest: str = "manifest.csv"
     mixer: Mapping[str, Any] = field(default_factory=dict)
+    gaps: Gaps = field(default_factory=Gaps)
     recordings: int = 48
 
     def __call__(self) -> tuple[Source, Source, Recordings]:
         train, valid = (self.mixer_of(split) for split in ("train", "valid"))
         plain = replace(valid, turned=0.0, clean_only=0.0, made=0.0, snr_db=(-3.0, 10.0))
         batch = plain(np.random.default_rng(0), self.recordings)
-        items = zip(batch.clean, batch.noisy, batch.names, strict=True)
-        return train, valid, Recordings(list(items))
+        parts = [batch.clean, batch.noisy, batch.names]
+        if batch.cond is not None:
+            parts.append(batch.cond.bool())
+        return train, valid, Recordings(list(zip(*parts, strict=True)))
 
     def mixer_of(self, split: str) -> ElectrodeMixer:
         """The mixer of the records and noises of one split."""
@@ -157,7 +174,7 @@ class EcgSources:
         missing = [kind for kind, found in noise.items() if not found]
         if not leads or missing:
             raise InputError(f"{self.root} has no {missing or 'records'} of the {split} split")
-        return ElectrodeMixer(leads, noise, **self.mixer)
+        return ElectrodeMixer(leads, noise, gaps=self.gaps, **self.mixer)
 
     def _arrays(self, domain: str, split: str) -> list[tuple[dict[str, str], Array]]:
         where = {"domain": [domain], "split": [split]}

@@ -26,14 +26,20 @@ SPEEDS = (32768, 34560, 36000, 36864, 37500, 38400, 40500)
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips (B, 1, L): the clean signal, the observation, and what they were made of."""
+    """Clips (B, 1, L): the clean signal, the observation, and what they were made of.
+
+    `cond` is the conditioner, as the denoiser takes it: what is asked for, or, of masked denoisers,
+    (B, 1, L) with 1 where the observation has been filled in and 0 elsewhere; None is nothing.
+    """
 
     clean: Tensor
     noisy: Tensor
     names: list[str]
+    cond: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        return Batch(self.clean.to(device), self.noisy.to(device), self.names)
+        cond = None if self.cond is None else self.cond.to(device)
+        return Batch(self.clean.to(device), self.noisy.to(device), self.names, cond)
 
 
 @dataclass(frozen=True)

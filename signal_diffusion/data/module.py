@@ -15,16 +15,22 @@ from signal_diffusion.data.mixing import Batch
 Source = Callable[[np.random.Generator, int], Batch]
 
 
-class Recordings(Dataset[tuple[Tensor, Tensor, str]]):
-    """Whole recordings (clean (C, L), noisy (C, L), name) to validate on."""
+Item = tuple[Tensor, Tensor, str] | tuple[Tensor, Tensor, str, Tensor]
 
-    def __init__(self, items: Sequence[tuple[Tensor, Tensor, str]]) -> None:
+
+class Recordings(Dataset[Item]):
+    """Whole recordings to validate on.
+
+    Each is (clean (C, L), noisy (C, L), name), or with a mask (C, L) of what was missing besides.
+    """
+
+    def __init__(self, items: Sequence[Item]) -> None:
         self.items = list(items)
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str]:
+    def __getitem__(self, index: int) -> Item:
         return self.items[index]
 
 

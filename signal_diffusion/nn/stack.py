@@ -51,7 +51,8 @@ class DilatedStack(nn.Module):
         channels, hidden: width of the residual path and of the bottleneck.
         layers, dilation_cycle: block i has dilation 2^(i mod dilation_cycle).
         paired: whether an observation y comes with the state.
-        cond_channels: channels of the per-frame conditioner (B, cond_channels, N), 0 for none.
+        cond_channels: channels of the per-frame conditioner (B, cond_channels, N), 0 for none. It
+            enters with weights that start at 0, and frames of zeros are as good as none.
         complex_pairs: whether the frames' channels are real parts, then imaginary parts.
         causal: look at past frames only.
         frames: transform between the state and what the stack convolves over.
@@ -88,7 +89,9 @@ class DilatedStack(nn.Module):
         inputs = (width + self.paths * self._complex) * (1 + paired)
         self.embedding = TimeEmbedding(time_channels)
         self.inward = nn.Linear(inputs, channels)
-        self.conditioner = nn.Linear(cond_channels, layers * hidden) if cond_channels else None
+        self.conditioner = (
+            nn.Linear(cond_channels, layers * hidden, bias=False) if cond_channels else None
+        )
         self.blocks = nn.ModuleList(
             GatedBlock(channels, hidden, time_channels, shifts=shifts) for shifts in self._shifts()
         )
@@ -113,6 +116,8 @@ class DilatedStack(nn.Module):
             assert isinstance(block, GatedBlock)
             nn.init.normal_(block.outward.weight, std=1 / math.sqrt(2 * self.layers * self.hidden))
             nn.init.zeros_(block.outward.bias)
+        if self.conditioner is not None:
+            nn.init.zeros_(self.conditioner.weight)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 

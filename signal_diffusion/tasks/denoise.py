@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from signal_diffusion import samplers
+from signal_diffusion.bands import Bands, spread
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.levels import SILENCE_DB, LevelMeter
@@ -19,10 +20,12 @@ from signal_diffusion.tasks.levelling import Normal, normal_at, normal_of
 from signal_diffusion.tasks.pieces import Progress
 from signal_diffusion.tasks.settings import STEPS_OF_SHOTS, Settings
 from signal_diffusion.tasks.signals import (
+    Mask,
     Signal,
     block_of,
     checked,
     like,
+    mask_of,
     model_or_given_rate,
     samples_of,
 )
@@ -43,6 +46,7 @@ def denoise(
     strength: float = 1.0,
     band: str = "full",
     level: float | None = None,
+    missing: Mask | None = None,
     piece: float | None = None,
     progress: Progress | None = None,
 ) -> Signal:
@@ -69,6 +73,8 @@ def denoise(
             octave was; "model" drops it.
         level: of the recording's loud frames (see `levels.level_db`) in dB of full scale; None
             means that it is measured.
+        missing: true where a sample is missing, whatever it holds, in the signal's shape. It is
+            filled in between its neighbours, and from the context by denoisers that are masked.
         piece: seconds that are processed at once; None means as much as memory is meant for.
         progress: called as progress(done calls, all calls).
 
@@ -90,7 +96,7 @@ def denoise(
         steps=steps, sampler=sampler, seed=seed, noise_std=noise_std, strength=strength, band=band,
         level=level, piece=piece,
     )  # fmt: skip
-    estimates = _estimates(denoiser, signal, settings, sample_rate, progress)
+    _, estimates = _estimates(denoiser, signal, settings, sample_rate, missing, progress)
     samples = np.concatenate([block[:, 0] for block in estimates], axis=1)
     return like(signal, samples)
 
@@ -101,8 +107,9 @@ class Posterior:
 
     Attributes:
         mean: the average of the draws.
-        std: their standard deviation.
-        low, high: their 5 % and 95 % quantiles.
+        std: deviation of the truth from it; of models without `Bands`, that of the draws.
+        low, high: ends of the band that holds 90 % of the truth; of models without `Bands`, or at
+            other steps than theirs, the 5 % and 95 % quantiles of the draws, which hold less.
     """
 
     mean: Array
@@ -124,6 +131,7 @@ def posterior(
     strength: float = 1.0,
     band: str = "full",
     level: float | None = None,
+    missing: Mask | None = None,
     piece: float | None = None,
     progress: Progress | None = None,
 ) -> Posterior:
@@ -145,18 +153,19 @@ def posterior(
     )  # fmt: skip
     if shots == 1:
         raise InputError("shots is 1, which has no spread: pass 2 or more")
-    estimates = _estimates(denoiser, signal, settings, sample_rate, progress)
-    parts = [spread(block) for block in estimates]
+    normal, estimates = _estimates(denoiser, signal, settings, sample_rate, missing, progress)
+    bands, scale = bands_of(denoiser, settings), settings.strength / normal.gain
+    parts = [spread(block, bands, scale) for block in estimates]
     whole = [
         np.concatenate(some, axis=1).reshape(signal.shape) for some in zip(*parts, strict=True)
     ]
     return Posterior(*whole)
 
 
-def spread(draws: Array) -> tuple[Array, Array, Array, Array]:
-    """Mean, standard deviation, 5 % and 95 % quantiles (C, L) of draws (C, shots, L)."""
-    low, high = np.quantile(draws, [0.05, 0.95], axis=1)
-    return draws.mean(axis=1), draws.std(axis=1, ddof=1), low, high
+def bands_of(denoiser: Denoiser, settings: Settings) -> Bands | None:
+    """The denoiser's calibration, where it was made with draws as these settings make them."""
+    bands, alike = denoiser.bands, settings.sampler is samplers.ddim
+    return bands if bands is not None and alike and bands.steps == settings.times else None
 
 
 def denoise_blocks(
@@ -251,20 +260,27 @@ def _estimates(
     signal: Signal,
     settings: Settings,
     sample_rate: float | None,
+    missing: Mask | None,
     progress: Progress | None,
-) -> Iterator[Array]:
-    """Estimates (C, shots, n) of an array, block by block."""
+) -> tuple[Normal, Iterator[Array]]:
+    """What brings an array to the denoiser's level, and estimates (C, shots, n), block by block."""
     rate = model_or_given_rate(denoiser, sample_rate)
-    x = samples_of(signal)
-    starts = range(0, x.shape[1], BLOCK)
+    mask = mask_of(missing, signal)
+    x = samples_of(signal, mask)
     normal = given_normal(denoiser, settings.level)
     if normal is None:
-        cut = (x[:, n : n + BLOCK] for n in starts)
-        normal = measured_normal(denoiser, cut, rate, noise_std=settings.noise_std)
+        blocks = (x[:, n : n + BLOCK] for n in range(0, x.shape[1], BLOCK))
+        normal = measured_normal(denoiser, blocks, rate, noise_std=settings.noise_std)
     engine = Engine(
         denoiser, settings, rate=rate, channels=len(x), dtype=str(x.dtype), normal=normal,
         frames=x.shape[1], progress=progress,
     )  # fmt: skip
-    for start in starts:
-        yield from (draws for _, draws in engine.push(x[:, start : start + BLOCK]))
+    return normal, _drawn(engine, x, mask)
+
+
+def _drawn(engine: Engine, x: Array, mask: Array | None) -> Iterator[Array]:
+    for start in range(0, x.shape[1], BLOCK):
+        cut = slice(start, start + BLOCK)
+        gaps = None if mask is None else mask[:, cut]
+        yield from (draws for _, draws in engine.push(x[:, cut], gaps))
     yield from (draws for _, draws in engine.flush())

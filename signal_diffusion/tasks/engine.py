@@ -16,17 +16,17 @@ from signal_diffusion.schedules import Schedule, log_snr_grid, power_grid
 from signal_diffusion.tasks import upper_band
 from signal_diffusion.tasks.buffers import Array, Buffer
 from signal_diffusion.tasks.levelling import Constant, Gain, Normal, Running
+from signal_diffusion.tasks.masks import Missing
 from signal_diffusion.tasks.pieces import Pieces, Progress, Sampling
 from signal_diffusion.tasks.settings import Settings
 from signal_diffusion.tasks.signals import model_or_given_rate
+from signal_diffusion.tasks.silence import SILENCE, Silence
 
 #: Samples (C, n) of a recording, and the estimates (C, shots, n) of them.
 Known = tuple[Array, Array]
 
 #: Samples of the lower rate that a resampler may hold back, at most (measured).
 RESAMPLER_LAG = 1400
-#: Zeros in a row that count as digital silence, which stays silent.
-SILENCE = 256
 #: Samples, over all rows, that go back at once, which bounds the memory for it.
 SLICE = 1 << 16
 #: Channels that fit into bounded memory.
@@ -115,7 +115,8 @@ class Engine:
             self._upper = upper_band.UpperBand(model_rate, rate, level_db=target)
         self._dry, self._given, self._levelled = Buffer(), Buffer(), Buffer()
         self._change, self._lower = Buffer(), Buffer()
-        self._zeros = np.zeros((channels, SILENCE - 1), bool)
+        self._missing = Missing(rate, model_rate, channels=channels) if denoiser.masked else None
+        self._silence = Silence(self._offset)
         self._done = self._read = 0
 
     @property
@@ -130,9 +131,18 @@ class Engine:
         upper = upper_band.LAG if self._upper is not None else 0
         return max(math.ceil((ahead + upper + lags) * self.rate / self.model_rate), SILENCE - 1)
 
-    def push(self, block: Array) -> Iterator[Known]:
-        """What a block (C, n) makes known, in slices of bounded size; consume all of them."""
+    def push(self, block: Array, missing: Array | None = None) -> Iterator[Known]:
+        """What a block (C, n) makes known, in slices of bounded size; consume all of them.
+
+        `missing` (C, n) is true where samples were filled in, which masked denoisers look at.
+        """
         self._dry.push(block)
+        if self._missing is None:
+            missing = None
+        else:
+            missing = np.zeros(block.shape, bool) if missing is None else missing
+            self._missing.push(missing)
+        self._silence.push(block, missing)
         self._read += block.shape[1]
         yield from self._given_to_model(self._down.push(self._centred(block)))
         yield from self._ready(SILENCE - 1)
@@ -145,7 +155,7 @@ class Engine:
         rest = self._gain.flush()
         if rest is not None:
             self._levelled.push(rest)
-            yield from self._estimated(self._pieces.push(rest))
+            yield from self._estimated(self._pieces.push(rest, self._mask(rest)))
         yield from self._estimated(self._pieces.flush())
         if self.resampled:
             self._change.push(self._by_shots(self._up_change.flush()))
@@ -165,7 +175,11 @@ class Engine:
         self._given.push(x)
         levelled = self._gain.push(x)
         self._levelled.push(levelled)
-        yield from self._estimated(self._pieces.push(levelled))
+        yield from self._estimated(self._pieces.push(levelled, self._mask(levelled)))
+
+    def _mask(self, levelled: Array) -> Array | None:
+        """Which of the next levelled samples are missing, for denoisers that are told."""
+        return None if self._missing is None else self._missing.take(levelled.shape[1])
 
     def _estimated(self, x_hat: Array) -> Iterator[Known]:
         """Estimates (C, shots, n) go back to the recording, slice by slice."""
@@ -198,7 +212,7 @@ class Engine:
             count = min(count, self._upper.known(self._done))
         if count <= 0:
             return
-        sounding = self._sounding(count)
+        sounding = self._silence.sounding(count)
         dry, change = self._dry.take(count), self._change.take(count)
         if self.resampled:
             upper = (self._centred(dry) - self._lower.take(count))[:, None]
@@ -213,30 +227,6 @@ class Engine:
         if not self._offset.any():
             return x
         return np.subtract(x, self._offset, dtype=np.float64).astype(x.dtype)
-
-    def _sounding(self, count: int) -> Array:
-        """0 where the next samples lie in a run of `SILENCE` zeros or more, 1 elsewhere: (C, n).
-
-        Recordings that are shorter lie in silence.
-        """
-        ahead = self._dry.peek(count + SILENCE - 1)
-        short = self._read < SILENCE
-        after = np.full((len(ahead), count + SILENCE - 1 - ahead.shape[1]), short)
-        zeros = np.concatenate([self._zeros | short, ahead == self._offset, after], axis=1)
-        self._zeros = zeros[:, count : count + SILENCE - 1]
-        return ~_in_runs(zeros, SILENCE)[:, SILENCE - 1 :][:, :count]
-
-
-def _in_runs(marked: Array, least: int) -> Array:
-    """Which marks (C, n) lie in a run of at least `least`."""
-    edges = np.diff(np.pad(marked, ((0, 0), (1, 1))).astype(np.int8), axis=-1)
-    inside = np.zeros_like(marked)
-    for row, edge in enumerate(edges):
-        starts, ends = np.flatnonzero(edge == 1), np.flatnonzero(edge == -1)
-        long = ends - starts >= least
-        for start, end in zip(starts[long], ends[long], strict=True):
-            inside[row, start:end] = True
-    return inside
 
 
 def grid(denoiser: Denoiser, settings: Settings, normal: Normal | None) -> Tensor:

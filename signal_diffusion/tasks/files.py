@@ -7,30 +7,35 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from signal_diffusion.bands import spread
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.levels import FRAME, LevelMeter
+from signal_diffusion.recordings.arrays import ArraysWriter, writing_npz
 from signal_diffusion.recordings.forms import Form, stored_form
 from signal_diffusion.recordings.partials import require_writable
 from signal_diffusion.recordings.pipes import PipeReader
 from signal_diffusion.recordings.reading import Reader, opened
 from signal_diffusion.recordings.writing import writing
 from signal_diffusion.tasks.buffers import Array
-from signal_diffusion.tasks.denoise import given_normal, measured_normal, spread
+from signal_diffusion.tasks.denoise import bands_of, given_normal, measured_normal
 from signal_diffusion.tasks.engine import Engine
 from signal_diffusion.tasks.levelling import Normal
+from signal_diffusion.tasks.removed import ChannelNoise, Removed, removed_noise
 from signal_diffusion.tasks.settings import Settings
 from signal_diffusion.tasks.signals import LARGEST, model_or_given_rate
 
 #: Takes the samples (C, n) of a recording and the draws (C, shots, n) of the clean one.
 Sink = Callable[[Array, Array], None]
 Progress = Callable[[int, int], None]
+#: Arrays that tell the spread of several draws.
+BAND = ("std", "low", "high")
 #: Of the frames whose levels are told, s.
 FRAME_SECONDS = 0.032
 
@@ -57,6 +62,7 @@ class FileReport:
             removed; None where nothing was kept or removed.
         taken, real_time_factor: seconds of work, and that over `seconds`.
         note: what could not be given back as it came.
+        noise: of denoisers that go by the noise, what was called noise; None for others.
     """
 
     path: str
@@ -70,6 +76,7 @@ class FileReport:
     taken: float
     real_time_factor: float
     note: str | None
+    noise: tuple[ChannelNoise, ...] | None = None
 
 
 def denoise_file(
@@ -96,7 +103,8 @@ def denoise_file(
         force: replace outputs that exist.
         keep_noise: file for what was removed.
         plot: PNG for the spectrograms before, after, and of what was removed.
-        uncertainty: NPZ for `std`, `low` and `high` (C, L) of the draws, and `sample_rate`.
+        uncertainty: NPZ for `std`, `low` and `high` (C, L), see `denoise.Posterior`, with
+            `sample_rate`, and `calibrated`: whether these go by the model's `Bands`.
         progress: called as progress(done calls, all calls).
 
     Raises:
@@ -114,22 +122,26 @@ def denoise_file(
         sinks: list[Sink] = [tally, lambda _, draws: writer.write(draws.mean(axis=1))]
         if keep_noise is not None:
             sinks.append(_noise(outputs, keep_noise, reader, form, force))
-        if uncertainty is not None:
-            sinks.append(spreading(outputs, uncertainty, form, force))
+        band = None if uncertainty is None else band_file(outputs, uncertainty, form, force)
         if plot is not None:
             sinks.append(drawing(outputs, plot, form, reader.frames, force))
         normal = file_normal(denoiser, reader, settings, mix)
+        if band is not None:
+            sinks.append(spreading(band, denoiser, settings, normal))
+        names = [str(n + 1) for n in range(form.channels)]
+        removed = removed_noise(denoiser, settings, normal, form.sample_rate, names)
+        sinks += [] if removed is None else [removed]
         engine = Engine(
             denoiser, settings, rate=form.sample_rate, channels=form.channels, dtype=form.dtype,
             normal=normal, frames=reader.frames, progress=progress,
         )  # fmt: skip
-        run(engine, sound_blocks(reader, mix), sinks)
-    return tally.report(source, target, time.perf_counter() - began, note)
+        run(engine, zip(sound_blocks(reader, mix)), sinks)
+    return tally.report(source, target, time.perf_counter() - began, note, removed)
 
 
-def run(engine: Engine, blocks: Iterator[Array], sinks: list[Sink]) -> None:
-    """Hand all that an engine makes of some blocks to the sinks."""
-    for heard, draws in chain(chain.from_iterable(map(engine.push, blocks)), engine.flush()):
+def run(engine: Engine, blocks: Iterator[tuple[Array, ...]], sinks: list[Sink]) -> None:
+    """Hand all that an engine makes of some blocks, or blocks with masks, to the sinks."""
+    for heard, draws in chain(chain.from_iterable(starmap(engine.push, blocks)), engine.flush()):
         for sink in sinks:
             sink(heard, draws)
 
@@ -171,7 +183,12 @@ class Tally:
         self.removed += float(np.square(heard - mean, dtype=np.float64).sum())
 
     def report(
-        self, source: Path | str, target: Path | str, taken: float, note: str | None
+        self,
+        source: Path | str,
+        target: Path | str,
+        taken: float,
+        note: str | None,
+        removed: Removed | None = None,
     ) -> FileReport:
         """What was seen, as a row."""
         form = self.form
@@ -189,6 +206,7 @@ class Tally:
             taken=round(taken, 3),
             real_time_factor=round(taken / seconds, 5) if seconds else 0.0,
             note=note,
+            noise=None if removed is None else removed.channels(),
         )
 
 
@@ -199,16 +217,20 @@ def _noise(outputs: ExitStack, path: Path, reader: Reader, form: Form, force: bo
     return lambda heard, draws: writer.write(heard - draws.mean(axis=1))
 
 
-def spreading(outputs: ExitStack, path: Path, form: Stored, force: bool) -> Sink:
-    """Writes deviation and quantiles of the draws into an NPZ, which is there at the end."""
-    from signal_diffusion.recordings.arrays import writing_npz
-
-    names = ("std", "low", "high")
-    arrays = outputs.enter_context(writing_npz(path, names, channels=form.channels, force=force))
+def band_file(outputs: ExitStack, path: Path, form: Stored, force: bool) -> ArraysWriter:
+    """An NPZ for the deviation and ends of a band, which is there when the outputs are."""
+    arrays = outputs.enter_context(writing_npz(path, BAND, channels=form.channels, force=force))
     arrays.put("sample_rate", form.sample_rate)
+    return arrays
+
+
+def spreading(arrays: ArraysWriter, denoiser: Denoiser, settings: Settings, normal: Normal) -> Sink:
+    """Writes the deviation of the draws and the ends of their band, calibrated if that is known."""
+    bands, scale = bands_of(denoiser, settings), settings.strength / normal.gain
+    arrays.put("calibrated", bands is not None)
 
     def sink(_: Array, draws: Array) -> None:
-        for name, block in zip(names, spread(draws)[1:], strict=True):
+        for name, block in zip(BAND, spread(draws, bands, scale)[1:], strict=True):
             arrays.write(name, block)
 
     return sink

@@ -18,12 +18,13 @@ from signal_diffusion.tasks.buffers import Array, Buffer
 
 Progress = Callable[[int, int], None]
 
-#: Samples, over all rows, that a piece of a long recording and its context have.
+#: Samples that a piece of a long recording and its context have, or the rows of one batch.
 PIECE = 480_000
 #: The same in steps of the network, whose memory goes by them.
-STEPS = 12_288
-#: Samples, over all rows, of the estimates of one piece.
-LARGEST_ESTIMATE = 1 << 24
+STEPS = 8_192
+#: Samples, over all rows, of the estimates of one piece, and of pieces that are that long only
+#: because their context is.
+ESTIMATE, LARGEST_ESTIMATE = 1 << 22, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Sampling:
 
     @property
     def budget(self) -> int:
-        """Samples, over all rows, that fit into the memory meant for a piece."""
+        """Samples, over the rows of a batch, that fit into the memory meant for it."""
         return min(PIECE, STEPS * self.denoiser.hop)
 
     @property
@@ -56,25 +57,39 @@ class Sampling:
         return None if calls is None else self.denoiser.context(calls)
 
     def __call__(
-        self, x: Array, start: int, cut: slice = slice(None), progress: Progress | None = None
+        self,
+        x: Array,
+        start: int,
+        cut: slice = slice(None),
+        progress: Progress | None = None,
+        missing: Array | None = None,
     ) -> Array:
-        """Estimates (C, shots, n) of a part of levelled samples (C, L), which begin at `start`."""
+        """Estimates (C, shots, n) of a part of levelled samples (C, L), which begin at `start`.
+
+        `missing` (C, L) tells masked denoisers where samples were filled in.
+        """
         rows = list(product(range(len(x)), range(self.shots)))
-        batch = max(1, 2 * self.budget // x.shape[1])
+        batch = max(1, self.budget // x.shape[1])
         batches = [rows[n : n + batch] for n in range(0, len(rows), batch)]
         estimates = [
-            self._rows(x, some, start, part_of(progress, index, len(batches)))[:, cut]
+            self._rows(x, some, start, part_of(progress, index, len(batches)), missing)[:, cut]
             for index, some in enumerate(batches)
         ]
         return np.concatenate(estimates).reshape(len(x), self.shots, -1)
 
     def _rows(
-        self, x: Array, rows: list[tuple[int, int]], start: int, progress: Progress | None
+        self,
+        x: Array,
+        rows: list[tuple[int, int]],
+        start: int,
+        progress: Progress | None,
+        missing: Array | None,
     ) -> Array:
         denoiser, codec = self.denoiser, getattr(self.denoiser, "codec", None) or Identity()
         signal = torch.from_numpy(x[[channel for channel, _ in rows]]).to(_device(denoiser))
         with torch.no_grad():
             state, y = codec.encode(signal[:, None]), None
+            cond = _mask(missing, [channel for channel, _ in rows], like=signal)
             noise = Noise(self.seed, rows=rows, channels=state.shape[1])
             first = start // codec.hop
             if denoiser.schedule.paired:
@@ -86,8 +101,9 @@ class Sampling:
             else:
                 state = denoiser.schedule(self.times[0])[0].to(state) * state
             x_hat = self.sampler(
-                denoiser, state, self.times, y=y, noise=noise, start=first, progress=progress
-            )
+                denoiser, state, self.times, y=y, cond=cond, noise=noise, start=first,
+                progress=progress,
+            )  # fmt: skip
             estimate: Array = codec.decode(x_hat, x.shape[-1])[:, 0].float().cpu().numpy()
         return estimate
 
@@ -130,16 +146,22 @@ class Pieces:
         self.least = self.most if least is None else min(_whole(least, grid), self.most)
         self.progress, self.pieces = progress, -(-length // self.most) if length else 1
         self._held, self._low, self._start, self._done = Buffer(), 0, 0, 0
+        self._missing = Buffer()
 
     def _bounded(self, rows: int) -> int:
         context = (self.past or 0) + self.future
-        # Short pieces waste their context, long ones of many rows waste memory.
-        least = min(2 * context, LARGEST_ESTIMATE // rows)
-        return max(self.sampling.budget // rows - context, least, 1)
+        # Rows that don't fit at once are batches: short pieces of all would waste their context.
+        usual = min(self.sampling.budget - context, ESTIMATE // rows)
+        return max(usual, min(2 * context, LARGEST_ESTIMATE // rows), 1)
 
-    def push(self, x: Array) -> Array:
-        """The estimates (C, shots, m) that a block (C, n) makes known."""
+    def push(self, x: Array, missing: Array | None = None) -> Array:
+        """The estimates (C, shots, m) that a block (C, n) makes known.
+
+        `missing` (C, n) goes with every block, or with none.
+        """
         self._held.push(x)
+        if missing is not None:
+            self._missing.push(missing)
         if self.past is None:
             return self._nothing()
         estimates = [self._nothing()]
@@ -162,11 +184,14 @@ class Pieces:
     def _piece(self, size: int) -> Array:
         begin = self._start - self._low
         x = self._held.peek(begin + size + self.future)
+        missing = self._missing.peek(x.shape[1]) if len(self._missing) else None
         told = part_of(self.progress, self._done, max(self.pieces, self._done + 1))
-        estimate = self.sampling(x, self._low, slice(begin, begin + size), told)
+        estimate = self.sampling(x, self._low, slice(begin, begin + size), told, missing)
         self._start, self._done = self._start + size, self._done + 1
         if self.past is not None and (stale := self._start - self.past - self._low) > 0:
             self._held.take(stale)
+            if missing is not None:
+                self._missing.take(stale)
             self._low += stale
         return estimate
 
@@ -184,6 +209,13 @@ def part_of(progress: Progress | None, index: int, parts: int) -> Progress | Non
 def _whole(count: int, grid: int) -> int:
     """The count rounded up to whole steps of a grid."""
     return -(-count // grid) * grid
+
+
+def _mask(missing: Array | None, channels: list[int], *, like: Tensor) -> Tensor | None:
+    """The conditioner (B, 1, L) of some channels' masks (C, L); None where nothing is missing."""
+    if missing is None or not missing[channels].any():
+        return None
+    return torch.from_numpy(missing[channels]).to(like)[:, None]
 
 
 def _device(denoiser: Denoiser) -> torch.device:

@@ -43,5 +43,5 @@ def denoise_pipe(
         normal=normal, least=max(1, round(EVERY * (denoiser.sample_rate or form.sample_rate))),
     )  # fmt: skip
     tally = Tally(replace(form, channels=channels))
-    run(engine, blocks, [tally, lambda _, draws: sink.write(draws.mean(axis=1))])
+    run(engine, zip(blocks), [tally, lambda _, draws: sink.write(draws.mean(axis=1))])
     return tally.report("-", "-", time.perf_counter() - began, None)

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
+from signal_diffusion.recordings.tables.gaps import filled
 from signal_diffusion.tasks.buffers import Array
 from signal_diffusion.tasks.settings import require_number
 
 Signal = TypeVar("Signal", Tensor, NDArray[np.floating])
+Mask = Tensor | NDArray[np.bool_]
 
 #: Rows up to which a short array is taken for channels, not for the frames of a turned array.
 MOST_CHANNELS = 64
@@ -59,15 +61,35 @@ def block_of(block: object, channels: int | None) -> Array:
     return np.atleast_2d(block)
 
 
-def samples_of(signal: Tensor | NDArray[np.floating]) -> Array:
-    """The signal as (C, L) on the CPU, float64 if it was and else float32."""
+def samples_of(signal: Tensor | NDArray[np.floating], missing: Array | None = None) -> Array:
+    """The signal as (C, L) on the CPU, float64 if it was and else float32.
+
+    Samples that are `missing` (C, L), whatever they hold, are filled in from their neighbours.
+    """
     _require_signal(signal)
     if isinstance(signal, Tensor):
         signal = signal.detach().cpu()
         array = (signal if signal.dtype == torch.float64 else signal.float()).numpy()
     else:
         array = signal
-    return checked(np.atleast_2d(array))
+    array = np.atleast_2d(array)
+    return checked(array if missing is None else filled(array, missing))
+
+
+def mask_of(missing: Mask | None, signal: Tensor | NDArray[np.floating]) -> Array | None:
+    """Which samples of a signal are missing, as (C, L), once it is known to be a mask of it."""
+    if missing is None:
+        return None
+    mask = missing.detach().cpu().numpy() if isinstance(missing, Tensor) else np.asarray(missing)
+    if mask.dtype != bool or mask.shape != tuple(signal.shape):
+        raise InputError(
+            f"missing is {mask.dtype} of shape {mask.shape}; pass bool of the signal's shape, "
+            f"{tuple(signal.shape)}"
+        )
+    mask = np.atleast_2d(mask)
+    if mask.all(axis=1).any():
+        raise InputError("missing leaves a channel without any sample: leave that channel out")
+    return mask
 
 
 def checked(block: Array) -> Array:

@@ -13,20 +13,23 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.pictures import Curves, drawing_curves
 from signal_diffusion.recordings.tables import TableReader, opened_table, writing_table
 from signal_diffusion.tasks.buffers import Array
-from signal_diffusion.tasks.denoise import given_normal, measured_normal
+from signal_diffusion.tasks.denoise import bands_of, given_normal, measured_normal
 from signal_diffusion.tasks.engine import Engine
 from signal_diffusion.tasks.files import (
     FileReport,
     Progress,
     Sink,
     Tally,
+    band_file,
     run,
     spreading,
 )
 from signal_diffusion.tasks.levelling import Normal
 from signal_diffusion.tasks.plans import Columns
+from signal_diffusion.tasks.removed import removed_noise
 from signal_diffusion.tasks.settings import Settings
 from signal_diffusion.tasks.signals import LARGEST, model_or_given_rate
+from signal_diffusion.windows import Window
 
 
 def denoise_table(
@@ -39,13 +42,15 @@ def denoise_table(
     force: bool = False,
     keep_noise: Path | None = None,
     plot: Path | None = None,
+    window: Window | None = None,
     uncertainty: Path | None = None,
     progress: Progress | None = None,
 ) -> FileReport:
     """Denoise a CSV, TSV, Parquet, NPY, NPZ or WFDB table; outputs appear whole or not at all.
 
     Other columns, names, units, time stamps and rows stay as they are; readings that are missing
-    are filled from their neighbours and then denoised, and marked in a column NAME_filled.
+    are filled from their neighbours and then denoised, by denoisers that are masked from the
+    context, and marked in a column NAME_filled.
 
     Args:
         denoiser: see `tasks.denoise.denoise`.
@@ -54,8 +59,10 @@ def denoise_table(
         settings: how to denoise; levels are in the channels' own units.
         force: replace outputs that exist.
         keep_noise: table for what was removed.
-        plot: PNG for the ten seconds in which most was removed, see `pictures.Curves`.
-        uncertainty: NPZ for `std`, `low` and `high` (C, L) of the draws, and `sample_rate`.
+        plot: PNG for a window of the recording, see `pictures.Curves`.
+        window: where that begins and ends, s; None for the ten seconds in which most was removed.
+        uncertainty: NPZ for `std`, `low` and `high` (C, L) and what is said with them, see
+            `files.denoise_file`.
         progress: called as progress(done calls, all calls).
 
     Raises:
@@ -77,18 +84,25 @@ def denoise_table(
                 writing_table(keep_noise, reader, force=force, mask=False)
             )
             sinks.append(lambda heard, draws: noise.write(heard - draws.mean(axis=1)))
-        if uncertainty is not None:
-            sinks.append(spreading(outputs, uncertainty, form, force))
-        if plot is not None:
-            curves = Curves(form.names, form.units, form.sample_rate)
-            sinks.append(outputs.enter_context(drawing_curves(plot, curves, force=force)).push)
+        band = None if uncertainty is None else band_file(outputs, uncertainty, form, force)
         normal = _normal(denoiser, reader, settings)
+        if band is not None:
+            sinks.append(spreading(band, denoiser, settings, normal))
+        removed = removed_noise(denoiser, settings, normal, form.sample_rate, form.names)
+        sinks += [] if removed is None else [removed]
+        if plot is not None:
+            curves = Curves(
+                form.names, form.units, form.sample_rate, reader.frames, window=window,
+                noise_std=None if removed is None else removed.noise_std,
+                bands=bands_of(denoiser, settings), scale=settings.strength / normal.gain,
+            )  # fmt: skip
+            sinks.append(outputs.enter_context(drawing_curves(plot, curves, force=force)).push)
         engine = Engine(
             denoiser, settings, rate=form.sample_rate, channels=form.channels, dtype=form.dtype,
             normal=normal, frames=reader.frames, progress=progress,
         )  # fmt: skip
-        run(engine, reader.blocks(), sinks)
-    return tally.report(source, target, time.perf_counter() - began, writer.note)
+        run(engine, reader.marked(), sinks)
+    return tally.report(source, target, time.perf_counter() - began, writer.note, removed)
 
 
 def _normal(denoiser: Denoiser, reader: TableReader, settings: Settings) -> Normal:

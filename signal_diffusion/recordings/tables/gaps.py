@@ -113,6 +113,18 @@ def _fill(row: Array, before: float) -> None:
     row[holes] = np.interp(np.flatnonzero(holes), places, known)
 
 
+def filled(values: Array, missing: Array) -> Array:
+    """Readings (C, n) whose missing ones are filled as `Filler` does it.
+
+    >>> filled(np.array([[1.0, 9.0, 3.0, 9.0]]), np.array([[False, True, False, True]]))
+    array([[1., 2., 3., 3.]])
+    """
+    rows = np.where(missing, np.nan, values).astype(values.dtype)
+    for row in rows:
+        _fill(row, np.nan)
+    return rows
+
+
 def regrouped(parts: Iterator[tuple[Array, Array]], size: int) -> Iterator[tuple[Array, Array]]:
     """Pairs of arrays (C, m) as pairs of arrays (C, size), the last one shorter."""
     waiting: list[tuple[Array, Array]] = []

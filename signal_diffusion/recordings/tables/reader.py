@@ -87,11 +87,11 @@ class TableReader:
             InputError: a row can't be read, the time stamps are not regular, or a gap or channel
                 has too few readings to be filled.
         """
-        return (values for values, _ in self._blocks(size))
+        return (values for values, _ in self.marked(size))
 
     def gaps(self, size: int = BLOCK) -> Iterator[Array]:
         """Masks (C, n) of what was filled, in step with `blocks`."""
-        return (mask for _, mask in self._blocks(size))
+        return (mask for _, mask in self.marked(size))
 
     def scan(self) -> Scan:
         """What a pass through the file shows; made now unless one was made before."""
@@ -101,7 +101,8 @@ class TableReader:
         assert self._scan is not None
         return self._scan
 
-    def _blocks(self, size: int) -> Iterator[tuple[Array, Array]]:
+    def marked(self, size: int = BLOCK) -> Iterator[tuple[Array, Array]]:
+        """The blocks with their masks."""
         size = max(1, min(size, BLOCK_READINGS // self.form.channels))
         return regrouped(self._filled(), size)
 

@@ -1,0 +1,33 @@
+"""How close an estimate is to its reference, and how honest draws of it are.
+
+Metrics of one estimate take `estimate` and `reference` as tensors or arrays of shape (L,) or (B, L)
+and return a float64 tensor of shape () or (B,); higher is better for SNR, SI-SDR, cosine, PESQ and
+ESTOI, lower for the rest. Those of draws and bands are described with each.
+"""
+
+from signal_diffusion.metrics.closeness import (
+    cosine_similarity,
+    log_spectral_distance,
+    mad,
+    prd,
+    si_sdr,
+    snr,
+    ssd,
+)
+from signal_diffusion.metrics.draws import coverage, crps_of_draws, crps_of_normal
+from signal_diffusion.metrics.listening import estoi, pesq_wb
+
+__all__ = [
+    "cosine_similarity",
+    "coverage",
+    "crps_of_draws",
+    "crps_of_normal",
+    "estoi",
+    "log_spectral_distance",
+    "mad",
+    "pesq_wb",
+    "prd",
+    "si_sdr",
+    "snr",
+    "ssd",
+]
