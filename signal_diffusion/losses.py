@@ -12,6 +12,8 @@ import librosa
 import torch
 from torch import Tensor, nn
 
+from signal_diffusion.nn.magnitudes import Magnitudes
+
 if TYPE_CHECKING:
     from signal_diffusion.denoiser import NetworkDenoiser
 
@@ -31,6 +33,39 @@ class SquaredError(nn.Module):
         denoiser: NetworkDenoiser,
     ) -> dict[str, Tensor]:
         return {"squared_error": (denoiser.loss_weight(t) * (x_hat - x_0) ** 2).mean()}
+
+
+class MagnitudeError(nn.Module):
+    """The absolute error of spectral magnitudes, and that of their mel bands, for `nn.Magnitudes`.
+
+        mean |x_hat - x_0| + mel mean |ln M(x_hat) - ln M(x_0)|
+
+    with M the power in mel bands. Absolute errors leave a peak where squared ones spread it.
+
+    Args:
+        mel: weight of the second term.
+        least: power in a band under which it does not count.
+    """
+
+    def __init__(self, *, mel: float = 0.02, least: float = 1e-4) -> None:
+        super().__init__()
+        self.mel, self.least = mel, least
+
+    def forward(
+        self,
+        x_hat: Tensor,
+        x_0: Tensor,
+        signal: Tensor,
+        t: Tensor,
+        denoiser: NetworkDenoiser,
+    ) -> dict[str, Tensor]:
+        codec, mel = denoiser.codec, denoiser.mel
+        assert isinstance(codec, Magnitudes) and mel is not None
+        bands = [(mel.bands_of(codec.magnitudes(x)) + self.least).log() for x in (x_hat, x_0)]
+        return {
+            "magnitude": (x_hat - x_0).abs().mean(),
+            "mel": self.mel * (bands[0] - bands[1]).abs().mean(),
+        }
 
 
 class RelativeError(nn.Module):

@@ -66,11 +66,7 @@ class Spectrograms:
     def __init__(
         self, titles: Sequence[str], sample_rate: float, frames: int | None = None
     ) -> None:
-        if importlib.util.find_spec("matplotlib") is None:
-            raise InputError(
-                "a plot needs matplotlib, which is not installed: "
-                "pip install 'signal-diffusion[plot]'"
-            )
+        require_matplotlib()
         self.titles, self.sample_rate = list(titles), sample_rate
         window = _window_length(sample_rate, frames)
         hop = max(1, window // 4 if frames is None else min(window // 4, -(-frames // COLUMNS)))
@@ -104,7 +100,7 @@ class Spectrograms:
         seconds = first.length / self.sample_rate
         width = len(powers[0]) * first.hop * first.pool / self.sample_rate
         with DRAWING:
-            return _as_png(_drawn(self.titles, powers, self.sample_rate, seconds, width))
+            return as_png(_drawn(self.titles, powers, self.sample_rate, seconds, width))
 
 
 class _Spectrogram:
@@ -180,6 +176,22 @@ class _Spectrogram:
         self.pool *= 2
 
 
+def require_matplotlib() -> None:
+    """Raise an InputError where matplotlib is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InputError(
+            "a plot needs matplotlib, which is not installed: pip install 'signal-diffusion[plot]'"
+        )
+
+
+def spectrogram(signal: Array, sample_rate: float) -> Array:
+    """Power (columns, rows) of the frames of a short signal (L,), as the pictures have it."""
+    window = _window_length(sample_rate, len(signal))
+    drawn = _Spectrogram(window, max(1, window // 8), 1)
+    drawn.push(signal[None])
+    return drawn.finish()
+
+
 def _window_length(sample_rate: float, frames: int | None) -> int:
     """A power of two of about 32 ms, or shorter where the recording has few samples."""
     longest = max(LEAST_WINDOW, 2 ** round(math.log2(max(1, WINDOW_SECONDS * sample_rate))))
@@ -206,7 +218,7 @@ def _drawn(
             power.T,
             origin="lower",
             aspect="auto",
-            cmap=_colours(),
+            cmap=colours(),
             norm=LogNorm(10 ** ((top - RANGE_DB) / 10), 10 ** (top / 10)),
             # Pixels are means of power: means of dB would hide a thin line above silence.
             interpolation_stage="data",
@@ -216,8 +228,8 @@ def _drawn(
         axes.set_ylabel(frequency)
     axes.set_xlim(0, seconds / scale)
     axes.set_xlabel(f"time, {unit}")
-    colours = ScalarMappable(Normalize(top - RANGE_DB, top), _colours())
-    figure.colorbar(colours, ax=panels, label="level, dB of full scale", pad=0.015, aspect=40)
+    mapped = ScalarMappable(Normalize(top - RANGE_DB, top), colours())
+    figure.colorbar(mapped, ax=panels, label="level, dB of full scale", pad=0.015, aspect=40)
     return figure
 
 
@@ -233,13 +245,14 @@ def _top(powers: Sequence[Array]) -> float:
     return max(LEAST_TOP_DB, 5 * math.ceil(loudest / 5))
 
 
-def _colours() -> Colormap:
+def colours() -> Colormap:
+    """The colours of levels."""
     from matplotlib import colormaps
 
     return colormaps["magma"].resampled(COLOURS)
 
 
-def _as_png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
     """A small PNG: the colour scale, and greys for the smooth edges of the letters."""
     from PIL import Image
 

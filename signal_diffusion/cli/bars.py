@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +59,19 @@ class Bars:
 @contextmanager
 def bars(headers: Sequence[Header], *, quiet: bool) -> Iterator[Bars]:
     """Bars while the block runs, if standard error is a terminal and not to be quiet."""
+    with _display(quiet=quiet) as progress:
+        yield Bars(progress, headers)
+
+
+@contextmanager
+def bar(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """One bar while the block runs, told by `tell(done, total)`, where `bars` would show some."""
+    with _display(quiet=quiet) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _display(*, quiet: bool) -> Progress:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -76,6 +89,4 @@ def bars(headers: Sequence[Header], *, quiet: bool) -> Iterator[Bars]:
         TimeRemainingColumn(),
     )
     hidden = quiet or sys.stderr is None or not sys.stderr.isatty()
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        yield Bars(progress, headers)
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden)

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from signal_diffusion.cli import denoise, info, score, train
+from signal_diffusion.cli import denoise, generate, info, score, train, vocode
 from signal_diffusion.cli.lines import one_line, reason, say
 from signal_diffusion.errors import InputError
 
@@ -26,6 +26,9 @@ app.command()(denoise.denoise)
 app.command(context_settings={"ignore_unknown_options": True})(train.train)
 app.command()(info.info)
 app.command()(score.score)
+OPEN = {"ignore_unknown_options": True, "allow_extra_args": True}
+app.command(context_settings=OPEN)(generate.generate)
+app.command()(vocode.vocode)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

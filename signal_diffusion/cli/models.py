@@ -35,7 +35,7 @@ def loaded(how: How, heard: str, *, table: bool = False) -> tuple[NetworkDenoise
     """
     from signal_diffusion.denoiser import Denoiser
 
-    settings, device = _settings(how), _device(how.device)
+    settings, device = _settings(how), device_named(how.device)
     denoiser = Denoiser.from_pretrained(how.model).to(device)
     _require_domain(denoiser, how.model, heard, table)
     _require_fitting(denoiser, settings)
@@ -47,7 +47,7 @@ def _settings(how: How) -> Settings:
 
     return Settings(
         steps=how.steps,
-        sampler=_sampler(how.sampler),
+        sampler=sampler_named(how.sampler),
         seed=how.seed,
         noise_std=how.noise_std,
         shots=how.shots,
@@ -58,7 +58,8 @@ def _settings(how: How) -> Settings:
     )
 
 
-def _device(name: str) -> str:
+def device_named(name: str) -> str:
+    """The device of a name, of which "auto" is the best there is."""
     import torch
 
     here = {
@@ -74,7 +75,8 @@ def _device(name: str) -> str:
     return name
 
 
-def _sampler(name: str) -> Callable[..., Tensor]:
+def sampler_named(name: str) -> Callable[..., Tensor]:
+    """The sampler of a name, or of the path of a function."""
     from importlib import import_module
 
     module, _, function = name.rpartition(".")

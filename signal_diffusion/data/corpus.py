@@ -62,6 +62,11 @@ def list_manifest(
         required: whether it is an error that no row fits.
     """
     rows = manifest_rows(root, manifest, where=where, at_least=at_least, required=required)
+    return clips_of(root, rows)
+
+
+def clips_of(root: str | Path, rows: Sequence[Mapping[str, str]]) -> list[Clip]:
+    """The recordings that rows of a manifest are about."""
     return [_clip(Path(root), row) for row in rows]
 
 

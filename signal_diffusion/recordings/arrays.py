@@ -36,8 +36,8 @@ class ArraysWriter:
         with failures(self._path):
             self._arrays[name].append(samples)
 
-    def put(self, name: str, value: float | str) -> None:
-        """Keep one value, such as a sample rate, beside the arrays."""
+    def put(self, name: str, value: float | str | NDArray[Any]) -> None:
+        """Keep one value, such as a sample rate, or one whole array beside the growing ones."""
         self._values[name] = np.asarray(value)
 
     def save(self, path: Path) -> None:

@@ -96,18 +96,18 @@ def set_strings(tags: Tags, file: soundfile.SoundFile) -> None:
                 setattr(file, name, "; ".join(tags.fields[name]))
 
 
-def write_tags(tags: Tags, source: Path, target: Path, form: Form) -> None:
+def write_tags(tags: Tags, source: Path | None, target: Path, form: Form) -> None:
     """Give tags to a file of that form that libsndfile has written.
 
     Args:
         tags: of the source.
-        source, target: the files.
+        source, target: the files; there may be no source where the tags are of no container.
         form: of the target.
 
     Raises:
         OSError, mutagen.MutagenError and others: the target can't take them.
     """
-    if _same_chunks(tags.form.container, form.container):
+    if source is not None and _same_chunks(tags.form.container, form.container):
         chunks.copy_chunks(source, target)
     elif form.container in CHUNKED:
         _append_chunks(tags, target, form)

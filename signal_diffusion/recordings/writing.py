@@ -54,7 +54,12 @@ class Writer:
 
 @contextmanager
 def writing(
-    path: str | Path, form: Form, *, like: Path | None = None, force: bool = False
+    path: str | Path,
+    form: Form,
+    *,
+    like: Path | None = None,
+    tags: Tags | None = None,
+    force: bool = False,
 ) -> Iterator[Writer]:
     """Write a recording block by block; the file appears once the block ends without an error.
 
@@ -62,6 +67,7 @@ def writing(
         path: output file.
         form: how to store it, see `stored_form`.
         like: recording whose tags, start time and bit rate are kept where the container can.
+        tags: what the recording says of itself, where it is not like another.
         force: replace a file that exists.
 
     Raises:
@@ -69,14 +75,14 @@ def writing(
     """
     path = Path(path)
     require_writable(path, force=force)
-    tags = None if like is None else _tags_of(like)
+    tags = tags if like is None else _tags_of(like)
     with beside(path) as partial:
         with _created(path, partial, form, like) as file:
             if tags is not None:
                 set_strings(tags, file)
             writer = Writer(path, form, file)
             yield writer
-        if tags is not None and like is not None:
+        if tags is not None:
             # Tags that can't be written are no reason to lose the recording.
             with suppress(Exception):
                 write_tags(tags, like, partial, form)

@@ -1,0 +1,159 @@
+"""`signal-diffusion generate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from signal_diffusion.cli import options as opt
+from signal_diffusion.cli.bars import bar
+from signal_diffusion.cli.lines import count as count_of
+from signal_diffusion.cli.lines import say, span
+from signal_diffusion.cli.quiet import libraries_silent
+from signal_diffusion.cli.signals import interruptible
+from signal_diffusion.errors import InputError
+
+if TYPE_CHECKING:
+    from signal_diffusion.conditions import Condition, Value
+    from signal_diffusion.tasks.generate_files import DrawnReport
+
+ASKED, HOW = "What to draw", opt.SAMPLING
+#: Suffixes of the audio files that generated signals are written to.
+FORMATS = ("wav", "flac", "ogg", "opus", "mp3")
+
+Generator = Annotated[
+    str,
+    typer.Argument(help="Shipped generator, or a model file.", show_default=False),
+]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "-o",
+        "--output",
+        help="Folder, a file for one signal, or an NPZ for all.",
+        rich_help_panel=opt.IO,
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Keep files that exist.", rich_help_panel=opt.IO)
+]
+Count = Annotated[
+    int,
+    typer.Option("-n", "--count", help="Signals of each combination.", rich_help_panel=ASKED),
+]
+Seconds = Annotated[
+    float | None,
+    typer.Option(
+        "--length", help="Length (default: the model's).", metavar="SECONDS", show_default=False,
+        rich_help_panel=ASKED,
+    ),
+]  # fmt: skip
+Steps = Annotated[int, typer.Option(help="Calls of the network.", rich_help_panel=HOW)]
+Guidance = Annotated[
+    float,
+    typer.Option(help="Pull of the conditions: 1 is the model's own.", rich_help_panel=HOW),
+]
+Format = Annotated[
+    str, typer.Option(help=f"Of the files: {', '.join(FORMATS)}.", rich_help_panel=opt.IO)
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        help="PNG with the spectrograms of the first signals.", show_default=False,
+        rich_help_panel=opt.IO,
+    ),
+]  # fmt: skip
+
+
+def generate(
+    context: typer.Context,
+    model: Generator,
+    output: Output,
+    count: Count = 1,
+    length: Seconds = None,
+    seed: opt.Seed = 0,
+    steps: Steps = 16,
+    sampler: opt.Sampler = "ddim",
+    guidance: Guidance = 1.5,
+    format: Format = "wav",
+    plot: Plot = None,
+    force: opt.Force = False,
+    resume: Resume = False,
+    quiet: opt.Quiet = False,
+    device: opt.Device = "auto",
+) -> None:
+    """Draw signals: generate digits --class seven,eight --speaker all -n 3 -o OUT.
+
+    What a model can be asked for are options of its own, --NAME VALUE, with lists (one,two), ranges
+    (60..72) or all; `signal-diffusion info MODEL` names them.
+    """
+    words = asked_words(context.args)
+    _require(format=format, count=count, plot=plot)
+    from signal_diffusion.cli.models import device_named, sampler_named
+    from signal_diffusion.denoiser import Denoiser
+    from signal_diffusion.tasks.generate_files import Drawing, draw_files
+
+    denoiser = Denoiser.from_pretrained(model).to(device_named(device))
+    drawing = Drawing(
+        model, listed(denoiser.conditions, words), count, length, seed, steps,
+        sampler_named(sampler), guidance,
+    )  # fmt: skip
+    kept = "what was finished is kept; --resume does the rest"
+    with libraries_silent(), interruptible(kept), bar("drawing", quiet=quiet) as tell:
+        report = draw_files(
+            denoiser, drawing, output, format=format, plot=plot, force=force, resume=resume,
+            progress=tell,
+        )  # fmt: skip
+    if not quiet:
+        say(_line(report))
+
+
+def _require(*, format: str, count: int, plot: Path | None) -> None:
+    if format not in FORMATS:
+        raise InputError(f"format is '{format}'; choose one of {', '.join(FORMATS)}")
+    if count < 1:
+        raise InputError(f"count is {count}; draw one signal or more (-n 1)")
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise InputError(f"{plot} can't be written: give a name that ends in .png")
+
+
+def _line(report: DrawnReport) -> str:
+    if not report.drawn:
+        return f"{report.output}: all {count_of(report.skipped, 'signal')} exist: nothing to do"
+    skipped = f", {report.skipped} existed already" if report.skipped else ""
+    what = f"{count_of(report.drawn, 'signal')} of {report.seconds:.2f} s"
+    return (
+        f"{what} -> {report.output} in {span(report.taken)} "
+        f"({report.taken / report.drawn:.2f} s each){skipped}"
+    )
+
+
+def asked_words(arguments: Sequence[str]) -> dict[str, str]:
+    """Options of the model's own, as they were given.
+
+    >>> asked_words(["--class", "seven", "--pitch=60..62"])
+    {'class': 'seven', 'pitch': '60..62'}
+    """
+    words: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        name, given, value = rest.pop(0).partition("=")
+        if not name.startswith("--"):
+            raise InputError(f"'{name}' is no option: conditions are given as --NAME VALUE")
+        if not given and not rest:
+            raise InputError(f"{name} lacks its value: give {name} VALUE")
+        words[name[2:]] = value if given else rest.pop(0)
+    return words
+
+
+def listed(conditions: Sequence[Condition], words: Mapping[str, str]) -> dict[str, list[Value]]:
+    """The values that are asked for of each condition."""
+    known = {condition.name: condition for condition in conditions}
+    for name in words:
+        if name not in known:
+            has = ", ".join(f"--{own}" for own in known) or "no conditions"
+            raise InputError(f"there is no option --{name}; this model has {has}")
+    return {name: known[name].values(word) for name, word in words.items()}

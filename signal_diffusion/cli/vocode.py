@@ -1,0 +1,76 @@
+"""`signal-diffusion vocode`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from signal_diffusion.cli import options as opt
+from signal_diffusion.cli.bars import bar
+from signal_diffusion.cli.lines import say, span
+from signal_diffusion.cli.quiet import libraries_silent
+from signal_diffusion.cli.signals import interruptible
+
+if TYPE_CHECKING:
+    from signal_diffusion.tasks.vocode_files import VocodedReport
+
+Given = Annotated[
+    Path,
+    typer.Argument(
+        help="Mel spectrogram (.npy, .npz), or speech to take one of.", show_default=False
+    ),
+]
+Output = Annotated[
+    Path,
+    typer.Option(
+        "-o",
+        "--output",
+        help="Audio file, or .npz for the spectrogram.",
+        rich_help_panel=opt.IO,
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option("--model", help="Shipped vocoder, or a model file.", rich_help_panel=opt.SAMPLING),
+]
+Steps = Annotated[int, typer.Option(help="Calls of the network.", rich_help_panel=opt.SAMPLING)]
+
+
+def vocode(
+    given: Given,
+    output: Output,
+    model: Model = "vocoder",
+    steps: Steps = 1,
+    sampler: opt.Sampler = "ddim",
+    seed: opt.Seed = 0,
+    force: opt.Force = False,
+    quiet: opt.Quiet = False,
+    device: opt.Device = "auto",
+) -> None:
+    """Turn a mel spectrogram into speech, or speech into one and back."""
+    from signal_diffusion.cli.models import device_named, sampler_named
+    from signal_diffusion.denoiser import Denoiser
+    from signal_diffusion.tasks.vocode_files import vocode_file
+
+    denoiser = Denoiser.from_pretrained(model).to(device_named(device))
+    with (
+        libraries_silent(),
+        interruptible("nothing was written"),
+        bar("vocoding", quiet=quiet) as tell,
+    ):
+        report = vocode_file(
+            denoiser, given, output, model=model, steps=steps, sampler=sampler_named(sampler),
+            seed=seed, force=force, progress=tell,
+        )  # fmt: skip
+    if not quiet:
+        say(_line(report))
+
+
+def _line(report: VocodedReport) -> str:
+    factor = report.taken / report.seconds if report.seconds else 0.0
+    return (
+        f"{report.path} -> {report.output}: {span(report.seconds)} in {span(report.taken)} "
+        f"(real-time factor {factor:.4f})"
+    )

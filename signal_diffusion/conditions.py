@@ -1,0 +1,170 @@
+"""What a generator can be asked for: one of several names, or a number, as it goes to the network.
+
+A condition turns values into rows of numbers, and all conditions of a model side by side make its
+conditioner (B, K, 1); a row of zeros asks for nothing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from signal_diffusion.errors import InputError
+
+#: A name or a number; None asks for nothing.
+Value = str | float | None
+
+
+class Condition(ABC):
+    """One thing that can be asked for; subclasses are frozen dataclasses.
+
+    Attributes:
+        name: as the command line has it, e.g. "class" or "pitch".
+        width: numbers that say a value.
+    """
+
+    name: str
+    width: int
+
+    @abstractmethod
+    def row(self, value: str | float) -> Tensor:
+        """The numbers (width,) of a value.
+
+        Raises:
+            InputError: there is no such value.
+        """
+
+    @abstractmethod
+    def values(self, words: str) -> list[Value]:
+        """The values that a word of the command line lists: "1,3", "60..72" or "all".
+
+        Raises:
+            InputError: there are no such values.
+        """
+
+    @property
+    @abstractmethod
+    def told(self) -> str:
+        """What is allowed, in words."""
+
+
+@dataclass(frozen=True)
+class Names(Condition):
+    """One of several names.
+
+    >>> digits = Names("class", ("zero", "one", "two"))
+    >>> digits.row("one")
+    tensor([0., 1., 0.])
+    >>> digits.values("zero..two"), digits.values("two,0")
+    (['zero', 'one', 'two'], ['two', 'zero'])
+    """
+
+    name: str
+    names: Sequence[str]
+
+    @property
+    def width(self) -> int:  # type: ignore[override]
+        return len(self.names)
+
+    def row(self, value: str | float) -> Tensor:
+        row = torch.zeros(self.width)
+        row[self._place(str(value))] = 1
+        return row
+
+    def values(self, words: str) -> list[Value]:
+        if words == "all":
+            return list(self.names)
+        found: list[Value] = []
+        for word in words.split(","):
+            first, dots, last = word.partition("..")
+            start = self._place(first)
+            found += self.names[start : self._place(last) + 1 if dots else start + 1]
+        return found
+
+    @property
+    def told(self) -> str:
+        return ", ".join(self.names)
+
+    def _place(self, word: str) -> int:
+        """Where a name stands in the list; its number does for it, too."""
+        if word in self.names:
+            return list(self.names).index(word)
+        if word.isdecimal() and int(word) < len(self.names):
+            return int(word)
+        raise InputError(f"{self.name} is '{word}'; choose of {self.told}, or all")
+
+
+@dataclass(frozen=True)
+class Number(Condition):
+    """A number between two others, told by how near it is to each of `knots` even places.
+
+    >>> Number("pitch", 40, 80, knots=3).row(50)
+    tensor([0.5000, 0.5000, 0.0000])
+    """
+
+    name: str
+    low: float
+    high: float
+    knots: int = 17
+
+    @property
+    def width(self) -> int:  # type: ignore[override]
+        return self.knots
+
+    def row(self, value: str | float) -> Tensor:
+        number = self._number(str(value))
+        place = (number - self.low) / (self.high - self.low) * (self.knots - 1)
+        return (1 - (torch.arange(self.knots) - place).abs()).clamp_min(0)
+
+    def values(self, words: str) -> list[Value]:
+        if words == "all":
+            words = f"{self.low:g}..{self.high:g}"
+        found: list[Value] = []
+        for word in words.split(","):
+            first, dots, last = word.partition("..")
+            start = self._number(first)
+            count = int(self._number(last) - start) + 1 if dots else 1
+            found += [start + step for step in range(count)]
+        return found
+
+    @property
+    def told(self) -> str:
+        return f"a number from {self.low:g} to {self.high:g}"
+
+    def _number(self, word: str) -> float:
+        try:
+            number = float(word)
+        except ValueError:
+            number = float("nan")
+        if not self.low <= number <= self.high:
+            raise InputError(f"{self.name} is '{word}'; give {self.told}")
+        return number
+
+
+def encoded(conditions: Sequence[Condition], asked: Sequence[Mapping[str, Value]]) -> Tensor | None:
+    """The conditioner (B, K, 1) of B signals, each asked for by name; None if there is nothing.
+
+    Raises:
+        InputError: a model has no such condition, or not that value.
+    """
+    if not conditions:
+        _require_known((), asked)
+        return None
+    _require_known([condition.name for condition in conditions], asked)
+    rows = [torch.cat([_row(c, one.get(c.name)) for c in conditions]) for one in asked]
+    return torch.stack(rows)[..., None]
+
+
+def _row(condition: Condition, value: Value) -> Tensor:
+    return torch.zeros(condition.width) if value is None else condition.row(value)
+
+
+def _require_known(names: Sequence[str], asked: Sequence[Mapping[str, Value]]) -> None:
+    unknown = [name for one in asked for name in one if name not in names]
+    if unknown:
+        known = ", ".join(names) or "none"
+        raise InputError(f"this model has no condition '{unknown[0]}'; it has: {known}")

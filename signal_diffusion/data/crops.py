@@ -1,0 +1,78 @@
+"""Pieces of recordings, as they are: batches to train a vocoder or a generator on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from signal_diffusion.data.corpus import Clip, Corpus, list_folder, list_manifest, split_by_speaker
+from signal_diffusion.data.mixing import Batch, clip_weights
+from signal_diffusion.data.module import Recordings, Source
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Draws batches of pieces, long recordings more often; shorter ones lie in silence.
+
+    Args:
+        corpus: the recordings.
+        length: samples of a piece.
+    """
+
+    corpus: Corpus
+    length: int = 32768
+
+    def __call__(self, rng: np.random.Generator, size: int) -> Batch:
+        """A batch of `size` pieces; the observation is the piece itself."""
+        picks = rng.choice(len(self.corpus), size, p=clip_weights(self.corpus, {}))
+        pieces = [self.corpus.crop(rng, int(i), self.length) for i in picks]
+        clean = torch.from_numpy(np.stack(pieces))[:, None]
+        return Batch(clean, clean, [self.corpus.clips[i].name for i in picks])
+
+
+@dataclass(frozen=True)
+class CropSources:
+    """Recordings of a manifest, or of a folder with one folder a speaker.
+
+    Args:
+        root: the folder.
+        sample_rate: Hz.
+        manifest: table in the folder, see `corpus.list_manifest`; None takes all audio files.
+        where: column to allowed values, besides the split.
+        at_least: column to the least value, e.g. `floor_db`.
+        length: samples of a piece.
+        recordings: held-out pieces that the score is measured on.
+        cache: folder for the decoded recordings, or None to keep them in memory.
+    """
+
+    root: str
+    sample_rate: int
+    manifest: str | None = "manifest.csv"
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    at_least: Mapping[str, float] = field(default_factory=dict)
+    length: int = 32768
+    recordings: int = 12
+    cache: str | None = None
+
+    def __call__(self) -> tuple[Source, Source, Recordings]:
+        train, valid = (self._crops(clips) for clips in self._clips())
+        batch = valid(np.random.default_rng(0), self.recordings)
+        items = list(zip(batch.clean, batch.noisy, batch.names, strict=True))
+        return train, valid, Recordings(items)
+
+    def _crops(self, clips: Sequence[Clip]) -> Crops:
+        return Crops(Corpus(clips, sample_rate=self.sample_rate, cache=self.cache), self.length)
+
+    def _clips(self) -> list[list[Clip]]:
+        if self.manifest is None:
+            return list(split_by_speaker(list_folder(self.root)))
+        return [
+            list_manifest(
+                self.root, self.manifest, where={**self.where, "split": [split]},
+                at_least=self.at_least,
+            )
+            for split in ("train", "valid")
+        ]  # fmt: skip
