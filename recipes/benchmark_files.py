@@ -14,13 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +26,9 @@ import numpy as np
 import soundfile
 
 from signal_diffusion.recordings import resample
+from signal_diffusion.results import insert_table, write_results
 
 ROOT = Path(__file__).parents[1]
-MARKERS = ("<!-- files-table -->", "<!-- /files-table -->")
 KINDS = ((16000, 1), (48000, 2))
 REDUCE = """
 import sys, noisereduce, soundfile
@@ -116,14 +114,6 @@ def shown(found: Sequence[dict[str, Any]]) -> str:
     return f"{table(found)}\n\nThat is {times} times as fast as noisereduce on the same file."
 
 
-def insert(readme: Path, found: Sequence[dict[str, Any]]) -> None:
-    """Put table and ratios between their markers."""
-    before, rest = readme.read_text(encoding="utf-8").split(MARKERS[0])
-    _, after = rest.split(MARKERS[1])
-    text = f"{before}{MARKERS[0]}\n\n{shown(found)}\n\n{MARKERS[1]}{after}"
-    readme.write_text(text, encoding="utf-8")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, nargs="+", default=[10, 60])
@@ -134,15 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = rows(options.minutes, options.baseline_minutes)
     print(table(found), f"\ntimes as fast as noisereduce: {', '.join(ratio(found))}")
     if options.output:
-        result = {
-            "command": "python recipes/benchmark_files.py",
-            "date": datetime.now(timezone.utc).date().isoformat(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "rows": found,
-        }
-        options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_results(options.output, "python recipes/benchmark_files.py", rows=found)
     if options.readme:
-        insert(options.readme, found)
+        insert_table(options.readme, "files", shown(found))
 
 
 if __name__ == "__main__":

@@ -15,22 +15,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from signal_diffusion.results import insert_table, write_results
+
 Array = NDArray[Any]
 
-MARKERS = ("<!-- tables-table -->", "<!-- /tables-table -->")
 RATE = 360
 #: Hours and leads of the tables.
 KINDS = ((1.0, 2), (10.0, 2), (24.0, 8))
@@ -110,14 +109,6 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def insert(readme: Path, found: Sequence[dict[str, Any]]) -> None:
-    """Put the table between its markers."""
-    before, rest = readme.read_text(encoding="utf-8").split(MARKERS[0])
-    _, after = rest.split(MARKERS[1])
-    text = f"{before}{MARKERS[0]}\n\n{table(found)}\n\n{MARKERS[1]}{after}"
-    readme.write_text(text, encoding="utf-8")
-
-
 def kind(text: str) -> tuple[float, int]:
     """Hours and leads, given as HOURSxLEADS.
 
@@ -138,15 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = rows(options.data, options.kinds)
     print(table(found))
     if options.output:
-        result = {
-            "command": "python recipes/benchmark_tables.py --data DATA",
-            "date": datetime.now(timezone.utc).date().isoformat(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "rows": found,
-        }
-        options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_results(options.output, "python recipes/benchmark_tables.py --data DATA", rows=found)
     if options.readme:
-        insert(options.readme, found)
+        insert_table(options.readme, "tables", table(found))
 
 
 if __name__ == "__main__":

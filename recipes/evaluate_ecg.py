@@ -13,12 +13,9 @@ cores. Expect, in one step, an SNR of 15.2 dB (input: 1.7, band-pass and wavelet
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +27,11 @@ from signal_diffusion import Denoiser, artifact, denoise
 from signal_diffusion.baselines import fir_bandpass, iir_bandpass, soft_thresholds
 from signal_diffusion.data.ecg import KINDS, EcgSources, ElectrodeMixer
 from signal_diffusion.metrics import cosine_similarity, mad, prd, snr, ssd
+from signal_diffusion.results import insert_table, write_results
 
 Array = NDArray[Any]
 Method = Callable[[Array], Array]
 RATE = 360
-MARKERS = ("<!-- ecg-table -->", "<!-- /ecg-table -->")
 BINS = ((0.2, 0.6), (0.6, 1.0), (1.0, 1.5), (1.5, 2.0))
 METRICS = {"snr": snr, "prd": prd, "cosine": cosine_similarity, "ssd": ssd, "mad": mad}
 
@@ -139,13 +136,6 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def insert(readme: Path, text: str) -> None:
-    """Put a table between its markers."""
-    before, rest = readme.read_text(encoding="utf-8").split(MARKERS[0])
-    _, after = rest.split(MARKERS[1])
-    readme.write_text(f"{before}{MARKERS[0]}\n\n{text}\n\n{MARKERS[1]}{after}", encoding="utf-8")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="folder with manifest.csv")
@@ -158,17 +148,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = {name: scores(some, method) for name, method in methods(options.model).items()}
     print(table(results))
     if options.output:
-        digest = hashlib.sha256(artifact.resolve(options.model).read_bytes()).hexdigest()[:16]
-        whole = {
-            "command": "python recipes/evaluate_ecg.py --data DATA",
-            "date": datetime.now(timezone.utc).date().isoformat(),
-            "model_sha256_16": digest,
-            "clips": len(some),
-            "results": results,
-        }
-        options.output.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        write_results(
+            options.output, "python recipes/evaluate_ecg.py --data DATA",
+            model_sha256_16=artifact.digest(options.model), clips=len(some),
+            results=results,
+        )  # fmt: skip
     if options.readme:
-        insert(options.readme, table(results))
+        insert_table(options.readme, "ecg", table(results))
 
 
 if __name__ == "__main__":

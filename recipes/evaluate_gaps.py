@@ -17,11 +17,8 @@ steps. Fifteen minutes on one core. Expect, in blocks of 0.3 s at 10 dB, an MAE 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +34,10 @@ from signal_diffusion.baselines import iir_bandpass
 from signal_diffusion.data.ecg import EcgSources, ElectrodeMixer
 from signal_diffusion.metrics import crps_of_draws, crps_of_normal
 from signal_diffusion.recordings.tables.gaps import filled
+from signal_diffusion.results import insert_table, write_results
 
 Array = NDArray[Any]
 RATE = 360
-MARKERS = ("<!-- gaps-table -->", "<!-- /gaps-table -->")
 #: Seconds of a block, or the share of single samples that are missing.
 GAPS = {"0.1 s": 0.1, "0.3 s": 0.3, "1 s": 1.0, "10 %": 0.1, "30 %": 0.3}
 NOISES = {"no noise": None, "10 dB": 10.0}
@@ -203,13 +200,6 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def insert(readme: Path, text: str) -> None:
-    """Put a table between its markers."""
-    before, rest = readme.read_text(encoding="utf-8").split(MARKERS[0])
-    _, after = rest.split(MARKERS[1])
-    readme.write_text(f"{before}{MARKERS[0]}\n\n{text}\n\n{MARKERS[1]}{after}", encoding="utf-8")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="folder with manifest.csv")
@@ -223,17 +213,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = {name: scores(groups, method) for name, method in methods(options.model).items()}
     print(table(results))
     if options.output:
-        digest = hashlib.sha256(artifact.resolve(options.model).read_bytes()).hexdigest()[:16]
-        whole = {
-            "command": "python recipes/evaluate_gaps.py --data DATA",
-            "date": datetime.now(timezone.utc).date().isoformat(),
-            "model_sha256_16": digest,
-            "windows": len(next(iter(groups.values())).clean),
-            "results": results,
-        }
-        options.output.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        write_results(
+            options.output, "python recipes/evaluate_gaps.py --data DATA",
+            model_sha256_16=artifact.digest(options.model),
+            windows=len(next(iter(groups.values())).clean), results=results,
+        )  # fmt: skip
     if options.readme:
-        insert(options.readme, table(results))
+        insert_table(options.readme, "gaps", table(results))
 
 
 if __name__ == "__main__":

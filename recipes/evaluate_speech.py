@@ -35,9 +35,9 @@ import torch
 from signal_diffusion import Denoiser, artifact, denoise
 from signal_diffusion.errors import InputError
 from signal_diffusion.metrics import estoi, pesq_wb, si_sdr
+from signal_diffusion.results import insert_table
 
 MIXES = Path(__file__).parent / "speech_valid_mixes.csv"
-MARKERS = ("<!-- speech-table -->", "<!-- /speech-table -->")
 RATE = 16000
 THREADS = 2
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -193,17 +193,6 @@ def _cells(row: dict[str, Any]) -> list[str]:
 _DIGITS = {"pesq": 2, "estoi": 1, "si_sdr": 1}
 
 
-def rewrite(readme: Path, markdown: str) -> None:
-    """Put a table between the two markers of a README."""
-    text = readme.read_text(encoding="utf-8")
-    parts = [text.partition(MARKERS[0]), text.partition(MARKERS[1])]
-    if not all(marker for _, marker, _ in parts):
-        raise InputError(f"{readme} lacks the markers {' and '.join(MARKERS)}: put both in")
-    before, after = parts[0][0], parts[1][2]
-    block = "\n\n".join([MARKERS[0], markdown, MARKERS[1]])
-    readme.write_text(before + block + after, encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="holds pairs/ speech/ noise/")
@@ -220,7 +209,7 @@ def main() -> None:
         chosen.output.parent.mkdir(parents=True, exist_ok=True)
         chosen.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if chosen.readme:
-        rewrite(chosen.readme, table(results))
+        insert_table(chosen.readme, "speech", table(results))
 
 
 if __name__ == "__main__":

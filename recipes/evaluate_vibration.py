@@ -13,11 +13,8 @@ Expect gains of 10 to 3 dB and a fault peak nearer to the true one than the inpu
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,7 @@ from signal_diffusion import Denoiser, artifact, denoise
 from signal_diffusion.baselines import soft_thresholds
 from signal_diffusion.data.vibration import MachineMixer, VibrationSources, pink
 from signal_diffusion.metrics import snr
+from signal_diffusion.results import insert_table, write_results
 
 Array = NDArray[Any]
 Method = Callable[["Clip"], Array]
@@ -143,16 +141,6 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-MARKERS = ("<!-- vibration-table -->", "<!-- /vibration-table -->")
-
-
-def insert(readme: Path, text: str) -> None:
-    """Put a table between its markers."""
-    before, rest = readme.read_text(encoding="utf-8").split(MARKERS[0])
-    _, after = rest.split(MARKERS[1])
-    readme.write_text(f"{before}{MARKERS[0]}\n\n{text}\n\n{MARKERS[1]}{after}", encoding="utf-8")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="folder with manifest.csv")
@@ -166,18 +154,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = {name: scores(some, method) for name, method in methods(options.model).items()}
     print(table(results))
     if options.output:
-        whole = {
-            "command": "python recipes/evaluate_vibration.py --data DATA",
-            "date": datetime.now(timezone.utc).date().isoformat(),
-            "model_sha256_16": hashlib.sha256(
-                artifact.resolve(options.model).read_bytes()
-            ).hexdigest()[:16],
-            "clips": len(some),
-            "results": results,
-        }
-        options.output.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        write_results(
+            options.output, "python recipes/evaluate_vibration.py --data DATA",
+            model_sha256_16=artifact.digest(options.model), clips=len(some),
+            results=results,
+        )  # fmt: skip
     if options.readme:
-        insert(options.readme, table(results))
+        insert_table(options.readme, "vibration", table(results))
 
 
 if __name__ == "__main__":

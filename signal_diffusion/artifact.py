@@ -7,6 +7,7 @@ own name), and rebuilt by an allow-list: no pickle, no code from the file, no fo
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import inspect
 import json
@@ -46,6 +47,11 @@ def resolve(name_or_path: str | Path) -> Path:
         known = ", ".join(names) or "none"
         raise InputError(f"no model '{name_or_path}': give a .safetensors file or one of: {known}")
     return path
+
+
+def digest(name_or_path: str | Path) -> str:
+    """What tells a model file from others: 16 digits of its SHA-256."""
+    return hashlib.sha256(resolve(name_or_path).read_bytes()).hexdigest()[:16]
 
 
 def describe(value: Any) -> Any:

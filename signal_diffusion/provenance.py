@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from signal_diffusion.artifact import resolve
+from signal_diffusion.artifact import digest
 from signal_diffusion.recordings.forms import Form, nearest_form
 from signal_diffusion.recordings.partials import beside, failures, require_writable
 from signal_diffusion.recordings.reading import opened
@@ -26,12 +25,11 @@ MARK = "synthetic"
 
 def provenance(model: str | Path, **settings: Any) -> dict[str, Any]:
     """What is told of a signal: that it is synthetic, by which software, model and settings."""
-    digest = hashlib.sha256(resolve(model).read_bytes()).hexdigest()[:16]
     return {
         MARK: True,
         "software": f"signal_diffusion {version('signal-diffusion')}",
         "model": Path(model).name,
-        "model_sha256_16": digest,
+        "model_sha256_16": digest(model),
         **settings,
     }
 

@@ -1,6 +1,5 @@
 """Missing readings: masks through rates and pieces, what networks make of them, and training."""
 
-import hashlib
 import json
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from signal_diffusion.nn.frames import CompressedSTFT, Patch
 from signal_diffusion.nn.stack import DilatedStack
 from signal_diffusion.objectives import Supervised
 from signal_diffusion.recordings.tables.gaps import filled
+from signal_diffusion.results import table_of
 from signal_diffusion.runs import start_from
 from signal_diffusion.schedules import BrownianBridge
 from signal_diffusion.tasks.masks import Missing
@@ -256,11 +256,8 @@ def test_the_shipped_model_fills_blocks_better_than_a_line(ecg) -> None:  # noqa
 def test_the_readme_and_the_shipped_model_are_of_the_gaps_numbers(repository) -> None:
     recipe = load(repository / "recipes" / "evaluate_gaps.py")
     results = json.loads((repository / "results" / "gaps.json").read_text())
-    readme = (repository / "README.md").read_text(encoding="utf-8")
-    start, end = (readme.index(marker) for marker in recipe.MARKERS)
-    assert readme[start + len(recipe.MARKERS[0]) : end].strip() == recipe.table(results["results"])
-    digest = hashlib.sha256(artifact.resolve("ecg").read_bytes()).hexdigest()[:16]
-    assert results["model_sha256_16"] == digest
+    assert table_of(repository / "README.md", "gaps") == recipe.table(results["results"])
+    assert results["model_sha256_16"] == artifact.digest("ecg")
     ours = results["results"].pop("ecg")
     for name, groups in results["results"].items():
         for group in (group for group in groups if group.startswith("10 dB")):

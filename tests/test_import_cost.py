@@ -19,7 +19,7 @@ LAYERS = [
     {"phases"},
     {"mel"},
     {"schedules", "levels", "robust", "nn", "operators", "metrics", "recordings", "artifact"},
-    {"denoiser", "plots", "provenance"},
+    {"denoiser", "plots", "provenance", "results"},
     {"gaussian", "losses", "pictures", "grids"},
     {"score_pictures"},
     {"samplers", "guidance"},

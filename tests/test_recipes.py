@@ -20,6 +20,7 @@ from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.frames import CompressedSTFT
 from signal_diffusion.nn.stack import DilatedStack
+from signal_diffusion.results import insert_table, table_of
 from signal_diffusion.schedules import BrownianBridge
 
 COLUMNS = ["mix", "speech", "speech_start", "noise", "noise_start", "samples", "snr_db"]
@@ -124,20 +125,21 @@ def test_the_results_say_what_made_them(results: dict, data: Path) -> None:
 
 def test_the_table_is_rewritten_in_place(recipe: ModuleType, results: dict, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text("\n".join(["above", *recipe.MARKERS, "below", ""]))
+    readme.write_text("above\n<!-- speech-table -->\n<!-- /speech-table -->\nbelow\n")
     for _ in range(2):
-        recipe.rewrite(readme, recipe.table(results))
-    before, table, after = readme.read_text().replace("/speech", "speech").split(recipe.MARKERS[0])
-    assert (before, after) == ("above\n", "\nbelow\n")
-    assert table.strip() == recipe.table(results)
-    assert {line.count("|") for line in table.strip().splitlines()} == {9}
+        insert_table(readme, "speech", recipe.table(results))
+    before, _, after = readme.read_text().partition(table_of(readme, "speech"))
+    assert before.startswith("above\n<!--") and after.endswith("-->\nbelow\n")
+    table = table_of(readme, "speech")
+    assert table == recipe.table(results)
+    assert {line.count("|") for line in table.splitlines()} == {9}
 
 
-def test_a_readme_without_markers_is_left_alone(recipe: ModuleType, tmp_path: Path) -> None:
+def test_a_readme_without_markers_is_left_alone(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("text")
     with pytest.raises(InputError, match="lacks the markers"):
-        recipe.rewrite(readme, "| |")
+        insert_table(readme, "speech", "| |")
     assert readme.read_text() == "text"
 
 
@@ -145,9 +147,7 @@ def test_the_readme_shows_the_committed_numbers(recipe: ModuleType, repository: 
     results = repository / "results" / "speech.json"
     if not results.exists():
         pytest.skip("results/speech.json is not there yet: run recipes/evaluate_speech.py")
-    readme = (repository / "README.md").read_text(encoding="utf-8")
-    start, end = (readme.index(marker) for marker in recipe.MARKERS)
-    table = readme[start + len(recipe.MARKERS[0]) : end].strip()
+    table = table_of(repository / "README.md", "speech")
     assert table == recipe.table(json.loads(results.read_text()))
 
 

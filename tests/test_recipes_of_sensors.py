@@ -1,6 +1,5 @@
 """The sensors' recipes on small real recordings, and the README's tables against their numbers."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from test_recipes import load
 from test_sensors import ecg, manifest  # noqa: F401
 
 from signal_diffusion import artifact
+from signal_diffusion.results import table_of
 
 
 @pytest.mark.parametrize("name", ["ecg", "vibration"])
@@ -18,11 +18,8 @@ def test_the_readme_and_the_shipped_model_are_of_the_committed_numbers(
 ) -> None:
     recipe = load(repository / "recipes" / f"evaluate_{name}.py")
     results = json.loads((repository / "results" / f"{name}.json").read_text())
-    readme = (repository / "README.md").read_text(encoding="utf-8")
-    start, end = (readme.index(marker) for marker in recipe.MARKERS)
-    assert readme[start + len(recipe.MARKERS[0]) : end].strip() == recipe.table(results["results"])
-    digest = hashlib.sha256(artifact.resolve(name).read_bytes()).hexdigest()[:16]
-    assert results["model_sha256_16"] == digest
+    assert table_of(repository / "README.md", name) == recipe.table(results["results"])
+    assert results["model_sha256_16"] == artifact.digest(name)
 
 
 def test_the_ecg_model_keeps_its_bars(repository: Path) -> None:
@@ -98,9 +95,7 @@ def test_the_readme_shows_the_measured_files(repository: Path) -> None:
         pytest.skip("results/files.json is not there yet: run recipes/benchmark_files.py")
     recipe = load(repository / "recipes" / "benchmark_files.py")
     rows = json.loads(results.read_text())["rows"]
-    readme = (repository / "README.md").read_text(encoding="utf-8")
-    start, end = (readme.index(marker) for marker in recipe.MARKERS)
-    assert readme[start + len(recipe.MARKERS[0]) : end].strip() == recipe.shown(rows)
+    assert table_of(repository / "README.md", "files") == recipe.shown(rows)
     ours = [row for row in rows if row["method"] == "speech"]
     assert max(row["memory_mb"] for row in ours) <= 700
     assert all(row["real_time_factor"] <= 0.02 for row in ours if row["rate"] == 16000)
@@ -121,10 +116,7 @@ def test_the_benchmark_of_tables_cleans_what_it_wrote(repository, tmp_path, ecg)
     assert abs(np.corrcoef(noise[0, :4000], noise[0, 4000:8000])[0, 1]) < 0.1, "fresh each time"
     (row,) = recipe.rows(tmp_path, [recipe.kind("0.002x2")])
     assert (row["hours"], row["leads"]) == (0.002, 2) and row["memory_mb"] > 100
-    readme = tmp_path / "README.md"
-    readme.write_text("\n".join(["above", *recipe.MARKERS, "below", ""]))
-    recipe.insert(readme, [row])
-    assert recipe.table([row]) in readme.read_text() and "below" in readme.read_text()
+    assert "| 0.002 h of 2 leads |" in recipe.table([row])
 
 
 def test_the_readme_shows_the_measured_tables(repository: Path) -> None:
@@ -133,9 +125,7 @@ def test_the_readme_shows_the_measured_tables(repository: Path) -> None:
         pytest.skip("results/tables.json is not there yet: run recipes/benchmark_tables.py")
     recipe = load(repository / "recipes" / "benchmark_tables.py")
     rows = json.loads(results.read_text())["rows"]
-    readme = (repository / "README.md").read_text(encoding="utf-8")
-    start, end = (readme.index(marker) for marker in recipe.MARKERS)
-    assert readme[start + len(recipe.MARKERS[0]) : end].strip() == recipe.table(rows)
+    assert table_of(repository / "README.md", "tables") == recipe.table(rows)
     by = {(row["hours"], row["leads"]): row for row in rows}
     assert set(by) == set(recipe.KINDS)
     assert by[10, 2]["seconds"] < 180

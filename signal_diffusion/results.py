@@ -1,0 +1,52 @@
+"""What recipes measured, where it is kept: a JSON file, and a table of the README."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from signal_diffusion.errors import InputError
+
+
+def write_results(path: Path, command: str, **found: Any) -> None:
+    """Write what was found to a JSON file, with the command, the date and the machine."""
+    whole = {
+        "command": command,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        **found,
+    }
+    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+
+
+def insert_table(readme: Path, name: str, table: str) -> None:
+    """Put a table between the README's markers `<!-- NAME-table -->` and `<!-- /NAME-table -->`.
+
+    Raises:
+        InputError: the README lacks one of them.
+    """
+    before, _, after = _parted(readme, name)
+    first, last = _markers(name)
+    readme.write_text(f"{before}{first}\n\n{table}\n\n{last}{after}", encoding="utf-8")
+
+
+def table_of(readme: Path, name: str) -> str:
+    """What stands between the README's markers, see `insert_table`."""
+    return _parted(readme, name)[1].strip()
+
+
+def _parted(readme: Path, name: str) -> tuple[str, str, str]:
+    first, last = _markers(name)
+    before, found, rest = readme.read_text(encoding="utf-8").partition(first)
+    inside, closed, after = rest.partition(last)
+    if not found or not closed:
+        raise InputError(f"{readme} lacks the markers {first} and {last}: put both in")
+    return before, inside, after
+
+
+def _markers(name: str) -> tuple[str, str]:
+    return f"<!-- {name}-table -->", f"<!-- /{name}-table -->"
