@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -122,6 +124,43 @@ def log_spectral_distance(
     floor = spectra[1].amax((-2, -1), keepdim=True) * 10 ** (-floor_db / 10)
     levels = [10 * torch.log10(s.maximum(floor.clamp_min(1e-300))) for s in spectra]
     return (levels[0] - levels[1]).square().mean(-2).sqrt().mean(-1)
+
+
+def multi_resolution_error(
+    estimate: Signal, reference: Signal, *, windows: Sequence[int] = (512, 1024, 2048)
+) -> Tensor:
+    """Error of STFT magnitudes at several resolutions; 0 is equal, lower is better.
+
+    The mean over Hann windows, a quarter of each apart, of |E - S| / |S| (Frobenius norms of the
+    magnitudes) + mean |ln E - ln S|, magnitudes held 80 dB below the reference's largest.
+    estimate, reference: (L,) or (B, L). Raises InputError where the shapes differ or a recording is
+    shorter than the longest window.
+
+    Yamamoto, Song and Kim (2020), "Parallel WaveGAN", arXiv:1910.11480, in which it is the loss.
+
+    >>> reference = torch.sin(torch.arange(4096) * 0.3)
+    >>> multi_resolution_error(reference, reference)
+    tensor(0., dtype=torch.float64)
+    """
+    estimate, reference = pair_of(estimate, reference)
+    if reference.shape[-1] < max(windows):
+        raise InputError(
+            f"reference has {reference.shape[-1]} samples but the longest window {max(windows)}; "
+            "pass a longer recording or shorter windows"
+        )
+    errors = [_magnitude_errors(estimate, reference, window) for window in windows]
+    return torch.stack(errors).mean(0)
+
+
+def _magnitude_errors(estimate: Tensor, reference: Tensor, window: int) -> Tensor:
+    first, second = (
+        _power_spectrogram(x, window, window // 4).sqrt() for x in (estimate, reference)
+    )
+    least = 1e-4 * second.amax((-2, -1), keepdim=True).clamp_min(1e-300)
+    logarithms = first.maximum(least).log() - second.maximum(least).log()
+    distance = (first - second).square().sum((-2, -1)).sqrt()
+    norm = second.square().sum((-2, -1)).sqrt().clamp_min(1e-300)
+    return distance / norm + logarithms.abs().mean((-2, -1))
 
 
 def pair_of(estimate: Signal, reference: Signal) -> tuple[Tensor, Tensor]:
