@@ -1,4 +1,4 @@
-"""What a model file holds, in words: for `signal-diffusion info` and model cards."""
+"""What a model file or a recording holds, in words: for `signal-diffusion info` and cards."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from signal_diffusion.artifact import resolve, shipped
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
+from signal_diffusion.provenance import read_provenance
+from signal_diffusion.recordings import opened
 
 Rows = list[tuple[str, ...]]
 
@@ -41,10 +43,10 @@ def model_facts(name_or_path: str | Path) -> Rows:
         ("rate", _rate(denoiser)),
         ("parameters", _parameters(denoiser)),
         ("process", f"{denoiser.schedule}, target {denoiser.target}"),
-        ("receptive field", f"{duration(denoiser.receptive_field, denoiser.sample_rate)} a call"),
-        ("latency", _latency(denoiser)),
+        *_views(denoiser),
         ("compute", f"{macs(denoiser) / 1e9:.3g} GMAC per {second} and call"),
         *_bands(denoiser),
+        *_asked(denoiser),
     ]
     return rows + [(key.replace("_", " "), told(value)) for key, value in denoiser.card.items()]
 
@@ -91,6 +93,41 @@ def told(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(told(inner) for inner in value)
     return " ".join(str(value).split())
+
+
+def recording_facts(path: Path) -> Rows:
+    """What a recording is, and where it comes from if it says that it is synthetic.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    with opened(path) as reader:
+        form, frames = reader.form, reader.frames
+    rows: Rows = [
+        ("file", str(path)),
+        ("rate", f"{form.sample_rate} Hz"),
+        ("channels", str(form.channels)),
+        ("form", f"{form.container} {form.subtype}"),
+    ]
+    if frames is not None:
+        rows.append(("length", f"{frames / form.sample_rate:.3f} s"))
+    found = read_provenance(path) or {"synthetic": "it doesn't say so"}
+    return rows + [(key.replace("_", " "), told(value)) for key, value in found.items()]
+
+
+def _views(denoiser: NetworkDenoiser) -> Rows:
+    """What an estimate depends on, of models that take recordings."""
+    if denoiser.length is not None:
+        return [("length", duration(denoiser.length, denoiser.sample_rate))]
+    view = f"{duration(denoiser.receptive_field, denoiser.sample_rate)} a call"
+    if denoiser.mel is not None:
+        return [("receptive field", view), ("takes", denoiser.mel.told)]
+    return [("receptive field", view), ("latency", _latency(denoiser))]
+
+
+def _asked(denoiser: NetworkDenoiser) -> Rows:
+    """What a generator can be asked for."""
+    return [(f"--{condition.name}", condition.told) for condition in denoiser.conditions]
 
 
 def _latency(denoiser: NetworkDenoiser) -> str:

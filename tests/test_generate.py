@@ -225,6 +225,20 @@ def test_files_tell_where_they_come_from(format: str, model: Path, tmp_path: Pat
     assert (told["seed"], told["steps"], told["model"]) == (5, 2, "tiny.safetensors")
 
 
+def test_info_tells_what_can_be_asked_for_and_where_a_file_comes_from(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("info", model) == 0
+    told = capsys.readouterr().out
+    assert "--class" in told and "zero, one, two" in told and "a number from 40 to 80" in told
+    path = tmp_path / "one.wav"
+    assert run("generate", model, "--class", "two", "--steps", "2", "-o", path) == 0
+    assert run("info", path) == 0
+    told = capsys.readouterr().out
+    assert "condition        class two" in told and "True" in told and "0.256 s" in told
+    assert run("info", SPEECH / "none.wav") == 2
+
+
 def test_the_same_command_makes_the_same_files_and_resume_keeps_them(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,13 +11,20 @@ import typer
 
 def info(
     model: Annotated[
-        str | None, typer.Argument(help="Shipped model's name, or a model file; none: list them.")
+        str | None,
+        typer.Argument(help="Shipped model, model file, or recording; none: list the models."),
     ] = None,
 ) -> None:
-    """Tell what a model file holds, or list the shipped models."""
-    from signal_diffusion.facts import model_facts, shipped_models
+    """Tell what a model file holds, where a recording comes from, or list the shipped models."""
+    from signal_diffusion.data.corpus import SUFFIXES
+    from signal_diffusion.facts import model_facts, recording_facts, shipped_models
 
-    rows = shipped_models() if model is None else model_facts(model)
+    if model is None:
+        rows = shipped_models()
+    elif Path(model).suffix.lower() in SUFFIXES:
+        rows = recording_facts(Path(model))
+    else:
+        rows = model_facts(model)
     typer.echo("\n".join(_columns(rows)))
 
 
