@@ -35,6 +35,23 @@ class SquaredError(nn.Module):
         return {"squared_error": (denoiser.loss_weight(t) * (x_hat - x_0) ** 2).mean()}
 
 
+class AbsoluteError(nn.Module):
+    """The absolute error in the network's own units: `mean(|x_hat - x_0| / |c_out(t)|)`.
+
+    With target "noise", what DiffWave is trained by in the package of that name.
+    """
+
+    def forward(
+        self,
+        x_hat: Tensor,
+        x_0: Tensor,
+        signal: Tensor,
+        t: Tensor,
+        denoiser: NetworkDenoiser,
+    ) -> dict[str, Tensor]:
+        return {"absolute_error": (denoiser.loss_weight(t).sqrt() * (x_hat - x_0).abs()).mean()}
+
+
 class MagnitudeError(nn.Module):
     """The absolute error of spectral magnitudes, and that of their mel bands, for `nn.Magnitudes`.
 

@@ -85,8 +85,9 @@ class DiscreteVariancePreserving(Schedule):
 
         alpha(n / steps)^2 = prod_{m <= n} (1 - beta_m),  sigma = sqrt(1 - alpha^2)
 
-    The times n / steps are the published table; between them the noise rate is constant, so t = 0
-    is exactly clean. Ho et al. 2020, arXiv:2006.11239; Kong et al. 2021, arXiv:2009.09761.
+    The times n / steps are the published table; between them alpha is linear, as DiffWave's fast
+    sampling has it, and t = 0 is exactly clean. Ho et al. 2020, arXiv:2006.11239; Kong et al. 2021,
+    arXiv:2009.09761.
 
     >>> schedule = DiscreteVariancePreserving()
     >>> times = torch.arange(schedule.steps, 0, -1) / schedule.steps   # the published grid
@@ -99,14 +100,16 @@ class DiscreteVariancePreserving(Schedule):
     steps: int = 50
 
     def __call__(self, t: Tensor) -> Marginal:
-        times, integrals = self._table(t)
-        return _preserving(_interpolate(t, times, integrals))
+        lost = _interpolate(t, *self._table(t))
+        # sigma by what alpha lacks to 1, which float32 holds where it is little.
+        return 1 - lost, torch.zeros_like(lost), (lost * (2 - lost)).sqrt()
 
     def _table(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Times, and 1 - alpha at them."""
         betas = torch.linspace(self.beta_start, self.beta_end, self.steps, dtype=torch.float64)
         integrals = torch.cat([betas.new_zeros(1), -torch.log1p(-betas).cumsum(0)])
         times = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
-        return times.to(like), integrals.to(like)
+        return times.to(like), -torch.expm1(-integrals / 2).to(like)
 
 
 def _interpolate(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:

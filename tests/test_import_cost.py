@@ -25,7 +25,7 @@ LAYERS = [
     {"samplers", "guidance"},
     {"tasks", "data", "facts"},
     {"objectives", "sklearn_denoiser"},
-    {"synthesis"},
+    {"synthesis", "stepwise"},
     {"training"},
     {"runs"},
     {"cli"},

@@ -86,7 +86,7 @@ def test_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     monkeypatch.setitem(sys.modules, "test_training", sys.modules[__name__])
     cut = f"{{_target_: test_training.Stop, after: {stop}}}"
     with pytest.raises(RuntimeError, match="power cut"):
-        train(tmp_path / "parts", *options, f"trainer.callbacks=[{CHECKPOINT},{EXPORT},{cut}]")
+        train(tmp_path / "parts", *options, f"trainer.callbacks=[{CHECKPOINTS},{EXPORT},{cut}]")
     last, stopped = tmp_path / "parts/checkpoints/last.ckpt", state(tmp_path / "parts")
     assert stopped["global_step"] == kept
     train(tmp_path / "elsewhere", *options, f"resume={last}")
@@ -105,6 +105,7 @@ def test_resumed_run_remembers_its_best(tmp_path):
     first = train(tmp_path / "run", *wild, "trainer.max_steps=4")
     exported = (tmp_path / "run" / "model.safetensors").read_bytes()
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert state(tmp_path / "run")["global_step"] == 4, "the last, though not the best"
     second = train(tmp_path / "new", *wild, "trainer.max_steps=6", f"resume={last}")
     assert second == pytest.approx(first)
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == exported
@@ -127,11 +128,11 @@ def test_micro_batches_draw_on_their_own_and_count_once(tmp_path, monkeypatch):
         train(tmp_path, "trainer.accumulate_grad_batches=3", "trainer.val_check_interval=4")
 
 
-CHECKPOINT = (
+KEPT = (
     "{_target_: lightning.pytorch.callbacks.ModelCheckpoint, dirpath: '${folder}/checkpoints', "
-    "filename: best, monitor: valid/score, mode: max, save_last: true, "
-    "enable_version_counter: false}"
+    "enable_version_counter: false, filename: "
 )
+CHECKPOINTS = f"{KEPT}best, monitor: valid/score, mode: max}},{KEPT}last}}"
 EXPORT = "{_target_: signal_diffusion.runs.Export, path: '${folder}/model.safetensors'}"
 
 

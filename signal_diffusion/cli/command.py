@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from signal_diffusion.cli import denoise, generate, info, score, train, vocode
+from signal_diffusion.cli import denoise, generate, info, memorisation, score, train, vocode
 from signal_diffusion.cli.lines import one_line, reason, say
 from signal_diffusion.errors import InputError
 
@@ -29,6 +29,7 @@ app.command()(score.score)
 OPEN = {"ignore_unknown_options": True, "allow_extra_args": True}
 app.command(context_settings=OPEN)(generate.generate)
 app.command()(vocode.vocode)
+app.command()(memorisation.memorisation)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from signal_diffusion.data.corpus import Clip, Corpus, list_folder, list_manifest, split_by_speaker
 from signal_diffusion.data.mixing import Batch, clip_weights
-from signal_diffusion.data.module import Recordings, Source
+from signal_diffusion.data.module import Recordings, Source, recordings_of
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,7 @@ class CropSources:
 
     def __call__(self) -> tuple[Source, Source, Recordings]:
         train, valid = (self._crops(clips) for clips in self._clips())
-        batch = valid(np.random.default_rng(0), self.recordings)
-        items = list(zip(batch.clean, batch.noisy, batch.names, strict=True))
-        return train, valid, Recordings(items)
+        return train, valid, recordings_of(valid, self.recordings)
 
     def _crops(self, clips: Sequence[Clip]) -> Crops:
         return Crops(Corpus(clips, sample_rate=self.sample_rate, cache=self.cache), self.length)

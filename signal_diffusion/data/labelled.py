@@ -11,7 +11,7 @@ import torch
 from signal_diffusion.conditions import Condition, Value, encoded
 from signal_diffusion.data.corpus import Corpus, clips_of, manifest_rows
 from signal_diffusion.data.mixing import Batch
-from signal_diffusion.data.module import Recordings, Source
+from signal_diffusion.data.module import Recordings, Source, recordings_of
 from signal_diffusion.errors import InputError
 
 
@@ -103,9 +103,7 @@ class LabelledSources:
 
     def __call__(self) -> tuple[Source, Source, Recordings]:
         train, valid = self.split("train"), self.split("valid")
-        batch = valid(np.random.default_rng(0), self.recordings)
-        items = list(zip(batch.clean, batch.noisy, batch.names, strict=True))
-        return train, valid, Recordings(items)
+        return train, valid, recordings_of(valid, self.recordings)
 
     def split(self, split: str) -> LabelledClips:
         """The clips of one split of the manifest."""

@@ -34,6 +34,12 @@ class Recordings(Dataset[Item]):
         return self.items[index]
 
 
+def recordings_of(source: Source, count: int) -> Recordings:
+    """Some clips of a source, always the same, as recordings to validate on."""
+    batch = source(np.random.default_rng(0), count)
+    return Recordings(list(zip(batch.clean, batch.noisy, batch.names, strict=True)))
+
+
 class Batches(IterableDataset[Batch]):
     """The batches of the steps `first`, `first + 1`, ... each drawn from (seed, step, rank)."""
 

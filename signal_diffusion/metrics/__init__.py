@@ -15,6 +15,7 @@ from signal_diffusion.metrics.closeness import (
     snr,
     ssd,
 )
+from signal_diffusion.metrics.distributions import diversity, frechet_distance
 from signal_diffusion.metrics.draws import coverage, crps_of_draws, crps_of_normal
 from signal_diffusion.metrics.listening import estoi, pesq_wb
 
@@ -23,7 +24,9 @@ __all__ = [
     "coverage",
     "crps_of_draws",
     "crps_of_normal",
+    "diversity",
     "estoi",
+    "frechet_distance",
     "log_spectral_distance",
     "mad",
     "multi_resolution_error",

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 class StepEmbedding(nn.Module):
     """The published embedding of the diffusion step, of times t = (step + 1) / steps in (0, 1].
 
-    64 sines and cosines of `step * 10^(4 k / 63)`, then two layers of 512 units.
+    64 sines and cosines of `step * 10^(4 k / 63)`, those of fractional steps linear between their
+    neighbours', then two layers of 512 units.
     """
 
     frequencies: Tensor
@@ -27,9 +28,15 @@ class StepEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Times (B,) to embeddings (B, 512)."""
-        angles = (t.to(self.frequencies) * self.steps - 1)[:, None] * self.frequencies
-        table = torch.cat([angles.sin(), angles.cos()], dim=-1)
-        return F.silu(self.second(F.silu(self.first(table))))
+        step = (t.to(self.frequencies) * self.steps - 1)[:, None]
+        low, high = self._waves(step.floor()), self._waves(step.ceil())
+        waves = low + (high - low) * (step - step.floor())
+        return F.silu(self.second(F.silu(self.first(waves))))
+
+    def _waves(self, step: Tensor) -> Tensor:
+        """Whole steps (B, 1) to sines and cosines (B, 128)."""
+        angles = step * self.frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 class MelUpsampler(nn.Module):
