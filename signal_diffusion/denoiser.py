@@ -9,7 +9,7 @@ schedules and a per-frame conditioner. What alters a denoiser is a denoiser wrap
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +23,8 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.mel import Mel
 from signal_diffusion.nn.frames import FrameTransform, Identity
 from signal_diffusion.nn.trend import moving_mean
-from signal_diffusion.schedules import Marginal, Schedule
+from signal_diffusion.schedules import Schedule
+from signal_diffusion.targets import TARGETS
 
 
 class Denoiser(nn.Module, ABC):
@@ -90,55 +91,6 @@ class Denoiser(nn.Module, ABC):
     def save_pretrained(self, path: str | Path) -> None:
         """Write configuration and weights (as float16) to one safetensors file."""
         artifact.save(path, self)
-
-
-Coefficients = tuple[Tensor, Tensor]
-
-
-def _clean(schedule: Schedule, t: Tensor, sigma_data: float) -> Coefficients:
-    return torch.zeros_like(t), torch.ones_like(t)
-
-
-def _noise(schedule: Schedule, t: Tensor, sigma_data: float) -> Coefficients:
-    alpha, _, sigma = schedule(t)
-    return 1 / alpha, -sigma / alpha
-
-
-def _v(schedule: Schedule, t: Tensor, sigma_data: float) -> Coefficients:
-    alpha, _, sigma = schedule(t)
-    total = alpha**2 + sigma**2
-    return alpha / total, -sigma / total
-
-
-def _score(schedule: Schedule, t: Tensor, sigma_data: float) -> Coefficients:
-    alpha, _, sigma = schedule(t)
-    return 1 / alpha, sigma**2 / alpha
-
-
-def _flow(schedule: Schedule, t: Tensor, sigma_data: float) -> Coefficients:
-    moved = torch.func.jvp(schedule, (t,), (torch.ones_like(t),))
-    (alpha, _, sigma), (d_alpha, _, d_sigma) = cast("tuple[Marginal, Marginal]", moved)
-    total = alpha * d_sigma - sigma * d_alpha
-    return d_sigma / total, -sigma / total
-
-
-def _edm(schedule: Schedule, t: Tensor, sigma_data: float) -> Coefficients:
-    alpha, _, sigma = schedule(t)
-    total = alpha**2 * sigma_data**2 + sigma**2
-    return alpha * sigma_data**2 / total, sigma * sigma_data / total.sqrt()
-
-
-#: What a network is asked for, as x_hat = c_skip (x_t - beta y) + c_out F: x_0 itself, the noise z,
-#: v = alpha z - sigma x_0, the score -z / sigma, the flow x_t' = alpha' x_0 + sigma' z, or the unit
-#: variance target of Karras and others 2022 (arXiv:2206.00364).
-TARGETS: dict[str, Callable[[Schedule, Tensor, float], Coefficients]] = {
-    "clean": _clean,
-    "noise": _noise,
-    "v": _v,
-    "score": _score,
-    "flow": _flow,
-    "edm": _edm,
-}
 
 
 OFFSETS = (None, "kept", "dropped")
@@ -212,6 +164,8 @@ class NetworkDenoiser(Denoiser):
             self._require_place_for_mask()
         if trend is not None:
             self._require_place_for_trend(trend)
+        if self.conditions:
+            self._require_place_for_conditions()
 
     def forward(
         self, x_t: Tensor, t: Tensor, y: Tensor | None = None, cond: Tensor | None = None
@@ -286,6 +240,13 @@ class NetworkDenoiser(Denoiser):
             raise InputError("trend is for unpaired schedules and states of samples: leave it")
         if trend < 2 or trend & (trend - 1):
             raise InputError(f"trend is {trend} samples: give a power of 2, e.g. 1024")
+
+    def _require_place_for_conditions(self) -> None:
+        width = sum(condition.width for condition in self.conditions)
+        if getattr(self.backbone, "cond_channels", width) != width:
+            raise InputError(
+                f"conditions are {width} wide: give the backbone cond_channels={width}"
+            )
 
     def _centred(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
         return x_t if y is None else x_t - self.schedule(t)[1].to(x_t.dtype) * y

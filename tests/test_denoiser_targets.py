@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from signal_diffusion.denoiser import TARGETS, NetworkDenoiser, Rescheduled
+from signal_diffusion.denoiser import NetworkDenoiser, Rescheduled
 from signal_diffusion.errors import InputError
 from signal_diffusion.gaussian import GaussianDenoiser
 from signal_diffusion.samplers import ddim, dpmpp_2m, heun
@@ -20,6 +20,7 @@ from signal_diffusion.schedules import (
     VariancePreserving,
     log_snr_grid,
 )
+from signal_diffusion.targets import TARGETS
 
 UNPAIRED = [
     VariancePreserving(),

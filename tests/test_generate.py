@@ -154,6 +154,12 @@ def test_what_is_asked_for_matters() -> None:
     assert min(np.abs(one - two).max(), np.abs(one - none).max()) > 1e-3
 
 
+def test_conditions_need_their_place_in_the_network() -> None:
+    backbone = DilatedStack(1, channels=4, hidden=4, layers=1, cond_channels=2)
+    with pytest.raises(InputError, match="cond_channels=3"):
+        NetworkDenoiser(backbone, schedules.RectifiedFlow(), conditions=[DIGITS])
+
+
 def test_denoisers_draw_nothing() -> None:
     with pytest.raises(InputError, match="choose a generator"):
         generate(Denoiser.from_pretrained("speech"))

@@ -19,6 +19,7 @@ LAYERS = [
     {"phases"},
     {"mel"},
     {"schedules", "levels", "robust", "nn", "operators", "metrics", "recordings", "artifact"},
+    {"targets"},
     {"denoiser", "plots", "provenance", "results"},
     {"gaussian", "losses", "pictures", "grids"},
     {"score_pictures"},
