@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.output:
         write_results(
             options.output, "python recipes/evaluate_ecg.py --data DATA",
-            model_sha256_16=artifact.digest(options.model), clips=len(some),
+            model=artifact.fingerprint(options.model), clips=len(some),
             results=results,
         )  # fmt: skip
     if options.readme:

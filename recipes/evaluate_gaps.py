@@ -215,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.output:
         write_results(
             options.output, "python recipes/evaluate_gaps.py --data DATA",
-            model_sha256_16=artifact.digest(options.model),
+            model=artifact.fingerprint(options.model),
             windows=len(next(iter(groups.values())).clean), results=results,
         )  # fmt: skip
     if options.readme:

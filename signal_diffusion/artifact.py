@@ -27,6 +27,8 @@ KEY = "signal_diffusion"
 FORMAT = 1
 MOST_TABLES = 10**6
 SHIPPED = Path(__file__).parent / "models"
+#: Arguments of a model that tell of it.
+TOLD = ("card", "bands")
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -136,6 +138,20 @@ def header(path: str | Path) -> dict[str, Any]:
             raise
         raise InputError(f"{path} has a damaged header: {_line(error)}") from error
     return found
+
+
+def fingerprint(path: str | Path) -> str:
+    """What tells a model from others: 16 digits of the SHA-256 of its settings and weights.
+
+    Its card and the calibration of its bands, which change no estimate, don't count.
+    """
+    model = header(path)["model"]
+    settings = {k: v for k, v in model["arguments"].items() if k not in TOLD}
+    found = hashlib.sha256(json.dumps([model["class"], settings], sort_keys=True).encode())
+    with safe_open(resolve(path), framework="pt") as file:
+        for key in sorted(file.keys()):
+            found.update(key.encode() + file.get_tensor(key).numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def load(path: str | Path, *, allow: Sequence[str] = ()) -> nn.Module:

@@ -161,3 +161,20 @@ def test_failed_save_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         stack_denoiser().save_pretrained(tmp_path / "m.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fingerprint_is_of_what_a_model_does(tmp_path):
+    denoiser = Denoiser.from_pretrained("ecg")
+    paths = [tmp_path / f"{name}.safetensors" for name in "abc"]
+    denoiser.save_pretrained(paths[0])
+    denoiser.card = {"other": "card"}
+    denoiser.save_pretrained(paths[1])
+    denoiser.limit = 1.0
+    denoiser.save_pretrained(paths[2])
+    kept, same, changed = (artifact.fingerprint(path) for path in paths)
+    assert kept == artifact.fingerprint("ecg") == same != changed
+    assert artifact.digest(paths[0]) != artifact.digest(paths[1])
+    denoiser.limit = 16.0
+    next(iter(denoiser.parameters())).data[0] += 1
+    denoiser.save_pretrained(paths[2])
+    assert artifact.fingerprint(paths[2]) != kept

@@ -147,11 +147,12 @@ def test_other_models_are_refused() -> None:
 
 def published(ours: DiffWave) -> nn.Module:
     """The package's network with our weights."""
+    torchaudio()  # which the package imports, too
     package = pytest.importorskip("diffwave.model", reason="needs the extra 'diffwave'")
     from diffwave.params import AttrDict, params
 
-    theirs = package.DiffWave(AttrDict(params))
-    assert ours.upsampler is not None and len(ours.blocks) == len(theirs.residual_layers)
+    theirs = package.DiffWave(AttrDict({**params, "residual_layers": len(ours.blocks)}))
+    assert ours.upsampler is not None
     table, frames = theirs.diffusion_embedding, theirs.spectrogram_upsampler
     pairs = [
         (ours.inward, theirs.input_projection), (ours.skip, theirs.skip_projection),
@@ -178,24 +179,22 @@ def test_the_packages_network_gives_the_same() -> None:
             at = torch.tensor([step])
             ours = denoiser.backbone(x[:, None], (at + 1) / 50, cond=frames)
             assert ours.abs().max() > 0.1
-            print((ours - theirs(x, frames, at)).abs().max())
             torch.testing.assert_close(ours, theirs(x, frames, at), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["six steps", "all steps"])
 def test_the_package_makes_the_same_sound(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    denoiser, frames = model(layers=30), UnitMel()(sound())[0, :, :3]
+    denoiser, frames = model(layers=10), UnitMel()(sound())[0, :, :2]
     theirs = published(denoiser.backbone)  # type: ignore[arg-type]
     from diffwave import inference
 
     noise = Noise(3, rows=[(0, 0)], channels=1)
-    draws = (noise(call, 0, 3 * 256)[0] for call in range(50))
+    draws = (noise(call, 0, 2 * 256)[0] for call in range(50))
     monkeypatch.setitem(inference.models, "ours", theirs)
     monkeypatch.setattr(torch, "randn", lambda *_, **__: next(draws))
     monkeypatch.setattr(torch, "randn_like", lambda *_, **__: next(draws))
     made, rate = inference.predict(frames, "ours", device=torch.device("cpu"), fast_sampling=fast)
     betas = FAST if fast else np.linspace(1e-4, 0.05, 50).tolist()
     sounds = diffwave(denoiser, frames, betas=betas, seed=3)
-    assert rate == denoiser.sample_rate and np.abs(sounds).max() > 0.1
-    print(np.abs(sounds - made[0].numpy()).max())
+    assert rate == denoiser.sample_rate and 0.1 < np.median(np.abs(sounds)) < 0.9
     np.testing.assert_allclose(sounds, made[0], atol=1e-5)
