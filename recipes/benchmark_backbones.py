@@ -5,8 +5,8 @@
 Runs, on one thread, the configured models of `experiment=vocoder` and `experiment=digits` and the
 published DiffWave (`experiment=diffwave`, and the same network at 16 kHz) with as many calls of the
 network each; phases and everything else that a sound needs are counted. Weights are random, which
-time does not go by. A minute on one core. Expect the vocoder to take a fortieth of
-DiffWave's time at the same rate, the digits less.
+time does not go by. Two minutes on one core. Expect the vocoder to take a thirtieth to a
+fiftieth of DiffWave's time at the same rate.
 """
 
 from __future__ import annotations

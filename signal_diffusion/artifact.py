@@ -143,15 +143,32 @@ def header(path: str | Path) -> dict[str, Any]:
 def fingerprint(path: str | Path) -> str:
     """What tells a model from others: 16 digits of the SHA-256 of its settings and weights.
 
-    Its card and the calibration of its bands, which change no estimate, don't count.
+    Its card and the calibration of its bands, which change no estimate, don't count, nor do
+    settings that are as they are by default, which later versions may add to.
     """
-    model = header(path)["model"]
-    settings = {k: v for k, v in model["arguments"].items() if k not in TOLD}
-    found = hashlib.sha256(json.dumps([model["class"], settings], sort_keys=True).encode())
+    settings = _set(header(path)["model"])
+    told = {k: v for k, v in settings["arguments"].items() if k not in TOLD}
+    found = hashlib.sha256(json.dumps([settings["class"], told], sort_keys=True).encode())
     with safe_open(resolve(path), framework="pt") as file:
         for key in sorted(file.keys()):
             found.update(key.encode() + file.get_tensor(key).numpy().tobytes())
     return found.hexdigest()[:16]
+
+
+def _set(tree: Any) -> Any:
+    """A tree of a model of this package, without the arguments that have their defaults."""
+    if isinstance(tree, list):
+        return [_set(v) for v in tree]
+    if not isinstance(tree, dict) or set(tree) != {"class", "arguments"}:
+        return tree
+    made = inspect.signature(_allowed_class(tree["class"], ("signal_diffusion",))).parameters
+    given = {k: v for k, v in tree["arguments"].items() if k in made}
+    kept = {k: v for k, v in given.items() if v != describe(_default(made[k].default))}
+    return {"class": tree["class"], "arguments": {k: _set(v) for k, v in kept.items()}}
+
+
+def _default(value: Any) -> Any:
+    return "required" if value is inspect.Parameter.empty else value
 
 
 def load(path: str | Path, *, allow: Sequence[str] = ()) -> nn.Module:

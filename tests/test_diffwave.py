@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from test_recipes import load
 from torch import nn
 
 from signal_diffusion import NetworkDenoiser, schedules
@@ -198,3 +200,16 @@ def test_the_package_makes_the_same_sound(fast: bool, monkeypatch: pytest.Monkey
     sounds = diffwave(denoiser, frames, betas=betas, seed=3)
     assert rate == denoiser.sample_rate and 0.1 < np.median(np.abs(sounds)) < 0.9
     np.testing.assert_allclose(sounds, made[0], atol=1e-5)
+
+
+def test_the_benchmark_counts_calls_and_compares_costs(repository: Path) -> None:
+    recipe = load(repository / "recipes" / "benchmark_backbones.py")
+    denoiser, calls = model(layers=1), []
+    denoiser.backbone.register_forward_hook(lambda *_: calls.append(1))
+    assert recipe.waved(denoiser, 0.1)() == (2205 // 256 + 1) * 256 and len(calls) == recipe.STEPS
+    costs = {"DiffWave, 22.05 kHz": 8.0, "DiffWave, 16 kHz": 6.0, "vocoder, 16 kHz": 0.1}
+    rows = [
+        {"model": name, "parameters": 10**6, "processor_seconds_a_second": seconds}
+        for name, seconds in costs.items()
+    ]
+    assert recipe.table(rows).splitlines()[-1].endswith("| 0.1 | 80 times | 60 times |")

@@ -147,7 +147,7 @@ def test_the_digits_recipe_judges_a_model(repository: Path, data: Path, tmp_path
          "--epochs", "12", "--output", str(output), "--readme", str(readme)]
     )  # fmt: skip
     found = json.loads(output.read_text())
-    results, drawn = found["results"], found["results"]["tiny, 1 steps"]
+    results, drawn = found["results"], found["results"]["tiny, 1 step"]
     assert results[recipe.UNSEEN]["recognised"] > 0.6, "real digits are learnt"
     assert drawn["recognised"] < 0.4, "what an untrained model draws is none"
     assert drawn["frechet_log_mel"] > 5 * results[recipe.UNSEEN]["frechet_log_mel"]

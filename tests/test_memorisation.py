@@ -74,6 +74,13 @@ def test_a_few_copies_are_found_wherever_they_begin_and_however_loud(
     assert not found.against("held-out").passed and not found.against("training").passed
 
 
+def test_three_exact_copies_of_a_hundred_fail(sets: dict[str, np.ndarray]) -> None:
+    drawn = sets["drawn"].copy()
+    drawn[:3] = sets["training"][:3]
+    comparison = judged(sets, drawn).against("training")
+    assert comparison.under_all >= 3 and not comparison.passed
+
+
 def test_copies_at_another_speed_are_found_if_they_are_looked_for(
     sets: dict[str, np.ndarray],
 ) -> None:
@@ -192,6 +199,20 @@ def test_an_archive_is_judged(folders: dict[str, Path], command: Command) -> Non
     assert code == 0 and "passed" in out
     names = sorted(path.name for path in folders["report"].iterdir())
     assert names == ["histogram.png", "memorisation.json"]
+
+
+def test_held_out_clips_of_another_kind_are_noted(
+    folders: dict[str, Path], command: Command
+) -> None:
+    rng = np.random.default_rng(0)
+    for path in folders["held"].iterdir():
+        soundfile.write(path, 0.1 * rng.standard_normal(LENGTH), RATE)
+    words = ["--train", folders["train"], "--held-out", folders["held"], "--pairs", 0]
+    words += ["--force", "-o", folders["report"]]
+    noted = command("memorisation", folders["drawn.npz"], *words)[1]
+    assert "failed" in noted and "note: held-out clips lie farther" in noted
+    plain = command("memorisation", folders["drawn.npz"], *words, "--against", "training")[1]
+    assert "passed" in plain and "note" not in plain
 
 
 def test_a_model_is_drawn_from_and_compared_with_its_manifest(

@@ -47,7 +47,7 @@ def test_overrides_in_the_commands_compose(readme):
 
     text = "\n".join(blocks(readme, "bash")).replace("\\\n", " ")
     runs = [shlex.split(line, comments=True)[2:] for line in text.splitlines() if " train " in line]
-    assert len(runs) == 4
+    assert len(runs) == 5
     for overrides in runs:
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             assert compose("train", overrides).name
@@ -64,12 +64,16 @@ def test_files_that_are_linked_exist(readme, repository):
 def test_options_in_the_commands_and_in_the_text_exist(readme):
     from typer.main import get_command
 
-    options = {name for parameter in get_command(app).commands["denoise"].params
-               for name in parameter.opts}  # fmt: skip
+    commands = get_command(app).commands
+    options = {
+        name: {option for parameter in command.params for option in parameter.opts}
+        for name, command in commands.items()
+    }
     lines = "\n".join(blocks(readme, "bash")).splitlines()
     lines = [line.split("#")[0] for line in lines if "signal-diffusion denoise" in line]
     used = {word for line in lines for word in re.findall(r"(?<=\s)--[a-z-]+", line)}
+    assert used <= options["denoise"]
     section = readme[readme.index("## Clean files") : readme.index("## Train")]
     used |= {word for code in re.findall(r"`([^`\n]+)`", section)
              for word in re.findall(r"--[a-z-]+", code)}  # fmt: skip
-    assert len(used) > 8 and used <= options | {"--help"}
+    assert len(used) > 8 and used <= set().union({"--help"}, *options.values())

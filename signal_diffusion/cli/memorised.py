@@ -74,9 +74,7 @@ def drawn_signals(
     return Drawn(Clips(names, signals.__getitem__), rate, length, told, denoiser.domain)
 
 
-def random_values(
-    conditions: Sequence[Condition], count: int, seed: int
-) -> list[dict[str, Value]]:
+def random_values(conditions: Sequence[Condition], count: int, seed: int) -> list[dict[str, Value]]:
     """What is asked for: of every condition, one of its values for each of `count` signals.
 
     >>> from signal_diffusion.conditions import Names

@@ -72,7 +72,7 @@ def _listed(name: str, root: str, **options: object) -> Any:
     try:
         return getattr(torchaudio().datasets, name)(root, **options)
     except (RuntimeError, OSError) as error:
-        line = str(error).split(" Please")[0]
+        line = str(error).split(". Please")[0]
         raise InputError(f"{line}: give data.sources.root, or data.sources.download=true") from None
 
 
@@ -154,7 +154,8 @@ class LjSpeechSources:
 
     def _crops(self, clips: Sequence[Clip]) -> FrameCrops:
         if not clips:
-            raise InputError(f"nothing to train or to validate on: held out are {self.held_out}")
+            held_out = ", ".join(self.held_out) or "none"
+            raise InputError(f"nothing to train on, or to validate on: held out are {held_out}")
         corpus = Corpus(clips, sample_rate=self.sample_rate, cache=self.cache)
         return FrameCrops(corpus, UnitMel(self.sample_rate, self.bands), self.frames)
 

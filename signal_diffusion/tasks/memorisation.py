@@ -13,9 +13,11 @@ choose between two references:
 A copy is found at any level and start. One that was sped up by 3 % already lies as far off as other
 recordings of a word by its speaker may, so that `speeds` looks for these, too.
 
-The test is exact: with n drawn and m reference distances of one law, of the k + r - 1 smallest k or
-more are drawn ones with the probability of a hypergeometric law, which is that of k drawn distances
-under the r-th smallest reference.
+Two counts decide: of drawn signals nearer than `VERY_NEAR` of the reference, which tells a
+generator that repeats much, and of those nearer than all of it, which tells a few exact copies.
+Their test is exact: with n drawn and m reference distances of one law, of the k + r - 1 smallest k
+or more are drawn ones with the probability of a hypergeometric law, which is that of k drawn
+distances under the r-th smallest reference.
 """
 
 from __future__ import annotations
@@ -85,7 +87,9 @@ class Comparison:
         median: of the reference's distances.
         very_near: the distance that `VERY_NEAR` of the reference is within.
         share: of the drawn signals that lie nearer than that.
-        p: probability of so many, or more, by chance.
+        under_all: number of drawn signals that are nearer than any of the reference.
+        p: probability of either number by chance: twice the smaller one's, or that of both where
+            the reference is so small that they are one.
         p_nearer: that of the drawn distances' being the smaller ones altogether (Mann and Whitney);
             low for signals that are merely more typical than real ones, and so not in the verdict.
     """
@@ -94,6 +98,7 @@ class Comparison:
     median: float
     very_near: float
     share: float
+    under_all: int
     p: float
     p_nearer: float
 
@@ -198,12 +203,13 @@ def compared(reference: str, drawn: Array, distances: Array) -> Comparison:
     >>> compared("training", far, far).passed, compared("training", far - 0.3, far).passed
     (True, False)
     """
-    rank = max(1, round(VERY_NEAR * len(distances)))
-    very_near = float(np.sort(distances)[rank - 1])
-    count = int((drawn < very_near).sum())
+    rank, sorted_ = max(1, round(VERY_NEAR * len(distances))), np.sort(distances)
+    counts = {n: int((drawn < sorted_[n - 1]).sum()) for n in (1, rank)}
+    chances = [p_of_count(k, n, len(drawn), len(distances)) for n, k in counts.items()]
     return Comparison(
-        reference, float(np.median(distances)), very_near, count / len(drawn),
-        p_of_count(count, rank, len(drawn), len(distances)), _p_nearer(drawn, distances),
+        reference, float(np.median(distances)), float(sorted_[rank - 1]),
+        counts[rank] / len(drawn), counts[1], min(1.0, len(chances) * min(chances)),
+        _p_nearer(drawn, distances),
     )  # fmt: skip
 
 

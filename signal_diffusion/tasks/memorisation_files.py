@@ -121,7 +121,7 @@ def sentence(verdict: Comparison) -> str:
     return (
         f"{'passed' if verdict.passed else 'failed'}: {100 * verdict.share:.3g} % of the drawn "
         f"signals lie nearer to a training clip than the nearest {100 * VERY_NEAR:g} % of "
-        f"{those} do (p = {verdict.p:.2g})"
+        f"{those} do, {verdict.under_all} nearer than all (p = {verdict.p:.2g})"
     )
 
 
@@ -183,7 +183,7 @@ def _figure(found: Memorisation, verdict: Comparison) -> Figure:
         ("held-out clips", found.held_out, RESULT, 1.2),
         ("training clips, to the others", found.training, INPUT, 1.2),
     ]
-    edges = np.linspace(0, max(float(x.max()) for _, x, _, _ in sets) * 1.02 + 1e-6, 60)
+    edges = np.linspace(0, max(float(x.max()) for _, x, _, _ in sets) * 1.02 + 1e-6, 60).tolist()
     figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained")
     axes = figure.subplots()
     for label, x, colour, width in sets:
