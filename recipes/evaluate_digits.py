@@ -16,7 +16,7 @@ unseen by it; and the clips of the held-out speaker. Reported of each:
   of each log-mel band; that of the unseen real clips is what the law itself has with so few.
 
 About five minutes on one core. Expected: real clips of the same speakers recognised to 99 % or
-more, of the held-out one to about three quarters; of the drawn ones see results/digits.json.
+more, of the held-out one to about 85 %; of the drawn ones see results/digits.json.
 """
 
 from __future__ import annotations
