@@ -11,7 +11,7 @@ each half calibrates bands that are measured on the other: that is what is print
 holds 85 to 95 % by the other's. CRPS is in units of the level that the model brings a clip to, that
 of a normal law as wide as the band; beside it the best of three bands of constant width, which has
 the least CRPS on the half that calibrates. Seven minutes of one core for ECG, two for vibration.
-Expect coverages of 0.87 and 0.92 for ECG, where the draws' own quantiles hold 0.43 and 0.47; for
+Expect coverages of 0.86 and 0.93 for ECG, where the draws' own quantiles hold 0.39 and 0.45; for
 vibration 0.68 and 0.99: two bearings are too few, the shipped model has no calibrated bands.
 """
 
