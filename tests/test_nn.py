@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from signal_diffusion.nn import blocks
 from signal_diffusion.nn.diffwave import DiffWave
 from signal_diffusion.nn.frames import CompressedSTFT, Identity, Patch
 from signal_diffusion.nn.stack import DilatedStack
@@ -62,6 +63,25 @@ def test_rows_and_frames_do_not_mix():
     together = stack(x, t)
     apart = torch.cat([stack(x[i : i + 1], t[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(together, apart)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("rows, steps", [(1, 1), (3, 5), (9, 16), (2, 17), (1, 200), (2, 333)])
+@pytest.mark.parametrize("cond_steps", [None, 1, "all"])
+def test_without_gradients_tiles_give_the_same(monkeypatch, causal, rows, steps, cond_steps):
+    torch.manual_seed(0)
+    monkeypatch.setattr(blocks, "TILE", 48)
+    stack = DilatedStack(
+        3, channels=12, hidden=8, layers=7, dilation_cycle=5, causal=causal, cond_channels=5
+    )
+    x, cond = torch.randn(rows, 3, steps).double(), None
+    if cond_steps is not None:
+        cond = torch.randn(rows, 5, steps if cond_steps == "all" else 1).double()
+    for t in (torch.rand(rows).double(), torch.rand(1).double()):
+        expected = randomise(stack)(x, t, cond=cond)
+        with torch.no_grad():
+            monkeypatch.setattr(stack, "_infers", lambda h: True)
+            torch.testing.assert_close(stack(x, t, cond=cond), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_conditioner_and_time_reach_the_output():

@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]
 #: Samples that a piece of a long recording and its context have, or the rows of one batch.
 PIECE = 480_000
 #: The same in steps of the network, whose memory goes by them.
-STEPS = 8_192
+STEPS = 32_768
 #: Samples, over all rows, of the estimates of one piece, and of pieces that are that long only
 #: because their context is.
 ESTIMATE, LARGEST_ESTIMATE = 1 << 22, 1 << 24
