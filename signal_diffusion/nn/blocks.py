@@ -135,7 +135,7 @@ class _Layer:
         # tanh(v) is 2 sigmoid(2 v) - 1: with doubled weights, one sigmoid serves both halves.
         double = torch.ones_like(block.dilated.bias)
         double[: self.hidden] = 2
-        self.dilated = (block.dilated.weight * double[:, None]).t()
+        self.dilated = (block.dilated.weight * double[:, None]).t().chunk(3)
         self.bias = block.dilated.bias * double
         self.outward, self.offset = torch.cat([block.outward.weight, share]).t(), block.outward.bias
         self.inner = paths.new_zeros(len(paths), past, self.hidden)
@@ -162,14 +162,16 @@ class _Layer:
         if self.entry is not None and self.cond is not None:
             cond = self.cond[:, start:stop] if self.cond.shape[1] > 1 else self.cond
             shift = shift + cond @ self.entry.t()
-        h = torch.addcmul(shift, x @ self.inward, (power + FLOOR).rsqrt_())
-        return F.silu(h, inplace=True)
+        # Of two dimensions, since only then the product is shared by the processor's cores.
+        h = torch.mm(x.flatten(0, 1), self.inward).view(len(x), -1, self.hidden)
+        return F.silu(torch.addcmul(shift, h, (power + FLOOR).rsqrt_()), inplace=True)
 
     def _add(self, inner: Tensor, start: int, stop: int) -> None:
         """Add what the gate lets through to the frames start to stop of both paths."""
-        size = stop - start
-        taps = [inner[:, k * self.tap : k * self.tap + size] for k in range(3)]
-        h = torch.addmm(self.bias, torch.cat(taps, dim=-1).flatten(0, 1), self.dilated)
+        h: Tensor = self.bias
+        for weight, at in zip(self.dilated, range(0, 3 * self.tap, self.tap), strict=True):
+            tap = inner[:, at : at + stop - start].flatten(0, 1)
+            h = torch.addmm(h, tap, weight) if h is self.bias else h.addmm_(tap, weight)
         value, gate = h.sigmoid_().chunk(2, dim=-1)
         tile = self.paths[:, start:stop].flatten(0, 1)
         tile.addmm_(torch.addcmul(-gate, value, gate, value=2), self.outward)

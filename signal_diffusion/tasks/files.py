@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import chain, starmap
@@ -27,6 +27,7 @@ from signal_diffusion.tasks.buffers import Array
 from signal_diffusion.tasks.denoise import bands_of, given_normal, measured_normal
 from signal_diffusion.tasks.engine import Engine
 from signal_diffusion.tasks.levelling import Normal
+from signal_diffusion.tasks.overlap import ahead, behind
 from signal_diffusion.tasks.removed import ChannelNoise, Removed, removed_noise
 from signal_diffusion.tasks.settings import Settings
 from signal_diffusion.tasks.signals import LARGEST, model_or_given_rate
@@ -135,15 +136,20 @@ def denoise_file(
             denoiser, settings, rate=form.sample_rate, channels=form.channels, dtype=form.dtype,
             normal=normal, frames=reader.frames, progress=progress,
         )  # fmt: skip
-        run(engine, zip(sound_blocks(reader, mix)), sinks)
+        run(engine, zip(ahead(sound_blocks(reader, mix))), sinks)
     return tally.report(source, target, time.perf_counter() - began, note, removed)
 
 
-def run(engine: Engine, blocks: Iterator[tuple[Array, ...]], sinks: list[Sink]) -> None:
+def run(engine: Engine, blocks: Iterable[tuple[Array, ...]], sinks: list[Sink]) -> None:
     """Hand all that an engine makes of some blocks, or blocks with masks, to the sinks."""
-    for heard, draws in chain(chain.from_iterable(starmap(engine.push, blocks)), engine.flush()):
+
+    def all_sinks(heard: Array, draws: Array) -> None:
         for sink in sinks:
             sink(heard, draws)
+
+    with behind(all_sinks) as push:
+        for known in chain(chain.from_iterable(starmap(engine.push, blocks)), engine.flush()):
+            push(*known)
 
 
 def file_normal(denoiser: Denoiser, reader: Reader, settings: Settings, mix: bool) -> Normal:

@@ -25,6 +25,7 @@ from signal_diffusion.tasks.files import (
     spreading,
 )
 from signal_diffusion.tasks.levelling import Normal
+from signal_diffusion.tasks.overlap import ahead
 from signal_diffusion.tasks.plans import Columns
 from signal_diffusion.tasks.removed import removed_noise
 from signal_diffusion.tasks.settings import Settings
@@ -101,7 +102,7 @@ def denoise_table(
             denoiser, settings, rate=form.sample_rate, channels=form.channels, dtype=form.dtype,
             normal=normal, frames=reader.frames, progress=progress,
         )  # fmt: skip
-        run(engine, reader.marked(), sinks)
+        run(engine, ahead(reader.marked()), sinks)
     return tally.report(source, target, time.perf_counter() - began, writer.note, removed)
 
 
