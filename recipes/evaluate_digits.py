@@ -1,7 +1,7 @@
 """Judge drawn spoken digits by a classifier of real ones, beside real ones.
 
     python recipes/evaluate_digits.py --data DATA --model digits --output results/digits.json \\
-        --readme README.md
+        --readme README.md --plot docs/digits.png
 
 A small network (`tasks.classifying`) is trained on three quarters of the real training clips, with
 their speed and level varied, and sees no drawn one. It judges as many drawn digits, the classes and
@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +36,18 @@ from signal_diffusion.data.corpus import Corpus, clips_of, manifest_rows
 from signal_diffusion.data.labelled import fitted
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
-from signal_diffusion.metrics import diversity, frechet_distance
-from signal_diffusion.metrics.likeness import distances, imprints
+from signal_diffusion.grids import draw_grid
 from signal_diffusion.results import insert_table, write_results
-from signal_diffusion.tasks.classifying import Classifier, train_classifier
+from signal_diffusion.tasks.classifying import train_classifier
 from signal_diffusion.tasks.generate import generate
+from signal_diffusion.tasks.judging import (
+    SHOWN,
+    Sounds,
+    parted,
+    relative,
+    scores,
+    table_of_scores,
+)
 
 Array = NDArray[Any]
 #: Digits in the words that the model's condition has them in.
@@ -50,48 +56,20 @@ SEEN = "real, that the classifier has seen"
 UNSEEN, HELD_OUT = "real, the same speakers", "real, held-out speaker"
 
 
-@dataclass(frozen=True)
-class Digits:
-    """Signals (n, L) with what each is, and who speaks it."""
-
-    signals: Array
-    labels: Sequence[str]
-    speakers: Sequence[str]
-
-    @property
-    def groups(self) -> list[tuple[str, str]]:
-        return list(zip(self.labels, self.speakers, strict=True))
-
-    def chosen(self, indices: Sequence[int]) -> Digits:
-        """Some of them."""
-        return Digits(
-            self.signals[list(indices)],
-            [self.labels[i] for i in indices],
-            [self.speakers[i] for i in indices],
-        )
-
-
-def real(data: str, split: str, *, sample_rate: int, length: int) -> Digits:
+def real(data: str, split: str, *, sample_rate: int, length: int) -> Sounds:
     """The recordings of a split, as they are trained on."""
     rows = manifest_rows(data, "manifest.csv", where={"domain": ["digits"], "split": [split]})
     corpus = Corpus(clips_of(data, rows), sample_rate=sample_rate)
     signals = np.stack([fitted(corpus.clip(n), length) for n in range(len(corpus))])
-    return Digits(signals, [WORDS[int(row["label"])] for row in rows], [r["id"] for r in rows])
+    return digits(signals, [WORDS[int(row["label"])] for row in rows], [r["id"] for r in rows])
 
 
-def parted(digits: Digits, *, share: float = 0.25, seed: int = 0) -> tuple[Digits, Digits]:
-    """Most of the signals, and a share of each class and speaker (one at least, if it has two)."""
-    rng, groups = np.random.default_rng(seed), digits.groups
-    taken: set[int] = set()
-    for group in sorted(set(groups)):
-        members = [index for index, other in enumerate(groups) if other == group]
-        count = max(1, round(share * len(members))) if len(members) > 1 else 0
-        taken |= {int(i) for i in rng.permutation(members)[:count]}
-    rest = [index for index in range(len(groups)) if index not in taken]
-    return digits.chosen(rest), digits.chosen(sorted(taken))
+def digits(signals: Array, labels: Sequence[str], speakers: Sequence[str]) -> Sounds:
+    """Digits, which are to differ within those of one speaker."""
+    return Sounds(signals, labels, list(zip(labels, speakers, strict=True)))
 
 
-def drawn(denoiser: NetworkDenoiser, count: int, *, steps: int, guidance: float) -> Digits:
+def drawn(denoiser: NetworkDenoiser, count: int, *, steps: int, guidance: float) -> Sounds:
     """So many digits, of each class as many, which its speakers take in turn."""
     lists = {condition.name: condition.values("all") for condition in denoiser.conditions}
     classes, speakers = lists["class"], lists["speaker"]
@@ -105,60 +83,31 @@ def drawn(denoiser: NetworkDenoiser, count: int, *, steps: int, guidance: float)
     ]
     signals = generate(denoiser, asked=asked, steps=steps, guidance=guidance)
     labels, voices = ([str(one[name]) for one in asked] for name in ("class", "speaker"))
-    return Digits(signals, labels, voices)
+    return digits(signals, labels, voices)
 
 
-def statistics(signals: Array, sample_rate: int) -> torch.Tensor:
-    """Mean and deviation over time of each band of the imprints: (n, L) to (n, 2 bands)."""
-    imprint = imprints(signals, sample_rate=sample_rate)
-    return torch.cat([imprint.mean(1), imprint.std(1)], dim=1)
-
-
-def scores(judge: Classifier, some: Digits, seen: Digits) -> dict[str, float]:
-    """What the judge makes of digits, and how near they are to those that it has seen."""
-    rate, features = judge.sample_rate, judge.features(some.signals)
-    imprint = imprints(some.signals, sample_rate=rate)
-    law = statistics(some.signals, rate), statistics(seen.signals, rate)
-    found = {
-        "recognised": judge.accuracy(some.signals, some.labels),
-        "diversity_log_mel": diversity(imprint, some.groups, distances=distances),
-        "diversity_features": diversity(features, some.groups),
-        "frechet_features": frechet_distance(features, judge.features(seen.signals)),
-        "frechet_log_mel": frechet_distance(*law),
-    }
-    return {name: round(value, 5) for name, value in found.items()}
-
-
-def relative(found: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """The scores, with the diversities over those of the unseen real clips."""
-    whole = found[UNSEEN]
-    over = ("diversity_log_mel", "diversity_features")
-    return {
-        name: {**row, **{f"{key}_ratio": round(row[key] / whole[key], 4) for key in over}}
-        for name, row in found.items()
-    }
+def draw_beside(path: Path, unseen: Sounds, made: Sounds, sample_rate: float) -> None:
+    """Draw the ten digits of two speakers, real ones above drawn ones, into a PNG."""
+    speakers = sorted({speaker for _, speaker in map(tuple, made.groups)})[:2]
+    shown = [
+        (f"{word}, {name}", sounds.signals[list(sounds.groups).index((word, speaker))])
+        for speaker in speakers
+        for name, sounds in (("real", unseen), ("drawn", made))
+        for word in WORDS
+    ]
+    titles, signals = zip(*shown, strict=True)
+    draw_grid(path, signals, titles, sample_rate, columns=len(WORDS), force=True)
 
 
 def table(results: Mapping[str, Mapping[str, float]]) -> str:
     """The scores as a table in Markdown."""
-    lines = [
-        "|  | recognised % | diversity: log-mel | features | Fréchet: log-mel | features | "
-        "seconds a second |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for name, row in results.items():
-        factor = f"{row['real_time_factor']:.3f}" if "real_time_factor" in row else ""
-        lines.append(
-            f"| {name} | {100 * row['recognised']:.1f} | {row['diversity_log_mel_ratio']:.2f} | "
-            f"{row['diversity_features_ratio']:.2f} | {row['frechet_log_mel']:.3f} | "
-            f"{row['frechet_features']:.2f} | {factor} |"
-        )
-    return "\n".join(lines)
+    return table_of_scores(results, SHOWN)
 
 
 def evaluate(
-    data: str, model: str, *, count: int, epochs: int, steps: int, guidance: float
-) -> dict[str, dict[str, float]]:
+    data: str, model: str, *, count: int, epochs: int, steps: int, guidance: float,
+    plot: Path | None = None,
+) -> dict[str, dict[str, float]]:  # fmt: skip
     """The scores of what the model draws and of real digits, by name."""
     denoiser = Denoiser.from_pretrained(model)
     rate, length, asked = denoiser.sample_rate, denoiser.length, {"class", "speaker"}
@@ -177,7 +126,10 @@ def evaluate(
     made = drawn(denoiser, count, steps=steps, guidance=guidance)
     taken = time.perf_counter() - began
     name = f"{Path(model).stem}, {steps} step{'s' * (steps > 1)}"
-    whole = relative({**found, name: scores(judge, made, seen)})
+    if plot is not None:
+        draw_beside(plot, unseen, made, rate)
+    found[name] = scores(judge, made, seen)
+    whole = {method: relative(row, found[UNSEEN]) for method, row in found.items()}
     whole[name]["real_time_factor"] = round(taken * rate / made.signals.size, 4)
     return whole
 
@@ -192,17 +144,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=25, help="of the classifier")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--readme", type=Path)
+    parser.add_argument("--plot", type=Path, help="PNG of real digits above drawn ones")
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
     results = evaluate(
         options.data, options.model, count=options.count, epochs=options.epochs,
-        steps=options.steps, guidance=options.guidance,
+        steps=options.steps, guidance=options.guidance, plot=options.plot,
     )  # fmt: skip
     print(table(results))
     if options.output:
         write_results(
             options.output, "python recipes/evaluate_digits.py --data DATA",
-            model_sha256_16=artifact.digest(options.model), drawn=options.count,
+            model=artifact.fingerprint(options.model), drawn=options.count,
             guidance=options.guidance, results=results,
         )  # fmt: skip
     if options.readme:

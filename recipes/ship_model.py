@@ -24,9 +24,9 @@ def scores(results: dict[str, Any]) -> dict[str, str]:
     """One line a method and group, from the JSON of one of the recipes `evaluate_*.py`."""
     if "rows" not in results:
         return {
-            f"{method}, {group}": ", ".join(f"{name} {value:.4g}" for name, value in row.items())
-            for method, groups in results["results"].items()
-            for group, row in groups.items()
+            ", ".join([method, *group]): ", ".join(f"{k} {value:.4g}" for k, value in row.items())
+            for method, found in results["results"].items()
+            for group, row in _by_group(found)
         }
     names = {"pairs": "VoiceBank-DEMAND pairs of p287", "mixes": "mixes of the valid split"}
     return {
@@ -37,6 +37,13 @@ def scores(results: dict[str, Any]) -> dict[str, str]:
         for group, name in names.items()
         for row in results["rows"]
     }
+
+
+def _by_group(found: dict[str, Any]) -> list[tuple[list[str], dict[str, float]]]:
+    """Scores of each group of recordings, or of all of them alike."""
+    if any(isinstance(value, dict) for value in found.values()):
+        return [([group], row) for group, row in found.items()]
+    return [([], found)]
 
 
 def page(name: str, card: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ conditioner (B, K, 1); a row of zeros asks for nothing.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -143,6 +144,39 @@ class Number(Condition):
         if not self.low <= number <= self.high:
             raise InputError(f"{self.name} is '{word}'; give {self.told}")
         return number
+
+
+@dataclass(frozen=True)
+class Pitch(Number):
+    """A pitch in semitones, told as a number is, and by where its partials lie.
+
+    Partial k lies 12 log2 k semitones above the pitch; a second row of places, as far apart as the
+    knots and going on to the highest partial, tells how near each is to a partial. So a network
+    that has learnt where sound at a place goes knows it in the notes of all pitches.
+
+    >>> Pitch("pitch", 60, 62, knots=3, partials=2).row(61).tolist()[3:]
+    [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    """
+
+    partials: int = 16
+
+    @property
+    def width(self) -> int:  # type: ignore[override]
+        return self.knots + self._places
+
+    def row(self, value: str | float) -> Tensor:
+        semitones = float(value) - self.low + 12 * torch.arange(1, self.partials + 1).log2()
+        places = torch.arange(self._places) - self._each * semitones[:, None]
+        return torch.cat([super().row(value), (1 - places.abs()).clamp_min(0).amax(0)])
+
+    @property
+    def _each(self) -> float:
+        """Knots a semitone."""
+        return (self.knots - 1) / (self.high - self.low)
+
+    @property
+    def _places(self) -> int:
+        return self.knots + math.ceil(12 * math.log2(self.partials) * self._each)
 
 
 def encoded(conditions: Sequence[Condition], asked: Sequence[Mapping[str, Value]]) -> Tensor | None:

@@ -155,7 +155,7 @@ def test_the_digits_recipe_judges_a_model(repository: Path, data: Path, tmp_path
     assert results[recipe.UNSEEN]["diversity_log_mel_ratio"] == 1
     assert drawn["real_time_factor"] > 0
     assert table_of(readme, "digits") == recipe.table(results)
-    assert found["model_sha256_16"] == artifact.digest(model)
+    assert found["model"] == artifact.fingerprint(model)
 
 
 def test_repeated_digits_have_no_diversity(repository: Path, data: Path) -> None:
@@ -189,7 +189,7 @@ def test_the_readme_shows_the_judged_digits(repository: Path) -> None:
     recipe = load(repository / "recipes" / "evaluate_digits.py")
     found = json.loads(path.read_text())
     assert table_of(repository / "README.md", "digits") == recipe.table(found["results"])
-    assert found["model_sha256_16"] == artifact.digest("digits")
+    assert found["model"] == artifact.fingerprint("digits")
     drawn = next(row for name, row in found["results"].items() if name.startswith("digits,"))
     assert drawn["recognised"] >= 0.9 and drawn["real_time_factor"] <= 0.5
     assert min(drawn["diversity_log_mel_ratio"], drawn["diversity_features_ratio"]) >= 0.8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from signal_diffusion.data.corpus import Corpus, clips_of, manifest_rows
 from signal_diffusion.data.mixing import Batch
 from signal_diffusion.data.module import Recordings, Source, recordings_of
 from signal_diffusion.errors import InputError
+from signal_diffusion.recordings import resample
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class LabelledClips:
     """Draws batches of clips of one length with what they are, as a conditioner.
 
     Clips are brought to a peak of 1; shorter ones begin within the first `offset` samples and are
-    followed by silence, longer ones fade out over the last sixteenth.
+    followed by silence, longer ones fade out over the last sixteenth. A clip that is sped up is
+    raised, too: the condition `raised`, if there is one, is told the number of semitones more.
 
     Args:
         corpus: the clips.
@@ -31,6 +34,9 @@ class LabelledClips:
         speeds: range of the factor that a clip is sped up by, with its pitch.
         level_jitter_db: range below the peak of 1.
         free: share of the clips that are shown without conditions, for guidance.
+        raised: name of the condition that is a pitch in semitones.
+        tilt_db: most dB an octave that the spectrum is tilted by, up or down.
+        layered: share of the clips that another of the same kind is laid over, at up to its peak.
     """
 
     corpus: Corpus
@@ -41,21 +47,55 @@ class LabelledClips:
     speeds: tuple[float, float] = (1.0, 1.0)
     level_jitter_db: float = 3.0
     free: float = 0.15
+    raised: str | None = None
+    tilt_db: float = 0.0
+    layered: float = 0.0
+
+    def __post_init__(self) -> None:
+        names = [condition.name for condition in self.conditions]
+        if self.raised is not None and self.raised not in names:
+            raise InputError(f"raised is '{self.raised}'; the conditions are {', '.join(names)}")
 
     def __call__(self, rng: np.random.Generator, size: int) -> Batch:
         """A batch of `size` clips; the observation is the clip itself."""
         picks = [int(i) for i in rng.integers(len(self.corpus), size=size)]
-        clean = torch.from_numpy(np.stack([self._clip(rng, i) for i in picks]))[:, None]
-        shown: list[Mapping[str, Value]] = [
-            {} if rng.random() < self.free else self.asked[i] for i in picks
-        ]
+        drawn = [self._variant(rng, index) for index in picks]
+        clean = torch.from_numpy(np.stack([x for x, _ in drawn]))[:, None]
+        shown = [{} if rng.random() < self.free else asked for _, asked in drawn]
         names = [self.corpus.clips[i].name for i in picks]
         return Batch(clean, clean, names, encoded(self.conditions, shown))
 
-    def _clip(self, rng: np.random.Generator, index: int) -> np.ndarray:
-        x = _sped(self.corpus.clip(index), rng.uniform(*self.speeds))
+    def _variant(
+        self, rng: np.random.Generator, index: int
+    ) -> tuple[np.ndarray, Mapping[str, Value]]:
+        """A clip (length,) as it is shown, and what it is then."""
+        speed = rng.uniform(*self.speeds)
+        most = math.ceil(speed * self.length)
+        x = _sped(self._layered(rng, index)[:most], speed)[: self.length]
+        if self.tilt_db:
+            x = tilted(x, rng.uniform(-self.tilt_db, self.tilt_db))
         gain = 10 ** (-rng.uniform(0, self.level_jitter_db) / 20)
-        return gain * fitted(x, self.length, at=int(rng.integers(self.offset + 1)))
+        x = gain * fitted(x, self.length, at=int(rng.integers(self.offset + 1)))
+        return x, self._raised(self.asked[index], 12 * math.log2(speed))
+
+    def _layered(self, rng: np.random.Generator, index: int) -> np.ndarray:
+        x = self.corpus.clip(index)
+        if not self.layered or rng.random() >= self.layered:
+            return x
+        kind = [i for i, one in enumerate(self.asked) if one == self.asked[index]]
+        other = self.corpus.clip(int(rng.choice(kind)))
+        out = np.zeros(max(len(x), len(other)), np.float32)
+        out[: len(x)] = x / (np.abs(x).max() + 1e-9)
+        out[: len(other)] += rng.uniform() * other / (np.abs(other).max() + 1e-9)
+        return out
+
+    def _raised(self, asked: Mapping[str, Value], semitones: float) -> Mapping[str, Value]:
+        """What a clip is once it is raised; a pitch beyond its condition's range is not told."""
+        condition = next((c for c in self.conditions if c.name == self.raised), None)
+        pitch = None if condition is None else asked.get(condition.name)
+        if condition is None or pitch is None:
+            return asked
+        return {**asked, condition.name: _known(condition, str(float(pitch) + semitones))}
 
 
 def fitted(x: np.ndarray, length: int, *, at: int = 0) -> np.ndarray:
@@ -70,11 +110,19 @@ def fitted(x: np.ndarray, length: int, *, at: int = 0) -> np.ndarray:
 
 
 def _sped(x: np.ndarray, factor: float) -> np.ndarray:
-    """A clip played faster by a factor near 1, by linear interpolation at the places between."""
-    if factor == 1:
-        return x
-    places = np.arange(int((len(x) - 1) / factor)) * factor
-    return np.interp(places, np.arange(len(x)), x).astype(np.float32)
+    """A clip (L,) played faster by a factor near 1, with its pitch."""
+    return resample(x[None], factor, 1.0)[0]
+
+
+def tilted(x: np.ndarray, db: float) -> np.ndarray:
+    """A clip (L,) with so many dB more an octave, about an eighth of the highest frequency.
+
+    >>> tone = np.cos(np.pi / 8 * np.arange(512))
+    >>> bool(np.allclose(tilted(tone, 6.0), tone)), bool(np.allclose(tilted(tone, 0.0), tone))
+    (True, True)
+    """
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(len(x)), 1 / len(x)) * 16)
+    return np.fft.irfft(np.fft.rfft(x) * 10 ** (db * octaves / 20), len(x)).astype(np.float32)
 
 
 @dataclass(frozen=True)
