@@ -68,7 +68,8 @@ def macs(denoiser: NetworkDenoiser) -> float:
     x = torch.zeros(1, channels, denoiser.sample_rate or SAMPLES)
     state = denoiser.codec.encode(x.to(next(denoiser.parameters()).device))
     y = state if denoiser.schedule.paired else None
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    # Without gradients, products are added to in place, which the counter does not see.
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
         denoiser(state, torch.tensor(denoiser.schedule.t_max), y)
     return counter.get_total_flops() / 2
 
