@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from signal_diffusion.pictures import INPUT, REMOVED, RESULT
-from signal_diffusion.plots import DRAWING, as_png, require_matplotlib
-from signal_diffusion.recordings.partials import beside, failures, require_writable
+from signal_diffusion.plots import DRAWING, require_matplotlib
 from signal_diffusion.results import insert_table
+from signal_diffusion.tasks.benchmark_pictures import COLOURS, save
+from signal_diffusion.tasks.budgets import EVERY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,11 +27,6 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 #: By task: the default sampler, its calls and, of generators, the guidance.
 Defaults = Mapping[str, Mapping[str, Any]]
-#: What stands for all samplers, where they make one call.
-EVERY = "every"
-COLOURS = {
-    "ddim": RESULT, "ddpm": REMOVED, "few_step": INPUT, "heun": "#3f7d20", "dpmpp_2m": "#8a3ffc",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -134,7 +128,6 @@ def draw(path: Path, rows: Sequence[Row], defaults: Defaults) -> None:
     from matplotlib.figure import Figure
 
     require_matplotlib()
-    require_writable(path, force=True)
     with DRAWING:
         figure = Figure(figsize=(9, 3.2), dpi=100, layout="constrained")
         drawn = [measure for measure in MEASURES if measure.drawn]
@@ -142,10 +135,7 @@ def draw(path: Path, rows: Sequence[Row], defaults: Defaults) -> None:
             _panel(axes, measure, at_default_guidance(rows, measure.task, defaults), defaults)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
-        picture = as_png(figure)
-    with beside(path) as partial, failures(path):
-        partial.write_bytes(picture)
-        os.replace(partial, path)
+        save(path, figure)
 
 
 def _panel(axes: Axes, measure: Measure, rows: Sequence[Row], defaults: Defaults) -> None:

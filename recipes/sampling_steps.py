@@ -28,7 +28,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
@@ -40,30 +39,22 @@ import evaluate_speech
 import evaluate_vocoder
 import numpy as np
 import plot_samplers
-import torch
-from torch import Tensor
 
 from signal_diffusion import Denoiser, artifact, denoise, samplers
 from signal_diffusion.errors import InputError
-from signal_diffusion.gaussian import GaussianDenoiser
 from signal_diffusion.mel import Mel
-from signal_diffusion.noise import Noise
-from signal_diffusion.recordings.partials import beside, failures
 from signal_diffusion.results import insert_table, write_results
-from signal_diffusion.schedules import Schedule, power_grid
+from signal_diffusion.schedules import Schedule
+from signal_diffusion.tasks import kept_rows
+from signal_diffusion.tasks.budgets import Row, Sampler, points
 from signal_diffusion.tasks.classifying import Classifier, train_classifier
 from signal_diffusion.tasks.generate import GUIDANCE, STEPS, combinations, generate
 from signal_diffusion.tasks.judging import Sounds, parted, scores
 from signal_diffusion.tasks.vocode import vocode
 
-Sampler = Callable[..., Tensor]
-Row = dict[str, Any]
 Scores = dict[str, float]
 Job = tuple[Row, Callable[[], Scores]]
 
-SAMPLERS: tuple[Sampler, ...] = (
-    samplers.ddim, samplers.ddpm, samplers.few_step, samplers.heun, samplers.dpmpp_2m,
-)  # fmt: skip
 BUDGETS = {"digits": (1, 2, 4, 8, 16, 32), "vocoder": (1, 2, 4, 8), "speech": (1, 2, 4, 8)}
 GUIDANCES = (1.0, 1.5, 2.0, 3.0)
 #: Scores that a machine which does other things too gets wrong.
@@ -81,34 +72,6 @@ DEFAULTS = {
     "vocoder": usual(vocode),
     "speech": usual(denoise),
 }
-
-
-def calls_of(sampler: Sampler, schedule: Schedule, steps: int) -> int:
-    """Calls of the denoiser on a grid of so many times of a schedule."""
-    x = torch.ones(1, 1, 1)
-    calls: list[int] = []
-    oracle = GaussianDenoiser(schedule, variance=x[0, 0], noise_variance=x[0, 0])
-    sampler(
-        oracle, x, power_grid(schedule, steps), y=x, noise=Noise(0, rows=[(0, 0)], channels=1),
-        progress=lambda done, _: calls.append(done),
-    )  # fmt: skip
-    return len(calls)
-
-
-def points(schedule: Schedule, budgets: Sequence[int]) -> Iterator[tuple[Row, Sampler, int]]:
-    """What is to be measured: its description, the sampler, and its most steps in a budget."""
-    # Where the start is certain, all that comes after the first call is drawn by every sampler.
-    same = 2 if schedule(torch.tensor(schedule.t_start))[2] == 0 else 1
-    for steps in (n for n in range(1, same + 1) if n in budgets):
-        row = {"sampler": plot_samplers.EVERY, "budget": steps, "calls": steps}
-        yield row, samplers.ddim, steps
-    for budget in budgets:
-        for sampler in SAMPLERS:
-            calls = {n: calls_of(sampler, schedule, n) for n in range(1, budget + 1)}
-            steps = max(n for n, count in calls.items() if count <= budget)
-            if steps > same:
-                row = {"sampler": sampler.__name__, "budget": budget, "calls": calls[steps]}
-                yield row, sampler, steps
 
 
 def jobs_of(
@@ -210,25 +173,17 @@ def speech_jobs(data: str, model: str, budgets: Sequence[int], *, listing: Path)
 
 def measured(jobs: Sequence[Job], kept: Path) -> list[Row]:
     """The rows of all jobs, of which those that are kept are not measured again."""
-    known = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    found: list[Row] = []
-    for number, (asked, run) in enumerate(jobs, start=1):
-        row = next((row for row in known if asked.items() <= row.items()), None)
-        if row is None:
-            row = {k: v for k, v in run().items() if k not in TIMES} | asked
-            known.append(row)
-            _keep(known, kept)
-        found += [] if row in found else [row]
-        print(f"{number}/{len(jobs)} {json.dumps(row)}", file=sys.stderr, flush=True)
-    return found
+    return kept_rows.measured([(of, partial(untimed, run)) for of, run in jobs], kept, told)
 
 
-def _keep(rows: Sequence[Row], path: Path) -> None:
-    """Write rows as JSON lines; the file is whole at any time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with beside(path) as part, failures(path):
-        part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        os.replace(part, path)
+def untimed(run: Callable[[], Scores]) -> Scores:
+    """Scores without those that go by what else the machine does."""
+    return {k: v for k, v in run().items() if k not in TIMES}
+
+
+def told(done: int, total: int, row: Row) -> None:
+    """Tell of a row as soon as it is there."""
+    print(f"{done}/{total} {json.dumps(row)}", file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

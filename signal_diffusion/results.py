@@ -10,17 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from signal_diffusion.errors import InputError
+from signal_diffusion.recordings.partials import beside, failures
 
 
 def write_results(path: Path, command: str, **found: Any) -> None:
-    """Write what was found to a JSON file, with the command, the date and the machine."""
+    """Write what was found to a JSON file, with the command, the date and the machine.
+
+    Raises:
+        InputError: the file can't be written.
+    """
     whole = {
         "command": command,
         "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": machine(),
         **found,
     }
-    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    with beside(path) as part, failures(path):
+        part.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, path)
+
+
+def machine() -> str:
+    """The kind of processor that this runs on, and its cores."""
+    return f"{platform.machine()}, {os.cpu_count()} cores"
 
 
 def insert_table(readme: Path, name: str, table: str) -> None:

@@ -29,6 +29,7 @@ LAYERS = [
     {"synthesis", "stepwise"},
     {"training"},
     {"runs"},
+    {"training_speed"},
     {"cli"},
     {"__main__"},
 ]

@@ -16,6 +16,7 @@ from test_vocode import SPEECH, tiny
 
 from signal_diffusion import artifact, samplers, schedules
 from signal_diffusion.results import table_of
+from signal_diffusion.tasks.budgets import SAMPLERS, calls_of, points
 from signal_diffusion.tasks.generate import GUIDANCE, STEPS
 
 NAMES = (
@@ -35,9 +36,9 @@ def recipe(repository: Path) -> ModuleType:
 
 
 @pytest.mark.parametrize("schedule", [schedules.RectifiedFlow(), schedules.BrownianBridge()])
-def test_calls_are_counted_as_the_samplers_bound_them(recipe, schedule) -> None:
-    for sampler in recipe.SAMPLERS:
-        counted = [recipe.calls_of(sampler, schedule, steps) for steps in (1, 2, 5)]
+def test_calls_are_counted_as_the_samplers_bound_them(schedule) -> None:
+    for sampler in SAMPLERS:
+        counted = [calls_of(sampler, schedule, steps) for steps in (1, 2, 5)]
         # From where a bridge starts, Heun's first step is plain.
         spared = int(schedule.paired and sampler is samplers.heun)
         bound = [samplers.calls(sampler, steps) for steps in (1, 2, 5)]
@@ -45,19 +46,19 @@ def test_calls_are_counted_as_the_samplers_bound_them(recipe, schedule) -> None:
 
 
 @pytest.mark.parametrize("schedule", [schedules.RectifiedFlow(), schedules.BrownianBridge()])
-def test_every_sampler_has_as_many_calls_as_fit(recipe, schedule) -> None:
+def test_every_sampler_has_as_many_calls_as_fit(schedule) -> None:
     same = 1 + schedule.paired
-    found = list(recipe.points(schedule, (1, 2, 4, 8)))
+    found = list(points(schedule, (1, 2, 4, 8)))
     assert [row["sampler"] for row, *_ in found].count("every") == same
     for row, sampler, steps in found:
-        assert row["calls"] == recipe.calls_of(sampler, schedule, steps) <= row["budget"]
-        assert recipe.calls_of(sampler, schedule, steps + 1) > row["budget"]
+        assert row["calls"] == calls_of(sampler, schedule, steps) <= row["budget"]
+        assert calls_of(sampler, schedule, steps + 1) > row["budget"]
         assert (steps <= same) == (row["sampler"] == "every")
     calls = [row["calls"] for row, sampler, _ in found if sampler is samplers.heun]
     assert calls == ([4, 8] if schedule.paired else [3, 7])
 
 
-def test_two_calls_of_a_bridge_are_the_same_for_every_sampler(recipe) -> None:
+def test_two_calls_of_a_bridge_are_the_same_for_every_sampler() -> None:
     """Which is why they are measured once."""
     from signal_diffusion.gaussian import GaussianDenoiser
     from signal_diffusion.noise import Noise
@@ -67,7 +68,7 @@ def test_two_calls_of_a_bridge_are_the_same_for_every_sampler(recipe) -> None:
     )
     y, times = torch.randn(1, 1, 16), schedules.power_grid(oracle.schedule, 2)
     noise = Noise(0, rows=[(0, 0)], channels=1)
-    first, *others = (sampler(oracle, y, times, y=y, noise=noise) for sampler in recipe.SAMPLERS)
+    first, *others = (sampler(oracle, y, times, y=y, noise=noise) for sampler in SAMPLERS)
     assert all(torch.equal(first, other) for other in others)
 
 
@@ -98,13 +99,13 @@ def test_digits_are_drawn_and_judged_by_every_sampler(recipe, data, tmp_path) ->
     untrained(recipe.evaluate_digits.WORDS).save_pretrained(model)
     digits = recipe.DrawnDigits(str(data), str(model), count=2, epochs=2)
     jobs = list(digits.jobs((1, 3), (1.0, GUIDANCE)))
-    assert len(jobs) == 1 + 1 + len(recipe.SAMPLERS) + 2
+    assert len(jobs) == 1 + 1 + len(SAMPLERS) + 2
     real, once, *rest = recipe.measured([jobs[0], *jobs[3:]], tmp_path / "rows.jsonl")
     assert real["sampler"] == "real" and once["count"] == 40 and once["recognised"] < 0.4
     assert real["frechet_log_mel"] < once["frechet_log_mel"]
     assert [row["calls"] for row in rest] == [3] * 5 and {r["guidance"] for r in rest} == {1.5}
     # The same noise, but other ways: no two samplers give the same.
-    assert len({row["frechet_log_mel"] for row in rest}) == len(recipe.SAMPLERS)
+    assert len({row["frechet_log_mel"] for row in rest}) == len(SAMPLERS)
     assert once.items() >= digits.drawn(samplers.heun, 1).items()
 
 

@@ -9,7 +9,17 @@ from typing import NoReturn
 
 import typer
 
-from signal_diffusion.cli import denoise, generate, info, memorisation, score, train, vocode
+from signal_diffusion.cli import (
+    benchmark,
+    denoise,
+    evaluate,
+    generate,
+    info,
+    memorisation,
+    score,
+    train,
+    vocode,
+)
 from signal_diffusion.cli.lines import one_line, reason, say
 from signal_diffusion.errors import InputError
 
@@ -30,6 +40,8 @@ OPEN = {"ignore_unknown_options": True, "allow_extra_args": True}
 app.command(context_settings=OPEN)(generate.generate)
 app.command()(vocode.vocode)
 app.command()(memorisation.memorisation)
+app.command()(benchmark.benchmark)
+app.command()(evaluate.evaluate)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

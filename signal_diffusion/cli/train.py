@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -17,15 +19,22 @@ def train(
     ] = None,
 ) -> None:
     """Train a model from a configuration and overrides of it."""
+    from signal_diffusion.runs import run
+
+    with configuration_mistakes():
+        run(overrides or [])
+
+
+@contextmanager
+def configuration_mistakes() -> Iterator[None]:
+    """What Hydra says of a configuration or an override, as an `InputError`."""
     # Hydra prints errors and exits by itself unless it is asked for all of them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     from hydra.errors import ConfigCompositionException, OverrideParseException
     from omegaconf.errors import MissingMandatoryValue
 
-    from signal_diffusion.runs import run
-
     try:
-        run(overrides or [])
+        yield
     except MissingMandatoryValue as error:
         raise InputError(f"{error.full_key} is missing: add {error.full_key}=...") from error
     except (ConfigCompositionException, OverrideParseException) as error:

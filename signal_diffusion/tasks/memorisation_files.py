@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,13 +34,15 @@ PAUSE = 0.25
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
-def require_folder(folder: Path, *, force: bool) -> None:
-    """Raise an InputError unless a report may be written into a folder, new or there."""
+def require_folder(
+    folder: Path, *, force: bool, names: Sequence[str] = (FIGURES, HISTOGRAM)
+) -> None:
+    """Raise an InputError unless a report of such files may be written into a folder."""
     if folder.suffix or (folder.exists() and not folder.is_dir()):
         raise InputError(f"{folder} is no folder: name one for the report, e.g. -o report")
     if not folder.absolute().parent.is_dir():
         raise InputError(f"{folder} can't be made: there is no folder {folder.absolute().parent}")
-    for name in (FIGURES, HISTOGRAM):
+    for name in names:
         if (folder / name).exists() and not force:
             raise InputError(f"{folder / name} exists: pass --force to replace it")
 

@@ -1,0 +1,156 @@
+"""Methods from outside: commands, and folders of estimates that were made elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from signal_diffusion.errors import InputError
+from signal_diffusion.recordings import Recording, read, write
+from signal_diffusion.tasks.pairs import Pair, Sound, by_name, require_alike, require_partners
+from signal_diffusion.tasks.rivals import Estimate
+
+#: Runs a command and tells exit code, seconds and peak memory. In a small process of its own, since
+#: a system counts for a new process what the one that it is forked from held.
+RUNNER = """
+import json, subprocess, sys, time
+try: import resource
+except ImportError: resource = None
+began = time.perf_counter()
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+taken = time.perf_counter() - began
+peak = resource and resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(json.dumps([code, taken, peak]))
+"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line with {in}, a WAV file that it reads, and {out}, one that it writes.
+
+    It is no shell's: words are parted as a shell would, and nothing else.
+    """
+
+    name: str
+    line: str
+
+    def __post_init__(self) -> None:
+        try:
+            words = shlex.split(self.line)
+        except ValueError as error:
+            raise InputError(f"command {self.name} can't be parted into words: {error}") from error
+        if not all(any(mark in word for word in words) for mark in ("{in}", "{out}")):
+            raise InputError(f"command {self.name} lacks {{in}} or {{out}}: it is '{self.line}'")
+        if shutil.which(words[0]) is None:
+            raise InputError(f"command {self.name} can't be run: there is no program {words[0]}")
+
+    @property
+    def key(self) -> object:
+        return ["command", self.line]
+
+    def __call__(self, pair: Pair, sound: Sound) -> Estimate:
+        with tempfile.TemporaryDirectory(prefix="signal-diffusion-") as folder:
+            source, target = Path(folder, "in.wav"), Path(folder, "out.wav")
+            # As most programs take it; samples beyond full scale need floats.
+            subtype = "PCM_16" if np.abs(sound.noisy).max() <= 1 else "FLOAT"
+            write(source, Recording(sound.noisy, sound.sample_rate, "WAV", subtype))
+            places = {"{in}": str(source), "{out}": str(target)}
+            taken, memory = self._run([_filled(word, places) for word in shlex.split(self.line)])
+            if not target.is_file():
+                raise InputError(f"command {self.name} wrote no file for {pair.name}")
+            made = read(target)
+        _require_form(f"command {self.name} for {pair.name}", made, sound)
+        return Estimate(made.samples, taken, memory)
+
+    def _run(self, words: Sequence[str]) -> tuple[float, int | None]:
+        """Seconds and, where the system tells it, peak memory in bytes."""
+        with tempfile.TemporaryFile() as said:
+            code, taken, memory = _ended([sys.executable, "-I", "-S", "-c", RUNNER, *words], said)
+            said.seek(0)
+            last = said.read()[-2000:].decode(errors="replace").strip().splitlines()[-1:]
+        if code:
+            raise InputError(": ".join([f"command {self.name} ended with code {code}", *last]))
+        return taken, memory
+
+
+@dataclass(frozen=True)
+class Made:
+    """A folder of estimates that were made elsewhere, named as the recordings are."""
+
+    name: str
+    folder: Path
+
+    def require(self, pairs: Sequence[Pair]) -> None:
+        """Raise an InputError unless there is an estimate of the right form for every pair."""
+        there = by_name(self.folder)
+        require_partners({pair.name: pair.clean for pair in pairs}, there, self.folder)
+        for pair in pairs:
+            require_alike(pair.noisy or pair.clean, there[pair.name])
+
+    @property
+    def key(self) -> object:
+        files = _files(self.folder).values()
+        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return ["folder", str(self.folder.resolve()), stats]
+
+    def __call__(self, pair: Pair, sound: Sound) -> Estimate:
+        made = read(_files(self.folder)[pair.name])
+        _require_form(f"{self.folder} for {pair.name}", made, sound)
+        return Estimate(made.samples)
+
+
+def _filled(word: str, places: Mapping[str, str]) -> str:
+    for mark, place in places.items():
+        word = word.replace(mark, place)
+    return word
+
+
+def _ended(words: Sequence[str], said: IO[bytes]) -> tuple[int, float, int | None]:
+    """Exit code, seconds and peak memory in bytes of what `RUNNER` runs."""
+    process = subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, start_new_session=True
+    )
+    try:
+        told = process.communicate()[0]
+    finally:
+        if process.returncode is None:
+            _end(process)
+    if not told:
+        return process.returncode or 1, 0.0, None
+    code, taken, memory = json.loads(told)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return code, taken, None if memory is None else memory * unit
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and what it runs."""
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+
+
+def _require_form(what: str, made: Recording, sound: Sound) -> None:
+    wanted = (sound.sample_rate, *sound.clean.shape)
+    found = (made.sample_rate, *made.samples.shape)
+    if found != wanted:
+        said = ["{} Hz, {} channels, {} samples".format(*form) for form in (found, wanted)]
+        raise InputError(f"{what}: the estimate has {said[0]}, but the recording {said[1]}")
+
+
+@lru_cache(maxsize=8)
+def _files(folder: Path) -> dict[str, Path]:
+    return by_name(folder)
