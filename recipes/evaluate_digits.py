@@ -25,7 +25,7 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -88,7 +88,8 @@ def drawn(denoiser: NetworkDenoiser, count: int, *, steps: int, guidance: float)
 
 def draw_beside(path: Path, unseen: Sounds, made: Sounds, sample_rate: float) -> None:
     """Draw the ten digits of two speakers, real ones above drawn ones, into a PNG."""
-    speakers = sorted({speaker for _, speaker in map(tuple, made.groups)})[:2]
+    groups = cast("Sequence[tuple[str, str]]", made.groups)
+    speakers = sorted({speaker for _, speaker in groups})[:2]
     shown = [
         (f"{word}, {name}", sounds.signals[list(sounds.groups).index((word, speaker))])
         for speaker in speakers
