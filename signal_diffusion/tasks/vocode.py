@@ -62,7 +62,7 @@ def vocode(
     >>> import torch
     >>> from signal_diffusion import Denoiser
     >>> vocoder = Denoiser.from_pretrained("vocoder")
-    >>> sound = torch.randn(1, 16000)
+    >>> sound = 0.1 * torch.randn(1, 16000)
     >>> vocode(vocoder, vocoder.mel(sound)[0]).shape
     (15872,)
     """
