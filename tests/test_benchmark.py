@@ -182,7 +182,7 @@ def test_data_that_does_not_fit_is_told(model, pairs, tmp_path, command: Command
     for kind, count in (("clean", 900), ("noisy", 1000)):
         soundfile.write(tmp_path / "pairs" / kind / "a.wav", np.ones(count) / 2, 16000)
     code, _, err = command(*line, tmp_path / "pairs")
-    assert code == 2 and "make both alike" in err
+    assert code == 2 and "has 1000 samples" in err and "make both the same" in err
     assert not (tmp_path / "report").exists()
 
 

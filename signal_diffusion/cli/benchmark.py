@@ -81,7 +81,7 @@ Repeats = Annotated[
 Metrics = Annotated[
     str | None,
     typer.Option(
-        help="si_sdr, snr, prd, lsd, pesq, estoi (default: what suits the model).",
+        help="As of `evaluate`: si_sdr, pesq, ... (default: what suits the model).",
         metavar="NAME,...", show_default=False, rich_help_panel=WHAT,
     ),
 ]  # fmt: skip

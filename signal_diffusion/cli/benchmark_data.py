@@ -13,28 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from signal_diffusion.data.corpus import Clip, list_folder
-from signal_diffusion.data.speech import matched
+from signal_diffusion.data.corpus import list_folder
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
-from signal_diffusion.metrics import estoi, log_spectral_distance, pesq_wb, prd, si_sdr, snr
 from signal_diffusion.recordings import opened, resample
 from signal_diffusion.tasks.benchmarking import RATE, Example, Row, task_of
+from signal_diffusion.tasks.measures import METRICS, metrics_named
+from signal_diffusion.tasks.pairs import Pair, folder_pairs
 
 Array = NDArray[Any]
 #: Seconds of each recording that count.
 LONGEST = 30.0
-METRICS: dict[str, Callable[[Array, Array, int], torch.Tensor]] = {
-    "si_sdr": lambda estimate, clean, _: si_sdr(estimate, clean),
-    "snr": lambda estimate, clean, _: snr(estimate, clean),
-    "prd": lambda estimate, clean, _: prd(estimate, clean),
-    "lsd": lambda estimate, clean, _: log_spectral_distance(estimate, clean),
-    "pesq": lambda estimate, clean, rate: pesq_wb(estimate, clean, sample_rate=rate),
-    "estoi": lambda estimate, clean, rate: estoi(estimate, clean, sample_rate=rate),
-}
 #: PESQ's rate.
 WIDE_BAND = 16000
 
@@ -69,10 +60,9 @@ class Scoring:
         count = min(estimate.shape[-1], example.clean.shape[-1])
         pair = estimate[:, :count], example.clean[:, :count]
         try:
-            found = [METRICS[name](*pair, self.sample_rate) for name in self.measures]
+            return [METRICS[name].measure(*pair, self.sample_rate) for name in self.measures]
         except InputError as error:
             raise InputError(f"{example.name}: {error}") from error
-        return [float(score.mean()) for score in found]
 
 
 def scoring_of(
@@ -96,15 +86,12 @@ def scoring_of(
             "this model draws signals, which have no truth to compare with: leave the data "
             "(`signal-diffusion memorisation` compares them with what it was trained on)"
         )
-    names = tuple(metrics or _usual(denoiser, task))
-    unknown = [name for name in names if name not in METRICS]
-    if unknown:
-        raise InputError(f"metric is '{unknown[0]}': choose of {', '.join(METRICS)}")
+    names = metrics_named(metrics or _usual(denoiser, task))
     if task == "vocode":
         clips = _some(list_folder(folder), files)
-        found = [Example(clip.name, None, _read(clip, rate)[:1]) for clip in clips]
+        found = [Example(clip.name, None, _read(clip.path, rate)[:1]) for clip in clips]
     else:
-        found = [_pair(noisy, clean, rate) for noisy, clean in _some(_pairs(folder), files)]
+        found = [_example(pair, rate) for pair in _some(_pairs(folder), files)]
     return Scoring(found, names, rate)
 
 
@@ -114,15 +101,14 @@ def _usual(denoiser: NetworkDenoiser, task: str) -> list[str]:
     return [*pesq, "lsd"] if task == "vocode" else ["si_sdr", *pesq]
 
 
-def _pairs(folder: Path) -> list[tuple[Clip, Clip]]:
+def _pairs(folder: Path) -> list[Pair]:
     for name in ("clean", "noisy"):
         if not (folder / name).is_dir():
             raise InputError(
                 f"{folder} has no folder {name}: give one with clean/ and noisy/, with files of "
                 "the same names"
             )
-    noisy, clean = matched(folder / "noisy", folder / "clean")
-    return list(zip(noisy, clean, strict=True))
+    return folder_pairs(folder / "clean", folder / "noisy")
 
 
 def _some(found: Sequence[Any], most: int) -> list[Any]:
@@ -131,19 +117,14 @@ def _some(found: Sequence[Any], most: int) -> list[Any]:
     return [found[index * len(found) // count] for index in range(count)]
 
 
-def _pair(noisy: Clip, clean: Clip, rate: int) -> Example:
-    given, truth = _read(noisy, rate), _read(clean, rate)
-    if given.shape != truth.shape:
-        raise InputError(
-            f"{noisy.path} is {given.shape} (channels, samples) at {rate} Hz, but its clean "
-            f"partner {truth.shape}: make both alike"
-        )
-    return Example(noisy.name, given, truth)
+def _example(pair: Pair, rate: int) -> Example:
+    assert pair.noisy is not None
+    return Example(pair.name, _read(pair.noisy, rate), _read(pair.clean, rate))
 
 
-def _read(clip: Clip, rate: int) -> Array:
+def _read(path: Path, rate: int) -> Array:
     """The beginning (C, L) of a recording at a rate."""
-    with opened(clip.path) as reader:
+    with opened(path) as reader:
         own, blocks, count = reader.form.sample_rate, [], 0
         for block in reader.blocks():
             blocks.append(block.astype(np.float32, copy=False))

@@ -138,7 +138,7 @@ class PairSources:
     cache: str | None = None
 
     def __call__(self) -> Sources:
-        noisy, clean = matched(Path(self.noisy), Path(self.clean))
+        noisy, clean = _matched(Path(self.noisy), Path(self.clean))
         train, valid = _split("speech", clean, self.valid_share)
         partner = {c: n for c, n in zip(clean, noisy, strict=True)}
         sources = [self._crops(part, [partner[c] for c in part]) for part in (train, valid)]
@@ -204,7 +204,7 @@ def _mixes(mixer: Mixer, count: int) -> list[tuple[Tensor, Tensor, str]]:
     return list(zip(batch.clean, batch.noisy, batch.names, strict=True))
 
 
-def matched(noisy_root: Path, clean_root: Path) -> tuple[list[Clip], list[Clip]]:
+def _matched(noisy_root: Path, clean_root: Path) -> tuple[list[Clip], list[Clip]]:
     """The recordings of two folders in the same order, by their paths but for the suffix."""
     noisy, clean = (
         {clip.path.relative_to(root).with_suffix(""): clip for clip in list_folder(root)}
