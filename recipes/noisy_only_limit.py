@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kinds", nargs="+", default=["ar2", "sines"])
     parser.add_argument("--snr", nargs="+", type=float, default=[0.0, 5.0, 10.0])
-    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--minutes", type=float, default=4.5)
     parser.add_argument("--steps", type=int, help="instead of minutes, e.g. on a busy machine")
     parser.add_argument("--rows", type=int, default=ROWS)
     options = parser.parse_args(arguments)
@@ -121,15 +121,17 @@ def compared(
     def scored(denoiser: Denoiser, noise_std: float | None = None) -> float:
         return round(snr_db(fresh, denoise(denoiser, noisy, noise_std=noise_std) - OFFSET), 2)
 
+    found = trained(learnt, limited(minutes, steps))
     row: dict[str, str | float] = {
         "signal": kind,
         "input_db": round(snr_db(fresh, noisy - OFFSET), 2),
-        "output_db": scored(trained(learnt, limited(minutes, steps))),
+        "output_db": scored(found, std),
+        "output_db_estimated_noise": scored(found),
     }
     if kind == "ar2":
         return {**row, "wiener_db": round(AutoRegressive(length=4096).wiener_db(level), 2)}
-    # A step that knows the truth calls the network once a clip, not 1.75 times.
-    longer = None if steps is None else round(1.75 * steps)
+    # A step that knows the truth calls the network once a clip, not 1.25 times.
+    longer = None if steps is None else round(1.4 * steps)
     informed = [*limited(minutes, longer), *learning_from_clean(std)]
     return {**row, "clean_trained_db": scored(trained(clean, informed), std)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -11,11 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from signal_diffusion.data.mixing import Batch
+from signal_diffusion.data.signal_bands import within
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.metrics import si_sdr
 from signal_diffusion.schedules import Schedule
 from signal_diffusion.tasks.denoise import denoise
 from signal_diffusion.tasks.score_errors import squared_errors
+
+#: Least noise above the recordings' own that is learnt from them, over it.
+LEAST = 1.2
 
 
 class Objective(nn.Module, ABC):
@@ -112,49 +115,70 @@ class Supervised(Objective):
 class NoisyOnly(Objective):
     """Learns from recordings y = x + z' in white Gaussian noise of variance 1, without any x.
 
-    At the recordings' own noise, Stein's unbiased estimate of the squared error, with a Monte-Carlo
-    divergence along a random direction b:
+    The signal is known to lie in some bands, P x = x (`data.signal_bands`): what is learnt is P x,
+    so that noise beside the bands moves no weight. At the recordings' own noise, by Stein's
+    unbiased estimate of the squared error, with a divergence along random directions b:
 
-        |x_hat(y) - y|^2 + 2 b (x_hat(y + e b) - x_hat(y)) / e - 1
+        |x_hat(y) - P y|^2 + 2 P b (x_hat(y + e b) - x_hat(y)) / e - |P|^2
 
-    Above it, where x_t = y + sqrt(sigma_t^2 - 1) z, ambient diffusion: the estimate of y that
-    follows from that of x is compared with y,
+    Above it, by comparing what is made of x_t = y + s z with y - z / s: the noise of both is
+    independent, so that their mean given x_t is that of x,
 
-        E[y | x_t] = (x_t + (sigma_t^2 - 1) E[x | x_t]) / sigma_t^2
+        |x_hat(x_t) - P (y - z / s)|^2,  s^2 = sigma_t^2 - 1
 
     Args:
         above: share of the clips above the recordings' noise.
         most: largest sigma_t there.
         probe: e.
 
-    Source: Stein 1981; Ramani and others 2008 for the divergence; Daras and others 2024
-    (arXiv:2404.10177) for the identity.
+    Source: Stein 1981; Ramani and others 2008 for the divergence; Pang and others 2021
+    (CVPR, "Recorrupted-to-Recorrupted") for the pair of independent noises.
     """
 
-    def __init__(self, *, above: float = 0.5, most: float = 8.0, probe: float = 0.05) -> None:
+    def __init__(self, *, above: float = 0.75, most: float = 8.0, probe: float = 0.05) -> None:
         super().__init__()
         self.above, self.most, self.probe = above, most, probe
 
     def terms(
         self, denoiser: NetworkDenoiser, batch: Batch, generator: torch.Generator
     ) -> dict[str, Tensor]:
+        assert batch.bands is not None
         own = round(len(batch.noisy) * (1 - self.above))
-        y, higher = batch.noisy[:own], batch.noisy[own:]
+        passed, y, bands = batch.clean, batch.noisy, batch.bands
         terms = {}
-        if len(y):
-            terms["sure"] = self.risk(denoiser, y, generator).mean()
-        if len(higher):
-            terms["ambient"] = self._ambient(denoiser, higher, generator)
+        if own:
+            risk = self.risk(denoiser, y[:own], generator, passed=passed[:own], bands=bands[:own])
+            terms["sure"] = risk.mean()
+        if own < len(y):
+            rest = passed[own:], y[own:], bands[own:]
+            terms["recorrupted"] = self._recorrupted(denoiser, *rest, generator)
         return terms
 
-    def risk(self, denoiser: NetworkDenoiser, y: Tensor, generator: torch.Generator) -> Tensor:
-        """Stein's estimate of the mean squared error of each clip (B,), from y (B, C, L) alone."""
-        t = time_of(denoiser, 1.0)
+    def risk(
+        self,
+        denoiser: NetworkDenoiser,
+        y: Tensor,
+        generator: torch.Generator,
+        *,
+        passed: Tensor,
+        bands: Tensor,
+    ) -> Tensor:
+        """Stein's estimate of the mean squared error of each clip (B,), without any clean one.
+
+        Args:
+            denoiser: what is judged.
+            y: clips (B, 1, L) in noise of variance 1.
+            generator: of the direction in which the divergence is measured.
+            passed: what the bands pass of them, (B, 1, L), with what lies around the clips.
+            bands: responses (B, 1, n), odd and symmetric.
+        """
         b = torch.randn(y.shape, generator=generator).to(y)
         both = torch.cat([y, y + self.probe * b])
-        x_hat, moved = denoiser(both, torch.full((len(both), 1, 1), t).to(y)).float().chunk(2)
-        divergence = (b * (moved - x_hat)).mean(dim=(1, 2)) / self.probe
-        return (x_hat - y).square().mean(dim=(1, 2)) + 2 * divergence - 1
+        t = time_of(denoiser, torch.ones(1, 1, 1)).to(y).expand(len(both), 1, 1)
+        x_hat, moved = denoiser(both, t).float().chunk(2)
+        divergence = (within(b, bands) * (moved - x_hat)).mean(dim=(1, 2)) / self.probe
+        noise = bands.square().sum(dim=(1, 2))
+        return (x_hat - passed).square().mean(dim=(1, 2)) + 2 * divergence - noise
 
     def score(
         self,
@@ -163,24 +187,27 @@ class NoisyOnly(Objective):
         noisy: Tensor,
         missing: Tensor | None = None,
     ) -> Tensor:
-        """The estimated SNR of the estimate: the signal's power over Stein's risk."""
+        """The estimated SNR of the estimate: the signal's power over Stein's risk in all bands."""
         y = noisy.reshape(-1, 1, noisy.shape[-1])
-        risk = self.risk(denoiser, y, torch.Generator().manual_seed(0)).mean()
+        everything = torch.ones(len(y), 1, 1).to(y)
+        generator = torch.Generator().manual_seed(0)
+        risk = self.risk(denoiser, y, generator, passed=y, bands=everything).mean()
         power = (y - y.mean(dim=-1, keepdim=True)).square().mean() - 1
         return 10 * torch.log10(power.clamp_min(1e-3) / risk.clamp_min(1e-3))
 
-    def _ambient(self, denoiser: NetworkDenoiser, y: Tensor, generator: torch.Generator) -> Tensor:
-        spread = torch.rand(len(y), generator=generator).reshape(-1, 1, 1)
-        sigma = torch.exp(math.log(1.2) + spread * math.log(self.most / 1.2))
-        t = torch.tensor([time_of(denoiser, float(s)) for s in sigma]).reshape(-1, 1, 1)
-        sigma, t = sigma.to(y), t.to(y)
+    def _recorrupted(
+        self, denoiser: NetworkDenoiser, passed: Tensor, y: Tensor, bands: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:  # fmt: skip
+        share = torch.rand(len(y), generator=generator).reshape(-1, 1, 1)
+        sigma = LEAST * (self.most / LEAST) ** share
+        added, t = (sigma**2 - 1).sqrt().to(y), time_of(denoiser, sigma).to(y)
         z = torch.randn(y.shape, generator=generator).to(y)
-        x_t = y + (sigma**2 - 1).sqrt() * z
-        x_hat = denoiser(x_t, t).float()
-        y_hat = (x_t + (sigma**2 - 1) * x_hat) / sigma**2
-        # The error of y_hat is at least its own posterior's; the weight keeps the levels alike.
-        weight = sigma**2 / (sigma**2 - 1)
-        return (weight * (y_hat - y).square()).mean()
+        x_hat = denoiser(y + added * z, t).float()
+        target = passed - within(z, bands) / added
+        # The noise of the target, by which the levels are made alike.
+        weight = 1 / (1 + 1 / added**2)
+        return (weight * (x_hat - target).square()).mean()
 
 
 class LevelErrors(Objective):
@@ -220,10 +247,9 @@ class LevelErrors(Objective):
         return 10 * torch.log10(clean.square().mean() / errors.mean())
 
 
-def time_of(denoiser: NetworkDenoiser, sigma: float) -> float:
-    """The time at which an unpaired process has the noise sigma, relative to its signal."""
-    log_snr = torch.tensor(-math.log(sigma), dtype=torch.float64)
-    return float(denoiser.schedule.time_at(log_snr))
+def time_of(denoiser: NetworkDenoiser, sigma: Tensor) -> Tensor:
+    """The times at which an unpaired process has noises sigma, relative to its signal."""
+    return denoiser.schedule.time_at(-sigma.double().log()).to(sigma)
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[Any]:

@@ -142,6 +142,16 @@ def test_a_folder_of_noisy_tables_trains_a_denoiser(tmp_path: Path) -> None:
     assert 10 * np.log10(before / after) > 4
 
 
+def test_recordings_of_noise_alone_are_told(tmp_path: Path) -> None:
+    from signal_diffusion.data.noisy import NoisySources
+    from signal_diffusion.errors import InputError
+
+    rows = [f"{n},{v:.3f}" for n, v in enumerate(np.random.default_rng(0).normal(7, 2, 5000))]
+    (tmp_path / "a.csv").write_text("\n".join(["time,reading", *rows, ""]))
+    with pytest.raises(InputError, match="nothing that exceeds its white noise"):
+        NoisySources(str(tmp_path))()
+
+
 def test_the_name_of_a_record_without_a_suffix_is_taken(tmp_path: Path) -> None:
     wfdb = pytest.importorskip("wfdb")
     from signal_diffusion.tasks.plans import plan

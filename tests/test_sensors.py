@@ -5,10 +5,13 @@ import csv
 import numpy as np
 import pytest
 import torch
+from scipy.signal import firwin, oaconvolve, welch
 
 from signal_diffusion import Denoiser, GaussianDenoiser, denoise, metrics
 from signal_diffusion.data.ecg import EcgSources, without_drift
-from signal_diffusion.data.noisy import NoisyCrops
+from signal_diffusion.data.noisy import Channel, NoisyCrops
+from signal_diffusion.data.signal_bands import signal_bands, within
+from signal_diffusion.data.synthetic import AutoRegressive
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.levels import LevelMeter
@@ -144,17 +147,28 @@ class Linear(NetworkDenoiser):
         return self.factor * x_t
 
 
+EVERYTHING = torch.ones(1, 1, 1)
+LOW = torch.from_numpy(firwin(101, 0.3).astype(np.float32)).reshape(1, 1, -1)
+
+
+@pytest.mark.parametrize("bands", [EVERYTHING, LOW])
 @pytest.mark.parametrize("factor", [0.0, 0.5, 0.8, 1.0])
-def test_steins_risk_is_the_error_that_needs_the_clean_signal(factor: float) -> None:
+def test_steins_risk_is_the_error_that_needs_the_clean_signal(factor, bands) -> None:
+    """Crops of 512, of which what the bands pass was made with what lies around them."""
     torch.manual_seed(0)
-    x = 2 * torch.randn(64, 1, 4096)
+    x = within(2 * torch.randn(64, 1, 4096), bands)
     y = x + torch.randn_like(x)
-    risk = NoisyOnly().risk(Linear(factor), y, torch.Generator().manual_seed(0)).mean()
-    assert risk.item() == pytest.approx((factor * y - x).square().mean().item(), abs=0.02)
+    passed = (within(z, bands).reshape(-1, 1, 512) for z in (y, x))
+    crops, (noisy, clean) = y.reshape(-1, 1, 512), passed
+    risk = NoisyOnly().risk(
+        Linear(factor), crops, torch.Generator().manual_seed(0), passed=noisy,
+        bands=bands.expand(len(crops), -1, -1),
+    ).mean()  # fmt: skip
+    assert risk.item() == pytest.approx((factor * crops - clean).square().mean().item(), abs=0.02)
 
 
-def test_the_ambient_term_is_least_for_the_exact_denoiser() -> None:
-    """With the oracle's E[x | x_t] the estimate of y is E[y | x_t]: nothing else does better."""
+def test_above_the_recordings_noise_the_exact_denoiser_is_best() -> None:
+    """With the oracle's E[x | x_t], which comes from clean signals: nothing else does better."""
     torch.manual_seed(0)
     flat = torch.ones(257)
     oracle = GaussianDenoiser(EDM(), variance=4 * flat)
@@ -174,7 +188,7 @@ def test_the_ambient_term_is_least_for_the_exact_denoiser() -> None:
     terms = {
         factor: objective.terms(
             Turned(factor), _batch(y), torch.Generator().manual_seed(1)
-        )["ambient"].item()
+        )["recorrupted"].item()
         for factor in (0.9, 1.0, 1.1)
     }  # fmt: skip
     assert terms[1.0] < terms[0.9] and terms[1.0] < terms[1.1]
@@ -183,21 +197,46 @@ def test_the_ambient_term_is_least_for_the_exact_denoiser() -> None:
 def _batch(y: torch.Tensor):
     from signal_diffusion.data.mixing import Batch
 
-    return Batch(y, y, [""] * len(y))
+    return Batch(y, y, [""] * len(y), bands=EVERYTHING.expand(len(y), -1, -1))
 
 
 def test_the_time_of_a_noise_has_that_noise() -> None:
     denoiser = Linear(1.0)
     for sigma in (0.5, 1.0, 6.0):
-        alpha, _, found = denoiser.schedule(torch.tensor(time_of(denoiser, sigma)).double())
+        alpha, _, found = denoiser.schedule(time_of(denoiser, torch.tensor(sigma).double()))
         assert (found / alpha).item() == pytest.approx(sigma, rel=1e-4)
 
 
-def test_crops_come_from_the_channels_and_carry_no_clean_signal() -> None:
-    channels = [np.arange(3000, dtype=np.float32), -np.arange(5000, dtype=np.float32)]
+def test_crops_come_from_the_channels_and_from_what_their_bands_pass() -> None:
+    ramps = [np.arange(3000, dtype=np.float32), -np.arange(5000, dtype=np.float32)]
+    channels = [Channel.of(x, np.float32([0.25, 0.5, 0.25])) for x in ramps]
     batch = NoisyCrops(channels, length=100)(np.random.default_rng(0), 20)
-    assert torch.equal(batch.clean, batch.noisy) and batch.noisy.shape == (20, 1, 100)
+    assert batch.noisy.shape == batch.clean.shape == (20, 1, 100)
     assert (batch.noisy.diff(dim=-1).abs() == 1).all()
+    # The mean of a ramp is the ramp, with what lies beside a crop.
+    at_ends = (batch.noisy.abs() == 0) | (batch.noisy.abs() >= 2999)
+    torch.testing.assert_close(batch.clean[~at_ends], batch.noisy[~at_ends])
+
+
+def test_responses_of_several_lengths_pass_what_each_passes() -> None:
+    rng = np.random.default_rng(0)
+    made = [Channel.of(rng.standard_normal(n).astype(np.float32), np.float32(r))
+            for n, r in ((2000, firwin(11, 0.3)), (3000, firwin(21, 0.6)))]  # fmt: skip
+    batch = NoisyCrops(made, length=500)(rng, 8)
+    again = within(batch.noisy, batch.bands)
+    torch.testing.assert_close(again[..., 20:-20], batch.clean[..., 20:-20], rtol=0, atol=1e-5)
+
+
+def test_bands_lose_little_of_a_wide_signal_and_pass_no_noise() -> None:
+    rng = np.random.default_rng(0)
+    length, noise = 50_000, rng.standard_normal(50_000)
+    assert not signal_bands(noise).any()
+    clean = AutoRegressive(length=length)(rng, 1).clean[0, 0].numpy()
+    clean *= 10**0.25 / clean.std()
+    power = welch(clean, nperseg=256, fs=2.0)[1]
+    best = oaconvolve(clean + noise, np.fft.fftshift(np.fft.irfft(power / (power + 1)))[1:], "same")
+    passed = oaconvolve(best, signal_bands(clean + noise), "same")
+    assert metrics.snr(passed, clean) > metrics.snr(best, clean) - 0.1
 
 
 def test_a_denoiser_that_goes_by_noise_takes_it_given_or_estimated() -> None:
@@ -218,6 +257,6 @@ def test_a_denoiser_that_goes_by_noise_takes_it_given_or_estimated() -> None:
     for x_t, t in seen:
         difference = np.diff(x_t[0, 0].numpy(), n=4)
         assert difference.std() / np.sqrt(70) == pytest.approx(1, rel=0.05)
-        assert float(t) == pytest.approx(time_of(denoiser, 1.0))
+        assert float(t) == pytest.approx(float(time_of(denoiser, torch.ones(()))))
     with pytest.raises(InputError, match="noise_std goes with offset"):
         NetworkDenoiser(denoiser.backbone, EDM(), noise_std=1.0)

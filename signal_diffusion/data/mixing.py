@@ -30,16 +30,19 @@ class Batch:
 
     `cond` is the conditioner, as the denoiser takes it: what is asked for, or, of masked denoisers,
     (B, 1, L) with 1 where the observation has been filled in and 0 elsewhere; None is nothing.
+    `bands` (B, 1, n) are the responses by which `clean` was made of noisy recordings, without
+    clean ones; see `data.signal_bands`.
     """
 
     clean: Tensor
     noisy: Tensor
     names: list[str]
     cond: Tensor | None = None
+    bands: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        cond = None if self.cond is None else self.cond.to(device)
-        return Batch(self.clean.to(device), self.noisy.to(device), self.names, cond)
+        cond, bands = (None if x is None else x.to(device) for x in (self.cond, self.bands))
+        return Batch(self.clean.to(device), self.noisy.to(device), self.names, cond, bands)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.signal
 import torch
 from numpy.typing import NDArray
 
 from signal_diffusion.data.mixing import Batch
 from signal_diffusion.data.module import Recordings, Source
+from signal_diffusion.data.signal_bands import signal_bands
 from signal_diffusion.errors import InputError
 from signal_diffusion.levels import LevelMeter
 from signal_diffusion.recordings import CONTAINERS, opened
@@ -24,28 +26,57 @@ HELD_OUT = 0.15
 
 
 @dataclass(frozen=True)
+class Channel:
+    """A channel in noise of variance 1, and the part of it that lies in the signal's bands.
+
+    Attributes:
+        noisy: (L,).
+        passed: (L,), what the bands leave of it.
+        bands: response (n,), see `signal_bands`.
+    """
+
+    noisy: Array
+    passed: Array
+    bands: Array
+
+    @classmethod
+    def of(cls, noisy: Array, bands: Array) -> Channel:
+        """A channel (L,) within some bands."""
+        passed = scipy.signal.oaconvolve(noisy, bands, mode="same").astype(np.float32)
+        return cls(noisy, passed, bands)
+
+
+@dataclass(frozen=True)
 class NoisyCrops:
-    """Draws batches of crops from channels (L,) in noise of variance 1; clean is what is noisy.
+    """Draws batches of crops from channels; what is to be learnt is what their bands pass.
 
     Args:
         channels: what to draw from, each as often as it is long.
         length: samples of a crop.
     """
 
-    channels: Sequence[Array]
-    length: int = 1024
+    channels: Sequence[Channel]
+    length: int = 2048
 
     def __call__(self, rng: np.random.Generator, size: int) -> Batch:
-        lengths = np.array([len(x) for x in self.channels], np.float64)
-        picks = rng.choice(len(lengths), size, p=lengths / lengths.sum())
-        crops = []
-        for index in picks:
-            x = self.channels[int(index)]
-            start = int(rng.integers(len(x) - self.length + 1))
-            crops.append(x[start : start + self.length])
+        lengths = np.array([len(x.noisy) for x in self.channels], np.float64)
+        picks = [int(n) for n in rng.choice(len(lengths), size, p=lengths / lengths.sum())]
+        crops = np.stack([self._crop(rng, self.channels[index]) for index in picks], axis=1)
         turned = np.where(rng.random((size, 1, 1)) < 0.5, -1, 1).astype(np.float32)
-        noisy = torch.from_numpy(np.stack(crops)[:, None] * turned)
-        return Batch(noisy, noisy, [f"channel {int(index)}" for index in picks])
+        noisy, passed = torch.from_numpy(crops[:, :, None] * turned)
+        bands = torch.from_numpy(_stacked([self.channels[index].bands for index in picks]))
+        return Batch(passed, noisy, [f"channel {index}" for index in picks], bands=bands[:, None])
+
+    def _crop(self, rng: np.random.Generator, channel: Channel) -> Array:
+        """The same stretch (2, L) of a channel and of what its bands pass."""
+        start = int(rng.integers(len(channel.noisy) - self.length + 1))
+        return np.stack([x[start : start + self.length] for x in (channel.noisy, channel.passed)])
+
+
+def _stacked(responses: Sequence[Array]) -> Array:
+    """Odd symmetric responses as rows of one length."""
+    longest = max(len(x) for x in responses)
+    return np.stack([np.pad(x, (longest - len(x)) // 2) for x in responses])
 
 
 @dataclass(frozen=True)
@@ -65,7 +96,7 @@ class NoisySources:
     root: str
     noise_std: float | None = None
     rate: float | None = None
-    length: int = 1024
+    length: int = 2048
 
     def __call__(self) -> tuple[Source, Source, Recordings]:
         channels = [x for path in _files(Path(self.root)) for x in self._channels(path)]
@@ -73,14 +104,20 @@ class NoisySources:
         for x in channels:
             cut = len(x) - max(self.length, round(HELD_OUT * len(x)))
             if cut >= self.length:
-                train.append(x[:cut])
-                held.append(x[cut:])
+                bands = signal_bands(x[:cut])
+                train.append(Channel.of(x[:cut], bands))
+                held.append(Channel.of(x[cut:], bands))
         if not train:
             raise InputError(
                 f"{self.root} has no recording of {2 * self.length} samples or more: "
                 "pass shorter crops, data.sources.length"
             )
-        items = [(torch.from_numpy(x[None]),) * 2 for x in held]
+        if not any(x.bands.any() for x in train):
+            raise InputError(
+                f"{self.root} holds nothing that exceeds its white noise: if the noise's deviation "
+                "is less than was taken, pass it in the recordings' units, data.sources.noise_std"
+            )
+        items = [(torch.from_numpy(x.noisy[None]),) * 2 for x in held]
         recordings = Recordings([(*pair, f"end of {n}") for n, pair in enumerate(items)])
         return NoisyCrops(train, self.length), NoisyCrops(held, self.length), recordings
 
