@@ -210,7 +210,7 @@ def _drawn(
 
     _, unit, scale = next(time for time in TIMES if seconds >= time[0])
     highest, frequency = _frequency_axis(sample_rate)
-    top = _top(powers)
+    top = top_level(powers)
     figure = Figure(figsize=(9, 0.6 + 2 * len(titles)), dpi=100, layout="constrained")
     panels = figure.subplots(len(titles), sharex=True, squeeze=False)[:, 0]
     for axes, title, power in zip(panels, titles, powers, strict=True):
@@ -239,7 +239,7 @@ def _frequency_axis(sample_rate: float) -> tuple[float, str]:
     return sample_rate / 2000, "frequency, kHz"
 
 
-def _top(powers: Sequence[Array]) -> float:
+def top_level(powers: Sequence[Array]) -> float:
     """The loudest level that the scale shows, in dB: a few pixels may lie above."""
     loudest = 10 * math.log10(max(np.percentile(power, 99.9) for power in powers))
     return max(LEAST_TOP_DB, 5 * math.ceil(loudest / 5))

@@ -56,12 +56,13 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scripts
 
 
-def test_the_wheel_holds_configs_models_and_their_cards(wheel: Path, repository: Path) -> None:
+def test_the_wheel_holds_configs_models_cards_and_templates(wheel: Path, repository: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     configs = [path.relative_to(repository) for path in (repository / "conf").rglob("*.yaml")]
-    models = (repository / "signal_diffusion" / "models").iterdir()
+    folders = [repository / "signal_diffusion" / name for name in ("models", "templates")]
+    files = [path for folder in folders for path in folder.iterdir() if path.is_file()]
     wanted = {f"signal_diffusion/{path.as_posix()}" for path in configs}
-    wanted |= {path.relative_to(repository).as_posix() for path in models if path.is_file()}
+    wanted |= {path.relative_to(repository).as_posix() for path in files}
     assert configs and wanted <= names
     own = ("signal_diffusion/", "signal_diffusion-")
     assert not [name for name in names if not name.startswith(own)]
