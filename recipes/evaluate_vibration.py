@@ -20,15 +20,14 @@ from typing import Any
 
 import numpy as np
 import scipy.signal
-import scipy.stats
 import torch
 from numpy.typing import NDArray
 
 from signal_diffusion import Denoiser, artifact, denoise
 from signal_diffusion.baselines import soft_thresholds
 from signal_diffusion.data.vibration import MachineMixer, VibrationSources, pink
-from signal_diffusion.metrics import snr
-from signal_diffusion.results import insert_table, write_results
+from signal_diffusion.metrics import envelope_peak_error, kurtosis_error, snr
+from signal_diffusion.results import data_digest, insert_table, write_results
 
 Array = NDArray[Any]
 Method = Callable[["Clip"], Array]
@@ -67,14 +66,6 @@ def clips(sources: VibrationSources, mixer: MachineMixer) -> Iterator[Clip]:
                 yield Clip(clean + noise * 10 ** (-level / 20), clean, kind, level, fault)
 
 
-def envelope_peak(x: Array, fault_hz: float) -> float:
-    """The largest amplitude of the envelope's spectrum within 2 % of a frequency."""
-    envelope = np.abs(scipy.signal.hilbert(x))
-    spectrum = np.abs(np.fft.rfft((envelope - envelope.mean()) * np.hanning(len(x)))) / len(x)
-    frequency = np.fft.rfftfreq(len(x), 1 / RATE)
-    return float(spectrum[np.abs(frequency - fault_hz) <= 0.02 * fault_hz].max())
-
-
 def wiener(noisy: Array) -> Array:
     """The local Wiener filter of scipy, over nine samples."""
     return np.asarray(scipy.signal.wiener(noisy, 9))
@@ -96,14 +87,13 @@ def scores(some: Sequence[Clip], method: Method) -> dict[str, dict[str, float]]:
     rows = []
     for clip in some:
         estimate = np.array(method(clip), np.float64)
-        kurtosis, wanted = (
-            float(scipy.stats.kurtosis(x, fisher=False)) for x in (estimate, clip.clean)
+        peak_error = envelope_peak_error(
+            estimate, clip.clean, sample_rate=RATE, frequency=clip.fault_hz
         )
-        peak, true = (envelope_peak(x, clip.fault_hz) for x in (estimate, clip.clean))
         rows.append({
             "gain": float(snr(estimate, clip.clean) - snr(clip.noisy, clip.clean)),
-            "kurtosis_error": 100 * abs(kurtosis / wanted - 1),
-            "peak_error": 100 * abs(peak / true - 1),
+            "kurtosis_error": float(kurtosis_error(estimate, clip.clean)),
+            "peak_error": float(peak_error),
         })  # fmt: skip
     groups: dict[str, list[int]] = {"all": list(range(len(some)))}
     for index, clip in enumerate(some):
@@ -157,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_results(
             options.output, "python recipes/evaluate_vibration.py --data DATA",
             model=artifact.fingerprint(options.model), clips=len(some),
-            results=results,
+            data=data_digest(options.data), results=results,
         )  # fmt: skip
     if options.readme:
         insert_table(options.readme, "vibration", table(results))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
 import os
 import platform
@@ -33,6 +35,29 @@ def write_results(path: Path, command: str, **found: Any) -> None:
 def machine() -> str:
     """The kind of processor that this runs on, and its cores."""
     return f"{platform.machine()}, {os.cpu_count()} cores"
+
+
+def data_digest(data: str | Path) -> dict[str, Any]:
+    """How many files of data there are, and the SHA-256 of their names and of what they hold.
+
+    Of a folder with a `manifest.csv` it and the files in its column `path` count, of others all.
+    """
+    data = Path(data)
+    folder, names = (data.parent, [data.name]) if data.is_file() else (data, _listed(data))
+    found = hashlib.sha256()
+    for name in names:
+        of_file = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        found.update(f"{name} {of_file}\n".encode())
+    return {"files": len(names), "sha256": found.hexdigest()}
+
+
+def _listed(folder: Path) -> list[str]:
+    manifest = folder / "manifest.csv"
+    if not manifest.is_file():
+        files = (path for path in folder.rglob("*") if path.is_file())
+        return sorted(path.relative_to(folder).as_posix() for path in files)
+    with manifest.open(newline="", encoding="utf-8") as file:
+        return sorted({manifest.name, *(row["path"] for row in csv.DictReader(file))})
 
 
 def insert_table(readme: Path, name: str, table: str) -> None:

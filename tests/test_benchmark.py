@@ -213,8 +213,8 @@ def test_the_table_has_a_column_for_each_setting() -> None:
         {"kind": "quality", "sampler": "every", "calls": 1, "budget": 1, "snr": None},
     ]  # fmt: skip
     assert table(rows, ["snr"]).splitlines() == [
-        "|  | calls | SNR, dB | real-time factor, 1 thread | real-time factor, 2 threads |",
+        "|  | calls | SNR dB | real-time factor, 1 thread | real-time factor, 2 threads |",
         "| --- | ---: | ---: | ---: | ---: |",
-        "| input |  | 5.00 |  |  |",
+        "| input |  | 5.0 |  |  |",
         "| every | 1 |  | 0.0100 | 0.0100 |",
     ]

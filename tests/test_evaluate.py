@@ -14,13 +14,16 @@ from test_cli import network
 
 from signal_diffusion.errors import InputError
 from signal_diffusion.recordings import Recording, read, write
+from signal_diffusion.tasks.alignment import alignment
 from signal_diffusion.tasks.evaluation import evaluate
-from signal_diffusion.tasks.measures import METRICS, alignment, metrics_named
+from signal_diffusion.tasks.grouping import with_groups
+from signal_diffusion.tasks.measures import METRICS, metrics_named
 from signal_diffusion.tasks.outside import Command as Outside
-from signal_diffusion.tasks.pairs import Pair, folder_pairs, mixes, with_groups
+from signal_diffusion.tasks.pairs import Pair, folder_pairs, mixes
 from signal_diffusion.tasks.rivals import Filter, Modelled, Untouched
 from signal_diffusion.tasks.settings import Settings
-from signal_diffusion.tasks.summary import differences, interval, notes, scores_of
+from signal_diffusion.tasks.summary import differences, interval, scores_of
+from signal_diffusion.tasks.summary_text import notes
 
 RATE = 8000
 #: What differs from run to run.
@@ -203,7 +206,7 @@ def test_mixes_have_their_snr_and_one_stretch_each(tmp_path: Path) -> None:
         assert 10 * np.log10(power[0] / power[1]) == pytest.approx(pair.snr, abs=1e-3)
         assert np.abs(sound.noisy).max() <= 0.981
         stretches.append(added / np.abs(added).max())
-    assert dict(found[1].groups) == {"noise": "hum", "snr": "20"}
+    assert dict(found[1].groups) == {"noise": "hum", "mix_snr": "20"}
     # The same at each SNR, another for another recording.
     assert np.allclose(stretches[0], stretches[1], atol=1e-3)
     assert not np.allclose(stretches[0], stretches[2], atol=0.1)
@@ -365,14 +368,6 @@ def test_mistakes_end_in_one_line(
     assert not (tmp_path / "out" / "rows.jsonl").exists()
 
 
-@pytest.mark.parametrize("name", ["ecg", "vocoder", "digits"])
-def test_other_models_are_not_yet_evaluated(
-    name: str, data: Path, tmp_path: Path, command: Command
-) -> None:
-    code, _, err = command("evaluate", name, data, "-o", tmp_path / "out")
-    assert code == 2 and "can't score yet" in err and not (tmp_path / "out").exists()
-
-
 def test_partners_must_be_there_and_alike(data: Path, tmp_path: Path) -> None:
     put(data / "noisy" / "2.wav", noise(0, 4001))
     with pytest.raises(InputError, match=r"has 4001 samples, but .* has 4000"):
@@ -387,7 +382,7 @@ def test_partners_must_be_there_and_alike(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"clean/2.wav has no partner of its name in .*noisy$"):
         pairs_of(data)
     table = tmp_path / "snr.csv"
-    table.write_text("file,snr\n0,1\n")
+    table.write_text("file,mix_snr\n0,1\n")
     mixed = mixes(data / "clean", [data / "noisy"], [0])
-    with pytest.raises(InputError, match="a column snr, which mixes have already"):
+    with pytest.raises(InputError, match="a column mix_snr, which mixes have already"):
         with_groups(mixed[:1], table)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from signal_diffusion.cli import options as opt
 from signal_diffusion.cli.asked import (
     PIPE,
@@ -15,6 +13,7 @@ from signal_diffusion.cli.asked import (
 )
 from signal_diffusion.cli.quiet import libraries_silent
 from signal_diffusion.cli.signals import interruptible
+from signal_diffusion.cli.worded import names
 
 
 def denoise(
@@ -56,7 +55,7 @@ def denoise(
 
     raw = format is not None or "-" in inputs
     table = Columns(
-        None if raw else rate, _names(columns) or None, time, delimiter, _names(skip)
+        None if raw else rate, names(columns) or None, time, delimiter, names(skip)
     )  # fmt: skip
     how = How(
         model, device, steps, sampler, seed, noise_std, shots, band,
@@ -77,11 +76,6 @@ def denoise(
             from signal_diffusion.cli.files import denoise_files
 
             denoise_files(where, how)
-
-
-def _names(words: Sequence[str] | None) -> tuple[str, ...]:
-    """Names that are given one by one, or with commas between them."""
-    return tuple(name for word in words or () for name in word.split(",") if name)
 
 
 def _kept(where: Where) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from signal_diffusion.cli import evaluate_options as own
 from signal_diffusion.cli import evaluated as asked
+from signal_diffusion.cli import evaluated_data as given
 from signal_diffusion.cli import options as opt
+from signal_diffusion.cli import worded
 from signal_diffusion.cli.bars import bar
 from signal_diffusion.cli.lines import count, say
 from signal_diffusion.cli.quiet import libraries_silent
@@ -18,128 +21,104 @@ from signal_diffusion.cli.signals import interruptible
 from signal_diffusion.errors import InputError
 
 if TYPE_CHECKING:
+    from signal_diffusion.denoiser import NetworkDenoiser
+    from signal_diffusion.tasks.evaluation import Row
     from signal_diffusion.tasks.pairs import Pair
     from signal_diffusion.tasks.rivals import Method
 
-DATA, RIVALS = "What to evaluate on", "What to compare with"
 #: Failures that are told one by one; files.csv has them all.
 MOST_FAILED = 10
-
-Model = Annotated[str, typer.Argument(help="Shipped model, or a model file.", show_default=False)]
-Data = Annotated[
-    Path | None,
-    typer.Argument(help="Folder with clean/ and noisy/, of the same names.", show_default=False),
-]
-Output = Annotated[
-    Path,
-    typer.Option("-o", "--output", help="Folder of the results.", rich_help_panel=opt.IO),
-]
-Clean = Annotated[
-    Path | None,
-    typer.Option(help="Instead of DATA: folder of clean recordings.", rich_help_panel=DATA),
-]
-Noisy = Annotated[Path | None, typer.Option(help="And of noisy ones.", rich_help_panel=DATA)]
-Noise = Annotated[
-    list[Path] | None,
-    typer.Option(
-        help="Or of noise, to be mixed with; repeated.", show_default=False, rich_help_panel=DATA
-    ),
-]
-Snr = Annotated[
-    str | None,
-    typer.Option(help="Of mixes, in dB, e.g. 0,5,10.", metavar="DB,...", rich_help_panel=DATA),
-]
-Groups = Annotated[
-    Path | None,
-    typer.Option(help="CSV with a column file and others, to score by each.", rich_help_panel=DATA),
-]
-Metrics = Annotated[
-    str | None,
-    typer.Option(
-        help="pesq, estoi, si_sdr, snr, lsd, stft, prd, cosine, dnsmos (default: by the model).",
-        metavar="NAME,...", show_default=False, rich_help_panel=DATA,
-    ),
-]  # fmt: skip
-Steps = Annotated[
-    str,
-    typer.Option(
-        help="Network calls; each has a row.", metavar="N,...", rich_help_panel=opt.SAMPLING
-    ),
-]
-Seed = Annotated[
-    int,
-    typer.Option(help="Of mixes, fresh noise and the bootstrap.", rich_help_panel=opt.SAMPLING),
-]
-Against = Annotated[
-    str | None,
-    typer.Option(help="noisereduce, wavelet, wiener.", metavar="NAME,...", rich_help_panel=RIVALS),
-]
-AgainstCommand = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="A command that reads {in} and writes {out}, WAV files; repeated.",
-        metavar="NAME='COMMAND {in} {out}'", show_default=False, rich_help_panel=RIVALS,
-    ),
-]  # fmt: skip
-AgainstFolder = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="What another method made, named as the recordings; repeated.",
-        metavar="NAME=FOLDER", show_default=False, rich_help_panel=RIVALS,
-    ),
-]  # fmt: skip
-Resume = Annotated[
-    bool,
-    typer.Option("--resume", help="Go on: keep what is scored.", rich_help_panel=opt.MANY),
-]
 
 
 def evaluate(
     context: typer.Context,
-    model: Model,
-    output: Output,
-    data: Data = None,
-    clean: Clean = None,
-    noisy: Noisy = None,
-    noise: Noise = None,
-    snr: Snr = None,
-    groups: Groups = None,
-    metrics: Metrics = None,
-    against: Against = None,
-    against_command: AgainstCommand = None,
-    against_folder: AgainstFolder = None,
-    steps: Steps = "1",
+    model: own.Model,
+    output: own.Output,
+    data: own.Data = None,
+    html: own.Html = None,
+    clean: own.Clean = None,
+    noisy: own.Noisy = None,
+    noise: own.Noise = None,
+    snr: own.Snr = None,
+    groups: own.Groups = None,
+    metrics: own.Metrics = None,
+    against: own.Against = None,
+    against_command: own.AgainstCommand = None,
+    against_folder: own.AgainstFolder = None,
+    steps: own.Steps = None,
+    count: own.Count = None,
     sampler: opt.Sampler = "ddim",
-    seed: Seed = 0,
+    seed: own.Seed = 0,
     device: opt.Device = "auto",
     jobs: opt.Jobs = 1,
-    resume: Resume = False,
+    resume: own.Resume = False,
     force: opt.Force = False,
     quiet: opt.Quiet = False,
+    noise_std: opt.NoiseStd = None,
+    columns: opt.Columns = None,
+    skip: opt.Skip = None,
+    time: opt.Time = None,
+    rate: own.Rate = None,
+    delimiter: opt.Delimiter = None,
 ) -> None:
-    """Score a denoiser of sound beside others: evaluate speech DATA -o FOLDER."""
+    """Score a model beside others: evaluate speech DATA -o FOLDER.
+
+    Denoisers take pairs of sound or of tables of readings, and the input is a row of its own.
+    Vocoders take recordings, and have no such row: their input, frames, is no sound.
+    Generators take recordings, half of which they are compared with, beside the other half.
+    """
     if force and resume:
         raise InputError("force replaces results and resume keeps them: give one of the two")
     _require_whole(seed=seed, jobs=jobs)
-    calls, levels = asked.counts(steps), asked.levels(snr)
+    levels, command = worded.levels(snr), worded.command_line(context)
     from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.tasks.evaluation_files import groups_of, make_folder
-    from signal_diffusion.tasks.measures import metrics_named
-    from signal_diffusion.tasks.rivals import Untouched
+    from signal_diffusion.tasks.plans import Columns
 
     denoiser = Denoiser.from_pretrained(model)
-    asked.require_denoiser_of_sound(denoiser, model)
-    names = metrics_named(asked.words(metrics), domain=denoiser.domain)
-    ours = asked.modelled(model, calls, sampler=sampler, seed=seed, device=device)
-    pairs = asked.Sources(data, clean, noisy, noise or (), levels, groups, seed).pairs()
-    others = asked.rivals(asked.words(against), against_command or (), against_folder or (), pairs)
+    calls = worded.counts(steps or asked.usual_steps(denoiser))
+    table = Columns(rate, worded.names(columns) or None, time, delimiter, worded.names(skip))
+    alone = given.rate_of_originals(denoiser)
+    sources = given.Sources(
+        data, clean, noisy, noise or (), levels, groups, seed, table, alone
+    )  # fmt: skip
+    pairs = sources.pairs()
+    if denoiser.length is not None:
+        asked.require_unused({
+            "metrics": metrics, "against": against, "against-command": against_command,
+            "against-folder": against_folder, "html": html, "resume": resume,
+            "noise-std": noise_std,
+        })  # fmt: skip
+        how = asked.Drawing(model, calls, sampler, device, seed, count, output, quiet, command)
+        return _draw(denoiser, pairs, how, force=force)
+    if count is not None:
+        raise InputError(f"count is {count}, but only generators draw: leave it")
+    ours = asked.modelled(
+        denoiser, model, calls, sampler=sampler, seed=seed, noise_std=noise_std, device=device
+    )
+    readings = given.takes_readings(denoiser, model, pairs)
+    names = asked.metrics_of(denoiser, worded.words(metrics), readings=readings)
+    rivals = asked.Rivals(worded.words(against), against_command or (), against_folder or ())
+    others = rivals.methods(denoiser, pairs, readings=readings)
     groups_of(pairs, names)
+    methods = [*asked.untouched(denoiser), *ours, *others]
+    if html is not None:
+        _require_report(html, output, methods, force=force or resume)
     make_folder(output, force=force, resume=resume)
-    task = Task(pairs, [Untouched(), *ours, *others], names, output, jobs, quiet)
+    task = Task(pairs, methods, names, output, jobs, quiet, html, denoiser.domain)
     with libraries_silent(), interruptible("what is scored is kept; --resume does the rest"):
-        failed = _run(task, model, ours[0].name, command=asked.command_line(context), seed=seed)
+        failed = _run(task, model, ours[0].name, command=command, seed=seed)
     if failed:
         raise typer.Exit(1)
+
+
+def _draw(
+    denoiser: NetworkDenoiser, pairs: Sequence[Pair], how: asked.Drawing, *, force: bool
+) -> None:
+    from signal_diffusion.cli.evaluated_draws import evaluate_generator
+
+    with libraries_silent(), interruptible("nothing was written"):
+        evaluate_generator(denoiser, pairs, how, force=force)
 
 
 @dataclass(frozen=True)
@@ -152,23 +131,25 @@ class Task:
     output: Path
     jobs: int
     quiet: bool
+    html: Path | None
+    domain: str | None
 
 
 def _run(task: Task, model: str, ours: str, *, command: str, seed: int) -> bool:
     """Score, write and tell the results; whether something failed."""
-    from signal_diffusion.artifact import digest, fingerprint
     from signal_diffusion.tasks.evaluation import evaluate as score
-    from signal_diffusion.tasks.evaluation_files import failed_lines, write_evaluation
+    from signal_diffusion.tasks.evaluation_files import failed_lines, model_told, write_evaluation
 
     with bar("evaluating", quiet=task.quiet) as tell:
         rows = score(
             task.pairs, task.methods, task.metrics, task.output, jobs=task.jobs, progress=tell
         )
-    told = {"name": Path(model).name, "sha256_16": digest(model), "fingerprint": fingerprint(model)}
     text = write_evaluation(
         task.output, rows, task.pairs, model=ours, metrics=task.metrics, command=command,
-        seed=seed, evaluated=told, jobs=task.jobs,
+        seed=seed, evaluated=model_told(model), jobs=task.jobs,
     )  # fmt: skip
+    if task.html is not None:
+        _write_report(task.html, task, rows)
     failed = failed_lines(rows)
     if not task.quiet:
         for line in [*text.splitlines(), f"{count(len(task.pairs), 'pair')}: {task.output}"]:
@@ -178,6 +159,21 @@ def _run(task: Task, model: str, ours: str, *, command: str, seed: int) -> bool:
     if len(failed) > MOST_FAILED:
         say(f"and {count(len(failed) - MOST_FAILED, 'further failure')}: see files.csv", err=True)
     return bool(failed)
+
+
+def _require_report(path: Path, folder: Path, methods: Sequence[Method], *, force: bool) -> None:
+    from signal_diffusion.tasks.report import require_report
+
+    require_report(path, folder, methods, force=force)
+
+
+def _write_report(path: Path, task: Task, rows: Sequence[Row]) -> None:
+    from signal_diffusion.tasks.report import write_report
+
+    with bar("writing the page", quiet=task.quiet) as tell:
+        write_report(
+            path, task.output, rows, task.pairs, task.methods, domain=task.domain, progress=tell
+        )
 
 
 def _require_whole(*, seed: int, jobs: int) -> None:

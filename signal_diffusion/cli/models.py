@@ -38,7 +38,7 @@ def loaded(how: How, heard: str, *, table: bool = False) -> tuple[NetworkDenoise
     settings, device = _settings(how), device_named(how.device)
     denoiser = Denoiser.from_pretrained(how.model).to(device)
     _require_domain(denoiser, how.model, heard, table)
-    _require_fitting(denoiser, settings)
+    require_process(denoiser, settings)
     return denoiser, settings
 
 
@@ -116,7 +116,8 @@ def _require_domain(denoiser: NetworkDenoiser, model: str, heard: str, table: bo
         )
 
 
-def _require_fitting(denoiser: NetworkDenoiser, settings: Settings) -> None:
+def require_process(denoiser: NetworkDenoiser, settings: Settings) -> None:
+    """Raise an InputError for settings that the model's process can't be run with."""
     from signal_diffusion.tasks.engine import grid
 
     # Of an unpaired process the times depend on the recording's level, too.

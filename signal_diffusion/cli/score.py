@@ -10,6 +10,7 @@ import typer
 from signal_diffusion.cli import options as opt
 from signal_diffusion.cli.lines import count, say
 from signal_diffusion.cli.quiet import libraries_silent
+from signal_diffusion.cli.worded import names
 from signal_diffusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def score(
     from signal_diffusion.tasks.plans import Columns
     from signal_diffusion.tasks.scoring import score_table
 
-    table = Columns(rate, _names(columns) or None, time, delimiter, _names(skip))
+    table = Columns(rate, names(columns) or None, time, delimiter, names(skip))
     with libraries_silent():
         report = score_table(
             Denoiser.from_pretrained(model), readings, output,
@@ -102,8 +103,3 @@ def _lines(report: ScoreReport) -> list[str]:
     elif report.measured:
         lines.append("note: scores are relative to this file, which must be mostly without faults")
     return lines
-
-
-def _names(words: list[str] | None) -> tuple[str, ...]:
-    """Names that are given one by one, or with commas between them."""
-    return tuple(name for word in words or () for name in word.split(",") if name)

@@ -17,7 +17,8 @@ from signal_diffusion.metrics.closeness import (
 )
 from signal_diffusion.metrics.distributions import diversity, frechet_distance
 from signal_diffusion.metrics.draws import coverage, crps_of_draws, crps_of_normal
-from signal_diffusion.metrics.listening import estoi, pesq_wb
+from signal_diffusion.metrics.listening import dnsmos, estoi, pesq_wb
+from signal_diffusion.metrics.vibration import envelope_peak, envelope_peak_error, kurtosis_error
 
 __all__ = [
     "cosine_similarity",
@@ -25,8 +26,12 @@ __all__ = [
     "crps_of_draws",
     "crps_of_normal",
     "diversity",
+    "dnsmos",
+    "envelope_peak",
+    "envelope_peak_error",
     "estoi",
     "frechet_distance",
+    "kurtosis_error",
     "log_spectral_distance",
     "mad",
     "multi_resolution_error",

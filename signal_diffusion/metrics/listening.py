@@ -1,11 +1,14 @@
-"""How an estimate sounds beside its reference, by the packages `pesq` and `pystoi`."""
+"""How an estimate sounds beside its reference, by the packages `pesq`, `pystoi` and `speechmos`."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import lru_cache, partial
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,12 +67,43 @@ def estoi(estimate: Signal, reference: Signal, *, sample_rate: int = 16000) -> T
     return _each(score, estimate, reference)
 
 
-def _optional(name: str) -> ModuleType:
+def dnsmos(estimate: np.ndarray, *, sample_rate: int = 16000) -> float:
+    """Overall DNSMOS P.835, a listening score from 1 to 5 that needs no reference.
+
+    estimate: (L,) at 16 kHz; what is beyond full scale is clipped. Needs the package `speechmos`.
+    Raises InputError for another rate, or without the package.
+
+    Reddy, Gopal and Cutler (2022), "DNSMOS P.835: a non-intrusive perceptual objective speech
+    quality metric to evaluate noise suppressors", arXiv:2110.01763.
+    """
+    if sample_rate != 16000:
+        raise InputError(
+            f"sample_rate is {sample_rate} Hz but DNSMOS is defined at 16000 Hz; resample to it"
+        )
+    return float(_judge()(np.clip(estimate, -1, 1), sample_rate, False)["ovrl_mos"])
+
+
+@lru_cache(maxsize=1)
+def _judge() -> Callable[[np.ndarray, int, bool], dict[str, float]]:
+    """The package's own judge, but in one thread: many wait for each other where cores are few."""
+    package = _optional("speechmos.dnsmos", "dnsmos")
+    options = import_module("onnxruntime").SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = partial(package.ort.InferenceSession, sess_options=options)
+    folder = Path(str(package.__file__)).parent / "dnsmos_models"
+    judge: Any = object.__new__(package.DNSMOS)
+    judge.onnx_sess = session(str(folder / "sig_bak_ovr.onnx"))
+    judge.p808_onnx_sess = session(str(folder / "model_v8.onnx"))
+    return judge
+
+
+def _optional(name: str, extra: str = "evaluate") -> ModuleType:
     try:
         return import_module(name)
     except ImportError as error:
+        package = name.partition(".")[0]
         raise InputError(
-            f"this metric needs the package {name}; pip install signal-diffusion[evaluate]"
+            f"this metric needs the package {package}; pip install signal-diffusion[{extra}]"
         ) from error
 
 

@@ -10,8 +10,10 @@ from typing import Any
 from signal_diffusion.errors import InputError
 from signal_diffusion.recordings.partials import beside, failures
 from signal_diffusion.results import write_results
-from signal_diffusion.tasks.benchmark_pictures import LABELS, draw_benchmark, setting
-from signal_diffusion.tasks.benchmarking import INPUT, QUALITY, TRAINING, joined
+from signal_diffusion.tasks.benchmark_pictures import draw_benchmark, setting
+from signal_diffusion.tasks.benchmarking import INPUT, QUALITY, SPEED, TRAINING, joined
+from signal_diffusion.tasks.budgets import EVERY
+from signal_diffusion.tasks.measures import METRICS
 from signal_diffusion.tasks.memorisation_files import require_folder
 
 Row = Mapping[str, Any]
@@ -65,19 +67,20 @@ def write_benchmark(
         picture: draw one, which needs matplotlib.
 
     Returns:
-        The table, in Markdown.
+        The table, in Markdown, and what it means.
 
     Raises:
         InputError: something can't be written.
     """
-    text = table(rows, measures)
+    text = f"{table(rows, measures)}\n\n{explained(rows, told)}"
     write_results(folder / FIGURES, command, **told, measures=list(measures), rows=list(rows))
     path = folder / TABLE
     with beside(path) as partial, failures(path):
         partial.write_text(f"`{command}`\n\n{text}\n", encoding="utf-8")
         os.replace(partial, path)
     if picture:
-        draw_benchmark(folder / PICTURE, joined(rows, measures), measures, inputs(rows))
+        title = f"{Path(told['name']).name} on {told['machine']} ({told['device']})"
+        draw_benchmark(folder / PICTURE, joined(rows, measures), measures, inputs(rows), title)
     return text
 
 
@@ -94,20 +97,40 @@ def table(rows: Sequence[Row], measures: Sequence[str]) -> str:
     """
     speeds = joined(rows, measures)
     settings = list(dict.fromkeys(setting(row) for row in speeds))
-    heads = ["", "calls", *(LABELS.get(name, name) for name in measures)]
+    heads = ["", "calls", *(METRICS[name].heading for name in measures)]
     heads += [f"real-time factor, {name}" for name in settings]
     lines = [_line(heads), _line(["---", *["---:"] * (len(heads) - 1)])]
     if inputs(rows):
-        scores = [_number(inputs(rows).get(name)) for name in measures]
+        scores = [_score(name, inputs(rows)) for name in measures]
         lines.append(_line([INPUT, "", *scores, *[""] * len(settings)]))
     ways = dict.fromkeys((row["sampler"], row["calls"]) for row in speeds)
     for sampler, calls in ways:
         some = [row for row in speeds if (row["sampler"], row["calls"]) == (sampler, calls)]
         factors = {setting(row): f"{row['real_time_factor']:.4f}" for row in some}
-        scores = [_number(some[0].get(name)) for name in measures]
+        scores = [_score(name, some[0]) for name in measures]
         cells = [factors.get(name, "") for name in settings]
         lines.append(_line([sampler, str(calls), *scores, *cells]))
     return "\n".join([*lines, *_of_training(rows)])
+
+
+def explained(rows: Sequence[Row], told: Mapping[str, Any]) -> str:
+    """What the table's words mean, and what it was measured on, in lines."""
+    timed = [row for row in rows if row["kind"] == SPEED]
+    lines = []
+    if timed:
+        repeats = timed[0]["repeats"]
+        runs = "one run" if repeats == 1 else f"the quickest of {repeats} runs"
+        lines.append(
+            f"Real-time factor: seconds of work for a second of signal, of {runs} over "
+            f"{timed[0]['seconds']:g} s, on {told['machine']} ({told['device']}); below 1 it is "
+            "faster than the signal lasts."
+        )
+    if any(row["sampler"] == EVERY for row in timed):
+        lines.append(f"{EVERY}: after so few calls of the network all samplers are the same.")
+    if "files" in told:
+        many = len(told["files"])
+        lines.append(f"Scores: means over {many} recording{'s' * (many > 1)}; input: as it came.")
+    return "\n".join(lines)
 
 
 def _of_training(rows: Sequence[Row]) -> list[str]:
@@ -127,5 +150,6 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def _score(name: str, row: Row) -> str:
+    value, shown = row.get(name), METRICS[name]
+    return "" if value is None else f"{shown.scale * value:.{shown.digits}f}"

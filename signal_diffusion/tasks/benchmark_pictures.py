@@ -11,6 +11,8 @@ from signal_diffusion.pictures import INPUT, REMOVED, RESULT
 from signal_diffusion.plots import DRAWING, as_png, require_matplotlib
 from signal_diffusion.recordings.partials import beside, failures, require_writable
 from signal_diffusion.tasks.budgets import EVERY
+from signal_diffusion.tasks.measures import METRICS
+from signal_diffusion.tasks.report_words import direction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,10 +25,6 @@ COLOURS = {
     "ddim": RESULT, "ddpm": REMOVED, "few_step": INPUT, "heun": "#3f7d20", "dpmpp_2m": "#8a3ffc",
 }  # fmt: skip
 GREY = "#777777"
-LABELS = {
-    "si_sdr": "SI-SDR, dB", "snr": "SNR, dB", "prd": "PRD, %", "pesq": "PESQ", "estoi": "ESTOI",
-    "lsd": "log-spectral distance, dB",
-}  # fmt: skip
 #: Lines of the settings, over and over.
 STYLES = ("-", "--", ":", "-.")
 
@@ -41,7 +39,9 @@ def setting(row: Row) -> str:
     return words if row["piece"] is None else f"{words}, pieces of {row['piece']:g} s"
 
 
-def draw_benchmark(path: Path, rows: Sequence[Row], measures: Sequence[str], given: Row) -> None:
+def draw_benchmark(
+    path: Path, rows: Sequence[Row], measures: Sequence[str], given: Row, title: str
+) -> None:
     """Draw quality against calls and time, and time against calls, into a PNG file.
 
     Args:
@@ -49,6 +49,7 @@ def draw_benchmark(path: Path, rows: Sequence[Row], measures: Sequence[str], giv
         rows: of speed, with the scores of their sampler and calls, see `benchmarking.joined`.
         measures: names of the scores, of which the first is drawn; none draws the time alone.
         given: scores of the input, where it has some.
+        title: above all: the model, and where it was measured.
 
     Raises:
         InputError: it can't be written, or matplotlib is missing.
@@ -56,6 +57,7 @@ def draw_benchmark(path: Path, rows: Sequence[Row], measures: Sequence[str], giv
     require_matplotlib()
     with DRAWING:
         figure = _figure(rows, measures[:1], given)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         save(path, figure)
 
 
@@ -87,7 +89,7 @@ def _figure(rows: Sequence[Row], measures: Sequence[str], given: Row) -> Figure:
     from matplotlib.figure import Figure
 
     count = 1 + 2 * len(measures)
-    figure = Figure(figsize=(1 + 3.6 * count, 3.8), dpi=100, layout="constrained")
+    figure = Figure(figsize=(1 + 3.6 * count, 4.1), dpi=100, layout="constrained")
     panels = figure.subplots(1, count, squeeze=False)[0]
     first = [row for row in rows if setting(row) == setting(rows[0])]
     for name in measures:
@@ -95,6 +97,7 @@ def _figure(rows: Sequence[Row], measures: Sequence[str], given: Row) -> Figure:
         _quality(panels[0], some, name, "calls", given)
         _quality(panels[1], some, name, "real_time_factor", given)
         panels[1].set_xlabel(f"real-time factor, {setting(rows[0])}")
+        panels[1].set_title("the same against time", loc="left", fontsize=11)
     _times(panels[-1], rows)
     handles, labels = panels[0].get_legend_handles_labels()
     if measures:
@@ -104,13 +107,16 @@ def _figure(rows: Sequence[Row], measures: Sequence[str], given: Row) -> Figure:
 
 def _quality(axes: Axes, rows: Sequence[Row], name: str, by: str, given: Row) -> None:
     """One curve for each sampler, and a line where the input is."""
+    shown = METRICS[name]
     for sampler, some in curves(rows).items():
-        places, scores = [row[by] for row in some], [row[name] for row in some]
+        places, scores = [row[by] for row in some], [shown.scale * row[name] for row in some]
         colour = COLOURS.get(sampler, GREY)
         axes.plot(places, scores, color=colour, marker=".", lw=1.2, label=sampler)
     if given.get(name) is not None:
-        axes.axhline(given[name], color="black", lw=0.8, ls=":", label="input")
-    axes.set_title(LABELS.get(name, name), loc="left", fontsize=11)
+        label = "input, as it came"
+        axes.axhline(shown.scale * given[name], color="black", lw=0.8, ls=":", label=label)
+    title = f"{shown.heading}, {direction(name)}"
+    axes.set_title(title, loc="left", fontsize=11)
     if by == "calls":
         _by_calls(axes, rows)
     else:
@@ -127,7 +133,8 @@ def _times(axes: Axes, rows: Sequence[Row]) -> None:
             color=COLOURS.get(sampler, GREY), ls=STYLES[place % len(STYLES)], marker=".", lw=1.2,
             label=name,
         )  # fmt: skip
-    title = "real-time factor" if sampler == EVERY else f"real-time factor, {sampler}"
+    of = "" if sampler == EVERY else f" of {sampler}"
+    title = f"real-time factor{of}; at 1, real time"
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8, frameon=False)

@@ -23,16 +23,18 @@ import torch
 
 from signal_diffusion.errors import InputError
 from signal_diffusion.recordings.partials import beside, failures
-from signal_diffusion.tasks.measures import ALIGNMENT, alignment, measured
+from signal_diffusion.tasks.alignment import ALIGNMENT, alignment
+from signal_diffusion.tasks.measures import measured
 from signal_diffusion.tasks.pairs import Pair, Sound, digest_of
 from signal_diffusion.tasks.pieces import Progress
 from signal_diffusion.tasks.rivals import Method
 
 #: Of the rows' meaning: rows of other versions are made anew.
-VERSION = 1
+VERSION = 2
 ROWS = "rows.jsonl"
-#: Of the work: seconds of sound, seconds of work, bytes, and what could not be scored.
-WORK = ("seconds", "taken", "memory", "note")
+#: Of the work: seconds of sound, seconds of work, bytes, readings that are missing and were left
+#: out, and what could not be scored.
+WORK = ("seconds", "taken", "memory", "unscored", "note")
 
 Row = dict[str, Any]
 
@@ -60,8 +62,7 @@ def evaluate(
 
     What that file holds already, of the same sound, method, settings and metrics, is not done
     again, but for what failed. Every process computes in one thread, so that scores don't depend
-    on `jobs`; real-time factors are those of one thread, and suffer where processes outnumber
-    cores.
+    on `jobs`; real-time factors are those of one thread.
 
     Args:
         pairs: what to denoise.
@@ -73,7 +74,7 @@ def evaluate(
 
     Returns:
         A row for each pair and method, in their order: `file`, `recording`, `method`, the metrics,
-        what `measures.alignment` tells, `seconds`, `taken`, `memory`, `note`, `error`.
+        what `alignment` tells, `seconds`, `taken`, `memory`, `unscored`, `note`, `error`.
 
     Raises:
         InputError: two methods have one name, or the rows can't be read or written.
@@ -219,15 +220,19 @@ def _scored(work: Work, at: int, sound: Sound) -> Row:
         made = work.methods[at](work.pair, sound)
         if not np.isfinite(made.samples).all():
             raise InputError("the estimate holds samples that are no numbers")
-        scores, note = measured(work.metrics, made.samples, sound.clean, rate)
-        lies = alignment(made.samples, sound.clean, rate)
+        scores, note = measured(
+            work.metrics, made.samples, sound.clean, rate, unscored=sound.unscored
+        )
+        # Of what a vocoder makes again the phases are free, and tell nothing.
+        lies = {} if work.pair.alone else alignment(made.samples, sound.clean, rate)
     except Exception as error:
         # A rival may fail in any way: that is its result.
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         return _row(work, at, {}, error=kind + " ".join(str(error).split())[:500])
     taken = None if made.taken is None else round(made.taken, 6)
     told = {"seconds": sound.seconds, "taken": taken, "memory": made.memory, "note": note}
-    return _row(work, at, {**scores, **lies, **told})
+    left = 0 if sound.unscored is None else int(sound.unscored.sum())
+    return _row(work, at, {**scores, **lies, **told, "unscored": left})
 
 
 def _row(work: Work, at: int, found: Row, *, error: str | None = None) -> Row:

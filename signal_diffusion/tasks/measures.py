@@ -1,14 +1,12 @@
-"""What is measured of an estimate (C, L) beside its reference: scores, lag, gain, channels."""
+"""What is measured of an estimate (C, L) beside its reference."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
 
 import numpy as np
-import scipy.signal
 import torch
 
 from signal_diffusion import metrics
@@ -18,15 +16,8 @@ from signal_diffusion.tasks.buffers import Array
 
 #: Of the listening metrics, Hz.
 LISTENING_RATE = 16000
-#: Seconds by which an estimate may lie beside its reference, and the lag be found.
-MOST_LAG = 0.5
-#: By how much another channel must fit better than the own one, so that they are exchanged.
-CLEARLY = 0.05
-#: What `alignment` tells.
-ALIGNMENT = ("lag", "gain_db", "polarity", "channels")
-
 #: Takes estimate, reference (C, L) and the rate in Hz.
-Measure = Callable[[Array, Array, int], float]
+Measure = Callable[[Array, Array, float], float]
 
 
 @dataclass(frozen=True)
@@ -39,6 +30,8 @@ class Metric:
         digits: that are shown.
         scale: what it is multiplied by where it is shown.
         needs: package that it is measured by, and the extra that brings it; None for none.
+        heard: whether it is of what is heard, and says nothing of other signals.
+        form: "f", or "g" where units, which decide the size of the scores, are the signals' own.
     """
 
     measure: Measure
@@ -46,61 +39,93 @@ class Metric:
     digits: int = 1
     scale: float = 1.0
     needs: tuple[str, str] | None = None
+    heard: bool = False
+    form: str = "f"
+
+    def shown(self, score: float, *, sign: str = "") -> str:
+        """A score as tables show it.
+
+        >>> METRICS["estoi"].shown(0.5, sign="+"), METRICS["mad"].shown(0.00123456)
+        ('+50.0', '0.001235')
+        """
+        return f"{self.scale * score:{sign}.{self.digits}{self.form}}"
 
 
 def _plain(metric: Callable[[Array, Array], torch.Tensor]) -> Measure:
     return lambda estimate, reference, _: float(metric(estimate, reference).mean())
 
 
-def _pesq(estimate: Array, reference: Array, rate: int) -> float:
+def _pesq(estimate: Array, reference: Array, rate: float) -> float:
     pair = (resample(x, rate, LISTENING_RATE) for x in (estimate, reference))
     return float(metrics.pesq_wb(*pair).mean())
 
 
-def _estoi(estimate: Array, reference: Array, rate: int) -> float:
-    return float(metrics.estoi(estimate, reference, sample_rate=rate).mean())
+def _estoi(estimate: Array, reference: Array, rate: float) -> float:
+    return float(metrics.estoi(estimate, reference, sample_rate=round(rate)).mean())
 
 
-def _dnsmos(estimate: Array, _: Array, rate: int) -> float:
-    """Overall DNSMOS P.835 (Reddy, Gopal and Cutler 2022), without a reference, by `speechmos`."""
-    run = import_module("speechmos.dnsmos").run
-    heard = np.clip(resample(estimate, rate, LISTENING_RATE), -1, 1)
-    return float(np.mean([run(channel, LISTENING_RATE)["ovrl_mos"] for channel in heard]))
+def _envelope(estimate: Array, reference: Array, rate: float) -> float:
+    return float(metrics.envelope_peak_error(estimate, reference, sample_rate=rate).mean())
+
+
+def _dnsmos(estimate: Array, _: Array, rate: float) -> float:
+    heard = resample(estimate, rate, LISTENING_RATE)
+    return float(np.mean([metrics.dnsmos(channel) for channel in heard]))
 
 
 _EVALUATE, _MOS = "signal-diffusion[evaluate]", "signal-diffusion[dnsmos]"
 METRICS: Mapping[str, Metric] = {
-    "pesq": Metric(_pesq, "PESQ", 2, needs=("pesq", _EVALUATE)),
-    "estoi": Metric(_estoi, "ESTOI %", 1, 100.0, needs=("pystoi", _EVALUATE)),
+    "pesq": Metric(_pesq, "PESQ", 2, needs=("pesq", _EVALUATE), heard=True),
+    "estoi": Metric(_estoi, "ESTOI %", 1, 100.0, needs=("pystoi", _EVALUATE), heard=True),
     "si_sdr": Metric(_plain(metrics.si_sdr), "SI-SDR dB"),
     "snr": Metric(_plain(metrics.snr), "SNR dB"),
     "lsd": Metric(_plain(metrics.log_spectral_distance), "log-spectral distance dB"),
     "stft": Metric(_plain(metrics.multi_resolution_error), "STFT error", 2),
     "prd": Metric(_plain(metrics.prd), "PRD %"),
     "cosine": Metric(_plain(metrics.cosine_similarity), "cosine", 3),
-    "dnsmos": Metric(_dnsmos, "DNSMOS", 2, needs=("speechmos.dnsmos", _MOS)),
+    "ssd": Metric(_plain(metrics.ssd), "SSD", 4, form="g"),
+    "mad": Metric(_plain(metrics.mad), "MAD", 4, form="g"),
+    "kurtosis": Metric(_plain(metrics.kurtosis_error), "kurtosis error %"),
+    "envelope": Metric(_envelope, "envelope peak error %"),
+    "dnsmos": Metric(_dnsmos, "DNSMOS", 2, needs=("speechmos.dnsmos", _MOS), heard=True),
 }
 #: By the domain of the model.
 DEFAULTS: Mapping[str | None, tuple[str, ...]] = {
     "speech": ("pesq", "estoi", "si_sdr", "lsd"),
     "music": ("si_sdr", "lsd", "stft"),
+    "ecg": ("ssd", "mad", "prd", "cosine", "snr"),
+    "vibration": ("snr", "kurtosis", "envelope"),
 }
-OTHERWISE = ("si_sdr", "snr", "lsd")
+#: Of sound, and of readings, of other domains.
+OTHERWISE, OF_READINGS = ("si_sdr", "snr", "lsd"), ("snr", "prd", "cosine")
+#: Of what a vocoder makes again, whose phases are free.
+OF_VOCODERS = ("pesq", "estoi", "lsd", "stft")
 
 
-def metrics_named(names: Sequence[str], *, domain: str | None = None) -> list[str]:
+def metrics_named(
+    names: Sequence[str], *, domain: str | None = None, readings: bool = False
+) -> list[str]:
     """The names of metrics that were given, or, without any, those that suit a domain.
 
-    Raises:
-        InputError: there is no such metric, or its package is not installed.
+    Args:
+        names: what was given.
+        domain: of the model.
+        readings: whether it is measured on readings of sensors, not on sound.
 
-    >>> metrics_named([], domain="music")
-    ['si_sdr', 'lsd', 'stft']
+    Raises:
+        InputError: there is no such metric, it is for sound, or its package is not installed.
+
+    >>> metrics_named([], domain="music"), metrics_named([], domain="vibration", readings=True)
+    (['si_sdr', 'lsd', 'stft'], ['snr', 'kurtosis', 'envelope'])
     """
-    wanted = list(dict.fromkeys(names)) or list(DEFAULTS.get(domain, OTHERWISE))
+    usual = DEFAULTS.get(domain, OF_READINGS if readings else OTHERWISE)
+    wanted = list(dict.fromkeys(names)) or list(usual)
     for name in wanted:
         if name not in METRICS:
             raise InputError(f"metric is '{name}'; choose among {', '.join(METRICS)}")
+        if readings and METRICS[name].heard:
+            fit = ", ".join(known for known, metric in METRICS.items() if not metric.heard)
+            raise InputError(f"metric {name} is of what is heard, not of readings: use {fit}")
         require_package(f"metric {name}", METRICS[name].needs)
     return wanted
 
@@ -117,15 +142,23 @@ def require_package(what: str, needs: tuple[str, str] | None) -> None:
 
 
 def measured(
-    names: Sequence[str], estimate: Array, reference: Array, rate: int
+    names: Sequence[str],
+    estimate: Array,
+    reference: Array,
+    rate: float,
+    *,
+    unscored: Array | None = None,
 ) -> tuple[dict[str, float | None], str | None]:
-    """Scores by name, None where one can't be reckoned, and the reason of the first of these."""
+    """Scores by name, None where one can't be reckoned, and the reason of the first of these.
+
+    Samples (C, L) that are `unscored` are cut out of their channel before it is measured.
+    """
     scores: dict[str, float | None] = {}
     reasons = []
     for name in names:
         scores[name] = None
         try:
-            score = METRICS[name].measure(estimate, reference, rate)
+            score = _score(METRICS[name].measure, estimate, reference, rate, unscored)
         except InputError as error:
             reasons.append(f"{name}: {error}")
             continue
@@ -136,45 +169,10 @@ def measured(
     return scores, reasons[0] if reasons else None
 
 
-def alignment(estimate: Array, reference: Array, rate: int) -> dict[str, Any]:
-    """How an estimate (C, L) lies beside its reference, by which mistakes show that scores hide.
-
-    `lag`: samples that it comes late, at most half a second's; `gain_db`: of the reference in it;
-    `polarity`: -1 where it is upside down; `channels`: of the reference that each channel is most
-    like, such as "2 1" where two are exchanged. All but `channels` are of the first channel pair
-    that fits, None where one of both is silent.
-
-    >>> import numpy as np
-    >>> reference = np.random.default_rng(0).standard_normal((1, 4000))
-    >>> found = alignment(-0.5 * np.roll(reference, 3), reference, 8000)
-    >>> found["lag"], round(found["gain_db"], 1), found["polarity"], found["channels"]
-    (3, -6.0, -1, '1')
-    """
-    places = [[_place(e, r, rate) for r in reference] for e in estimate]
-    best = [_best([fit for fit, _, _ in row], own) for own, row in enumerate(places)]
-    fit, lag, gain = places[0][best[0]]
-    heard = fit > 0
-    return {
-        "lag": lag if heard else None,
-        "gain_db": round(float(20 * np.log10(abs(gain))), 3) if heard else None,
-        "polarity": int(np.sign(gain)) if heard else None,
-        "channels": " ".join(str(channel + 1) for channel in best),
-    }
-
-
-def _best(fits: Sequence[float], own: int) -> int:
-    other = int(np.argmax(fits))
-    return other if fits[other] > fits[own] + CLEARLY else own
-
-
-def _place(estimate: Array, reference: Array, rate: int) -> tuple[float, int, float]:
-    """Correlation in [0, 1], lag in samples and gain where two channels (L,) fit best."""
-    e, r = (np.asarray(x, np.float64) for x in (estimate, reference))
-    power, norm = float(r @ r), float(np.sqrt((e @ e) * (r @ r)))
-    if norm == 0:
-        return 0.0, 0, 0.0
-    products = scipy.signal.correlate(e, r, method="fft")
-    middle, most = len(r) - 1, min(round(MOST_LAG * rate), len(r) - 1)
-    near = products[middle - most : middle + most + 1]
-    at = int(np.argmax(np.abs(near)))
-    return abs(float(near[at])) / norm, at - most, float(near[at]) / power
+def _score(
+    measure: Measure, estimate: Array, reference: Array, rate: float, unscored: Array | None
+) -> float:
+    if unscored is None:
+        return measure(estimate, reference, rate)
+    rows = zip(estimate, reference, ~unscored, strict=True)
+    return float(np.mean([measure(e[None, kept], r[None, kept], rate) for e, r, kept in rows]))

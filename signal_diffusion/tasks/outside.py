@@ -19,8 +19,16 @@ from typing import IO
 import numpy as np
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.recordings import Recording, read, write
-from signal_diffusion.tasks.pairs import Pair, Sound, by_name, require_alike, require_partners
+from signal_diffusion.recordings import Recording, write
+from signal_diffusion.recordings.tables import writing_table
+from signal_diffusion.tasks.buffers import Array
+from signal_diffusion.tasks.pairs import Pair, Sound, by_name, files_of, require_partners
+from signal_diffusion.tasks.readings import (
+    Readings,
+    is_same_rate,
+    opened_columns,
+    require_alike,
+)
 from signal_diffusion.tasks.rivals import Estimate
 
 #: Runs a command and tells exit code, seconds and peak memory. In a small process of its own, since
@@ -39,9 +47,10 @@ print(json.dumps([code, taken, peak]))
 
 @dataclass(frozen=True)
 class Command:
-    """A command line with {in}, a WAV file that it reads, and {out}, one that it writes.
+    """A command line with {in}, a file that it reads, and {out}, one that it writes.
 
-    It is no shell's: words are parted as a shell would, and nothing else.
+    Sound is a WAV file; tables of readings keep their container, as do what is written. It is no
+    shell's: words are parted as a shell would, and nothing else.
     """
 
     name: str
@@ -63,15 +72,12 @@ class Command:
 
     def __call__(self, pair: Pair, sound: Sound) -> Estimate:
         with tempfile.TemporaryDirectory(prefix="signal-diffusion-") as folder:
-            source, target = Path(folder, "in.wav"), Path(folder, "out.wav")
-            # As most programs take it; samples beyond full scale need floats.
-            subtype = "PCM_16" if np.abs(sound.noisy).max() <= 1 else "FLOAT"
-            write(source, Recording(sound.noisy, sound.sample_rate, "WAV", subtype))
+            source, target = _given(pair, sound, Path(folder))
             places = {"{in}": str(source), "{out}": str(target)}
             taken, memory = self._run([_filled(word, places) for word in shlex.split(self.line)])
             if not target.is_file():
                 raise InputError(f"command {self.name} wrote no file for {pair.name}")
-            made = read(target)
+            made = pair.held(target)
         _require_form(f"command {self.name} for {pair.name}", made, sound)
         return Estimate(made.samples, taken, memory)
 
@@ -97,8 +103,9 @@ class Made:
         """Raise an InputError unless there is an estimate of the right form for every pair."""
         there = by_name(self.folder)
         require_partners({pair.name: pair.clean for pair in pairs}, there, self.folder)
-        for pair in pairs:
-            require_alike(pair.noisy or pair.clean, there[pair.name])
+        # Of others the rate is free, and the length is known once they are brought to one.
+        for pair in (pair for pair in pairs if pair.sample_rate is None):
+            require_alike(pair.noisy or pair.clean, there[pair.name], columns=pair.columns)
 
     @property
     def key(self) -> object:
@@ -107,7 +114,7 @@ class Made:
         return ["folder", str(self.folder.resolve()), stats]
 
     def __call__(self, pair: Pair, sound: Sound) -> Estimate:
-        made = read(_files(self.folder)[pair.name])
+        made = pair.held(_files(self.folder)[pair.name])
         _require_form(f"{self.folder} for {pair.name}", made, sound)
         return Estimate(made.samples)
 
@@ -143,12 +150,54 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
-def _require_form(what: str, made: Recording, sound: Sound) -> None:
-    wanted = (sound.sample_rate, *sound.clean.shape)
-    found = (made.sample_rate, *made.samples.shape)
-    if found != wanted:
-        said = ["{} Hz, {} channels, {} samples".format(*form) for form in (found, wanted)]
+def _given(pair: Pair, sound: Sound, folder: Path) -> tuple[Path, Path]:
+    """A file in a folder with what is given to a command, and where its estimate is to be."""
+    if pair.table:
+        return _given_table(pair, sound, folder)
+    source = folder / "in.wav"
+    # As most programs take it; samples beyond full scale need floats.
+    subtype = "PCM_16" if np.abs(sound.noisy).max() <= 1 else "FLOAT"
+    write(source, Recording(sound.noisy, round(sound.sample_rate), "WAV", subtype))
+    return source, folder / "out.wav"
+
+
+def _given_table(pair: Pair, sound: Sound, folder: Path) -> tuple[Path, Path]:
+    """The noisy table as it is, or the clean one with the readings of the mix.
+
+    It keeps its name, by which the parts of a WFDB record know each other.
+    """
+    held = pair.noisy or pair.clean
+    for name in ("in", "out"):
+        (folder / name).mkdir()
+    source, target = (folder / name / held.name for name in ("in", "out"))
+    if pair.noisy is not None:
+        for file in files_of(held):
+            shutil.copyfile(file, source.parent / file.name)
+        return source, target
+    with (
+        opened_columns(held, pair.columns) as reader,
+        writing_table(source, reader, mask=False) as writer,
+    ):
+        writer.write(sound.noisy)
+    return source, target
+
+
+def _require_form(what: str, made: Readings, sound: Sound) -> None:
+    wanted, found = sound.clean.shape, made.samples.shape
+    if found != wanted or not is_same_rate(made.sample_rate, sound.sample_rate):
+        said = [
+            "{:.12g} Hz, {} channels, {} samples".format(rate, *shape)
+            for rate, shape in ((made.sample_rate, found), (sound.sample_rate, wanted))
+        ]
         raise InputError(f"{what}: the estimate has {said[0]}, but the recording {said[1]}")
+    if made.missing is not None and (lost := _lost(made.missing, sound)):
+        raise InputError(f"{what}: the estimate lacks {lost} readings that are scored")
+
+
+def _lost(missing: Array, sound: Sound) -> int:
+    """Readings that an estimate lacks though there is a reference for them."""
+    scored = missing if sound.unscored is None else missing & ~sound.unscored
+    return int(scored.sum())
 
 
 @lru_cache(maxsize=8)

@@ -1,31 +1,40 @@
-"""Noisy recordings beside their clean ones: in two folders, or mixed from speech and noise."""
+"""Noisy recordings beside their clean ones: in two folders, or mixed from recordings and noise."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.recordings import opened, read, resample
+from signal_diffusion.recordings import resample
+from signal_diffusion.recordings.tables import is_table
 from signal_diffusion.tasks.buffers import Array
 from signal_diffusion.tasks.finding import found
-
-#: Of a mix, so that it fits into any sample format.
-PEAK = 0.98
+from signal_diffusion.tasks.mixed import mixed, rng_of
+from signal_diffusion.tasks.plans import Columns
+from signal_diffusion.tasks.readings import Readings, read_readings, require_alike, unlike
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A noisy recording and its clean one, each (C, L) at `sample_rate` Hz."""
+    """A noisy recording and its clean one, each (C, L) at `sample_rate` Hz.
+
+    Attributes:
+        noisy, clean: of tables in physical units, gaps filled in.
+        missing: (C, L), true where the noisy one has a gap; None where it has none.
+        unscored: (C, L), true where either has a gap; None where neither has one.
+    """
 
     noisy: Array
     clean: Array
-    sample_rate: int
+    sample_rate: float
+    missing: Array | None = None
+    unscored: Array | None = None
 
     @property
     def seconds(self) -> float:
@@ -39,11 +48,13 @@ class Pair:
     Attributes:
         name: of the pair, a path without its suffix, and of mixes their SNR besides.
         clean: file of the clean recording.
-        noisy: file of the noisy one; of mixes, None.
+        noisy: file of the noisy one; of mixes, and of what a vocoder makes again, None.
         noise: of mixes, the file of the noise.
         snr: of mixes, in dB, over the whole recording.
         seed: of mixes, chooses the stretch of the noise.
         groups: by which scores can be told apart, such as ("speaker", "p287").
+        columns: what is said of tables.
+        sample_rate: Hz that sound is brought to; None leaves it.
     """
 
     name: str
@@ -53,6 +64,18 @@ class Pair:
     snr: float | None = None
     seed: int = 0
     groups: tuple[tuple[str, str], ...] = ()
+    columns: Columns = Columns()
+    sample_rate: int | None = None
+
+    @property
+    def table(self) -> bool:
+        """Whether it is of tables of readings, not of sound."""
+        return is_table(self.noisy or self.clean)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no noisy recording, but the clean one alone."""
+        return self.noisy is None and self.noise is None
 
     @property
     def recording(self) -> str:
@@ -61,23 +84,46 @@ class Pair:
 
     @property
     def files(self) -> list[Path]:
-        return [path for path in (self.clean, self.noisy, self.noise) if path is not None]
+        named = [path for path in (self.clean, self.noisy, self.noise) if path is not None]
+        return [file for path in named for file in files_of(path)]
 
     @property
     def key(self) -> str:
-        """Digest of what the sound depends on: names, sizes and times of the files, SNR, seed."""
+        """Digest of what it depends on: names, sizes and times of the files, and the settings."""
         stats = [(str(path.resolve()), path.stat()) for path in self.files]
         held = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-        return digest_of([self.name, held, self.snr, self.seed])
+        columns = list(asdict(self.columns).values())
+        return digest_of([self.name, held, self.snr, self.seed, columns, self.sample_rate])
 
     def read(self) -> Sound:
-        """The sound of both; raises an InputError where a file is damaged, or noise is silent."""
-        clean = read(self.clean)
-        if self.noisy is not None:
-            return Sound(read(self.noisy).samples, clean.samples, clean.sample_rate)
-        assert self.noise is not None and self.snr is not None
-        noise = _stretch(self, clean.samples.shape[1], clean.sample_rate)
-        return _mixed(self, clean.samples, noise, clean.sample_rate)
+        """The sound of both; without noise and noisy recording, the clean one twice.
+
+        Raises:
+            InputError: a file is damaged, silent where it is to be mixed, or of another length.
+        """
+        clean = self.held(self.clean)
+        if self.noise is not None:
+            assert self.snr is not None
+            rng = rng_of(self.seed, f"stretch for {self.recording}")
+            both = mixed(clean, self.held(self.noise), self.snr, rng)
+            return Sound(*both, clean.sample_rate, clean.missing, clean.missing)
+        noisy = clean if self.noisy is None else self.held(self.noisy)
+        return _beside(noisy, clean)
+
+    def held(self, path: Path) -> Readings:
+        """What a file of this pair, or an estimate of it, holds; sound at the rate of the pair."""
+        held, rate = read_readings(path, self.columns), self.sample_rate
+        if rate is None or held.table:
+            return held
+        return replace(
+            held, samples=resample(held.samples, held.sample_rate, rate), sample_rate=rate
+        )
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of a recording: of a WFDB record its header, and its samples beside it."""
+    beside = path.with_suffix(".dat")
+    return [path, beside] if path.suffix.lower() == ".hea" and beside.exists() else [path]
 
 
 def digest_of(value: object) -> str:
@@ -85,8 +131,12 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def folder_pairs(clean: Path, noisy: Path) -> list[Pair]:
+def folder_pairs(clean: Path, noisy: Path, *, columns: Columns = Columns()) -> list[Pair]:
     """Pairs of the same name below two folders, whatever their suffixes.
+
+    Args:
+        clean, noisy: the folders, of sound or of tables of readings.
+        columns: what is said of tables.
 
     Raises:
         InputError: a folder is missing or empty, a file has no partner, or another rate, length or
@@ -95,18 +145,34 @@ def folder_pairs(clean: Path, noisy: Path) -> list[Pair]:
     first, second = by_name(clean), by_name(noisy)
     require_partners(first, second, noisy)
     require_partners(second, first, clean)
-    pairs = [Pair(name, first[name], second[name]) for name in sorted(first)]
-    for pair in pairs:
-        require_alike(first[pair.name], second[pair.name])
-    return pairs
+    for name in sorted(first):
+        require_alike(first[name], second[name], columns=columns)
+    return [Pair(name, first[name], second[name], columns=columns) for name in sorted(first)]
 
 
-def mixes(clean: Path, noise: Sequence[Path], snr: Sequence[float], *, seed: int = 0) -> list[Pair]:
+def originals(folder: Path, *, sample_rate: int) -> list[Pair]:
+    """The recordings below a folder at a rate in Hz, which a vocoder is to make again.
+
+    Raises:
+        InputError: the folder is missing or empty.
+    """
+    there = sorted(by_name(folder).items())
+    return [Pair(name, path, sample_rate=sample_rate) for name, path in there]
+
+
+def mixes(
+    clean: Path,
+    noise: Sequence[Path],
+    snr: Sequence[float],
+    *,
+    seed: int = 0,
+    columns: Columns = Columns(),
+) -> list[Pair]:
     """Every clean recording below a folder with one noise, at every SNR in dB.
 
     Which noise, and which stretch of it, follows from the seed and the recording's name alone: the
     same at every SNR, and whatever other recordings there are. Groups: `noise`, the folder or else
-    the name of the noise, and `snr`.
+    the name of the noise, and `mix_snr`.
 
     Raises:
         InputError: a folder is missing or empty, or there is no SNR.
@@ -116,22 +182,13 @@ def mixes(clean: Path, noise: Sequence[Path], snr: Sequence[float], *, seed: int
     noises = [(_kind(path, root), path) for root in noise for path in by_name(root).values()]
     pairs = []
     for name, path in sorted(by_name(clean).items()):
-        kind, other = noises[int(_rng(seed, name).integers(len(noises)))]
+        kind, other = noises[int(rng_of(seed, name).integers(len(noises)))]
         for level in snr:
-            told = (("noise", kind), ("snr", f"{level:g}"))
-            pairs.append(Pair(f"{name} {level:g} dB", path, None, other, level, seed, told))
+            told = (("noise", kind), ("mix_snr", f"{level:g}"))
+            pairs.append(
+                Pair(f"{name} {level:g} dB", path, None, other, level, seed, told, columns)
+            )
     return pairs
-
-
-def with_groups(pairs: Sequence[Pair], table: Path) -> list[Pair]:
-    """Pairs with the columns of a CSV table, of which `file` names the recordings.
-
-    Raises:
-        InputError: the table can't be read, lacks a recording, or has none or a taken column.
-    """
-    whole = {row["file"]: row for row in _table_rows(table)}
-    rows = {Path(name).with_suffix("").as_posix(): row for name, row in whole.items()} | whole
-    return [_grouped(pair, rows, table) for pair in pairs]
 
 
 def by_name(folder: Path) -> dict[str, Path]:
@@ -159,72 +216,21 @@ def require_partners(wanted: Mapping[str, Path], there: Mapping[str, object], fo
         raise InputError(f"{wanted[lacking[0]]} has no partner of its name in {folder}{more}")
 
 
-def require_alike(first: Path, second: Path) -> None:
-    """Raise an InputError unless two files have one rate, number of channels and length."""
-    forms = [_form(path) for path in (first, second)]
-    for what, one, other in zip(("Hz", "channels", "samples"), *forms, strict=True):
-        if one != other and None not in (one, other):
-            raise InputError(
-                f"{second} has {other} {what}, but {first} has {one}: make both the same"
-            )
-
-
-def _form(path: Path) -> tuple[int, int, int | None]:
-    with opened(path) as reader:
-        return reader.form.sample_rate, reader.form.channels, reader.frames
+def _beside(noisy: Readings, clean: Readings) -> Sound:
+    """Both, with the channels of one name beside each other."""
+    if noisy.samples.shape != clean.samples.shape:
+        both = clean.samples.shape[1], noisy.samples.shape[1]
+        raise unlike(clean.path, noisy.path, "samples", both)
+    order = list(range(len(clean.samples)))
+    if sorted(noisy.names) == sorted(clean.names):
+        order = [clean.names.index(name) for name in noisy.names] or order
+    reference = None if clean.missing is None else clean.missing[order]
+    gaps = [mask for mask in (noisy.missing, reference) if mask is not None]
+    unscored = np.logical_or.reduce(gaps) if gaps else None
+    return Sound(noisy.samples, clean.samples[order], clean.sample_rate, noisy.missing, unscored)
 
 
 def _kind(path: Path, root: Path) -> str:
     """What a noise is called: by the folder that it lies in, or by its own name."""
     inside = path.relative_to(root)
     return inside.parts[0] if len(inside.parts) > 1 else inside.stem
-
-
-def _rng(seed: int, name: str) -> np.random.Generator:
-    return np.random.default_rng([seed, int(hashlib.sha256(name.encode()).hexdigest()[:16], 16)])
-
-
-def _stretch(pair: Pair, length: int, sample_rate: int) -> Array:
-    """The noise (1, length) of a mix, which begins anew where it ends."""
-    assert pair.noise is not None
-    held = read(pair.noise)
-    mono = resample(held.samples.mean(axis=0, keepdims=True), held.sample_rate, sample_rate)
-    rng = _rng(pair.seed, f"stretch for {pair.recording}")
-    start = int(rng.integers(max(1, mono.shape[1] - length + 1)))
-    return np.resize(mono[0, start:], (1, length))
-
-
-def _mixed(pair: Pair, clean: Array, noise: Array, sample_rate: int) -> Sound:
-    """The mix at its SNR, and the clean recording, turned down together if they exceed `PEAK`."""
-    powers = [float(np.mean(np.square(x, dtype=np.float64))) for x in (clean, noise)]
-    if min(powers) == 0:
-        silent = pair.clean if powers[0] == 0 else pair.noise
-        raise InputError(f"{silent} is silent: it can't be mixed at {pair.snr:g} dB")
-    assert pair.snr is not None
-    noisy = clean + noise * np.sqrt(powers[0] / powers[1] / 10 ** (pair.snr / 10))
-    gain = min(1.0, PEAK / float(np.abs(noisy).max()))
-    return Sound((gain * noisy).astype(np.float32), (gain * clean).astype(np.float32), sample_rate)
-
-
-def _table_rows(table: Path) -> list[dict[str, str]]:
-    import pandas
-
-    try:
-        frame = pandas.read_csv(table, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{table} can't be read as CSV: {' '.join(str(error).split())}") from error
-    if "file" not in frame or len(frame.columns) < 2:
-        raise InputError(f"{table} needs a column 'file' and others; it has {list(frame.columns)}")
-    return [dict(row) for row in frame.to_dict("records")]
-
-
-def _grouped(pair: Pair, rows: Mapping[str, dict[str, str]], table: Path) -> Pair:
-    name = pair.recording
-    row = rows.get(name) or rows.get(Path(name).name)
-    if row is None:
-        raise InputError(f"{table} has no row of the file {name}: add one")
-    groups = [(column, value) for column, value in row.items() if column != "file"]
-    known = dict(pair.groups)
-    if taken := [column for column, _ in groups if column in known]:
-        raise InputError(f"{table} has a column {taken[0]}, which mixes have already: rename it")
-    return replace(pair, groups=(*pair.groups, *groups))

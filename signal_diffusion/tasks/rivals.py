@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import lru_cache
-from importlib import import_module
 from typing import Protocol
 
 import numpy as np
-import scipy.signal
 
 from signal_diffusion import artifact
-from signal_diffusion.baselines import soft_thresholds
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
+from signal_diffusion.mel import Mel
 from signal_diffusion.tasks.buffers import Array
 from signal_diffusion.tasks.denoise import denoise
+from signal_diffusion.tasks.filters import FILTERS
 from signal_diffusion.tasks.measures import require_package
 from signal_diffusion.tasks.pairs import Pair, Sound
+from signal_diffusion.tasks.resynthesis import ITERATIONS, by_librosa, resynthesised
 from signal_diffusion.tasks.settings import Settings
 
-#: Samples of the local Wiener filter.
-WIENER = 9
+#: Samples of what methods are warmed up with, at the least.
+LEAST = 1024
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Estimate:
 
     Attributes:
         samples: (C, L).
-        taken: seconds of work; None where the work was done elsewhere.
+        taken: seconds of a processor, or of a GPU; None where the work was done elsewhere.
         memory: peak of the process, in bytes, where it had one of its own.
     """
 
@@ -71,7 +71,7 @@ class Untouched:
 
 @dataclass(frozen=True)
 class Modelled:
-    """A model of this package: its name or file, on a device, and how it denoises."""
+    """A model of this package: its name or file, on a device, and how it denoises, or vocodes."""
 
     model: str
     settings: Settings
@@ -87,49 +87,45 @@ class Modelled:
         given = self.settings
         return [
             artifact.fingerprint(self.model), self.device, given.times, given.sampler.__module__,
-            given.sampler.__qualname__, given.seed,
+            given.sampler.__qualname__, given.seed, given.noise_std,
         ]  # fmt: skip
 
     def __call__(self, pair: Pair, sound: Sound) -> Estimate:
-        denoiser, given = _loaded(self.model, self.device), self.settings
+        denoiser, given = loaded(self.model, self.device), self.settings
 
-        def work(noisy: Array, rate: int) -> Array:
+        def work(noisy: Array, rate: float) -> Array:
+            if denoiser.mel is not None:
+                return resynthesised(denoiser, noisy, given)
+            # What warms it up has no gaps.
+            missing = sound.missing if noisy is sound.noisy else None
             return denoise(
                 denoiser, noisy, sample_rate=rate, steps=given.times, sampler=given.sampler,
-                seed=given.seed,
+                seed=given.seed, noise_std=given.noise_std, missing=missing,
             )  # fmt: skip
 
-        return _timed(f"{self.name} {self.device}", work, sound)
+        # A processor waits while a GPU works.
+        clock = time.process_time if self.device == "cpu" else time.perf_counter
+        return timed(f"{self.name} {self.device}", work, sound, clock=clock)
 
 
-def _noisereduce(noisy: Array, rate: int) -> Array:
-    return np.asarray(import_module("noisereduce").reduce_noise(y=noisy, sr=rate))
+@dataclass(frozen=True)
+class GriffinLim:
+    """The algorithm of Griffin and Lim, by `librosa`, on the mel frames that a vocoder takes."""
 
+    mel: Mel
+    name: str = "griffin_lim"
 
-def _wavelet(noisy: Array, _: int) -> Array:
-    return soft_thresholds(noisy)
+    @property
+    def key(self) -> object:
+        return ["griffin_lim", ITERATIONS, asdict(self.mel)]
 
-
-def _wiener(noisy: Array, _: int) -> Array:
-    """The local Wiener filter of scipy (Lim 1990), channel by channel."""
-    # Where all samples around one are equal, it divides nothing by nothing.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        filtered = [scipy.signal.wiener(x.astype(np.float64), WIENER) for x in noisy]
-    return np.nan_to_num(np.stack(filtered))
-
-
-_EXTRA = "signal-diffusion[evaluate]"
-#: Filters by name, and the package and extra that they need.
-FILTERS: Mapping[str, tuple[Callable[[Array, int], Array], tuple[str, str] | None]] = {
-    "noisereduce": (_noisereduce, ("noisereduce", _EXTRA)),
-    "wavelet": (_wavelet, ("pywt", _EXTRA)),
-    "wiener": (_wiener, None),
-}
+    def __call__(self, pair: Pair, sound: Sound) -> Estimate:
+        return timed(self.name, lambda x, _: by_librosa(x, self.mel), sound)
 
 
 @dataclass(frozen=True)
 class Filter:
-    """One of `FILTERS`."""
+    """One of `filters.FILTERS`."""
 
     name: str
 
@@ -139,35 +135,49 @@ class Filter:
                 f"against is '{self.name}'; choose among {', '.join(FILTERS)}, or use "
                 "--against-command or --against-folder"
             )
-        require_package(self.name, FILTERS[self.name][1])
+        require_package(self.name, FILTERS[self.name].needs)
 
     @property
     def key(self) -> object:
         return ["filter", self.name]
 
     def __call__(self, pair: Pair, sound: Sound) -> Estimate:
-        return _timed(self.name, FILTERS[self.name][0], sound)
+        built = FILTERS[self.name]
+        return timed(self.name, built.work, sound, ready=built.ready)
 
 
-def _timed(name: str, work: Callable[[Array, int], Array], sound: Sound) -> Estimate:
-    """An estimate and the seconds that it took, loading and first-time work apart."""
+def timed(
+    name: str,
+    work: Callable[[Array, float], Array],
+    sound: Sound,
+    *,
+    ready: Callable[[int], None] | None = None,
+    clock: Callable[[], float] = time.process_time,
+) -> Estimate:
+    """An estimate and the seconds that it took, loading and first-time work apart.
+
+    Seconds of the processor, so that what else runs on the machine doesn't count.
+    """
     _warm(name, work, sound.sample_rate)
-    began = time.perf_counter()
+    if ready is not None:
+        ready(len(sound.noisy))
+    began = clock()
     samples = work(sound.noisy, sound.sample_rate)
-    return Estimate(samples, time.perf_counter() - began)
+    return Estimate(samples, clock() - began)
 
 
-_warmed: set[tuple[str, int]] = set()
+_warmed: set[tuple[str, float]] = set()
 
 
-def _warm(name: str, work: Callable[[Array, int], Array], rate: int) -> None:
+def _warm(name: str, work: Callable[[Array, float], Array], rate: float) -> None:
     """Let a method do, once in each process, what it does the first time only."""
     if (name, rate) not in _warmed:
-        noise = np.random.default_rng(0).standard_normal((1, rate)).astype(np.float32)
+        length = max(round(rate), LEAST)
+        noise = np.random.default_rng(0).standard_normal((1, length)).astype(np.float32)
         work(0.1 * noise, rate)
         _warmed.add((name, rate))
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str, device: str) -> NetworkDenoiser:
+def loaded(model: str, device: str) -> NetworkDenoiser:
     return NetworkDenoiser.from_pretrained(model).to(device)

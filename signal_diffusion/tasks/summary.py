@@ -1,4 +1,4 @@
-"""What many scores say: means and intervals, differences, by group, as plain values and tables."""
+"""What many scores say: means and intervals, differences, by group, as plain values."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from signal_diffusion.tasks.measures import METRICS
-
 Array = NDArray[np.float64]
 Rows = Sequence[Mapping[str, Any]]
 
@@ -18,8 +16,6 @@ RESAMPLES = 1000
 DRAWN = 1 << 20
 #: Groups of more values are in the JSON alone.
 MOST_SHOWN = 20
-#: dB by which the middle of the gains may differ from 1 without a note.
-GAIN = 1.0
 
 
 def interval(values: Array, units: Sequence[str], *, seed: int = 0) -> tuple[float, float] | None:
@@ -99,7 +95,7 @@ def summary(
         metrics, groups: names of columns.
         seed: of the bootstrap.
     """
-    of = _by(rows, "method")
+    of = by_column(rows, "method")
     return {
         "methods": {name: _method(some, metrics, seed) for name, some in of.items()},
         "compared_with": model,
@@ -112,16 +108,17 @@ def summary(
             group: {
                 value: {
                     name: scores_of(few, metrics, seed=seed)
-                    for name, few in _by(some, "method").items()
+                    for name, few in by_column(some, "method").items()
                 }
-                for value, some in sorted(_by(rows, group).items(), key=_order)
+                for value, some in sorted(by_column(rows, group).items(), key=_order)
             }
             for group in groups
         },
     }
 
 
-def _by(rows: Rows, column: str) -> dict[str, list[Mapping[str, Any]]]:
+def by_column(rows: Rows, column: str) -> dict[str, list[Mapping[str, Any]]]:
+    """Rows by the value of a column, in the order in which the values come."""
     parts: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         parts.setdefault(row[column], []).append(row)
@@ -148,88 +145,3 @@ def _method(rows: Rows, metrics: Sequence[str], seed: int) -> dict[str, Any]:
         "real_time_factor": round(sum(r["taken"] for r in timed) / seconds, 5) if timed else None,
         "peak_memory_mb": round(max(memory) / 1e6, 1) if memory else None,
     }
-
-
-def notes(rows: Rows) -> list[str]:
-    """What looks like a mistake in a method, or could not be scored, in lines."""
-    lines = []
-    for name, some in _by(rows, "method").items():
-        lines += [f"{name}: {line}" for line in _oddities(some)]
-    return lines
-
-
-def _oddities(rows: Rows) -> list[str]:
-    done = [row for row in rows if row["error"] is None]
-    heard = [row for row in done if row["lag"] is not None]
-    lags = [row["lag"] for row in heard if row["lag"]]
-    gain = float(np.median([row["gain_db"] for row in heard])) if heard else 0.0
-    turned = sum(row["polarity"] < 0 for row in heard)
-    moved = sum(row["channels"] != _own(row["channels"]) for row in done)
-    unscored = [row["note"] for row in done if row["note"] is not None]
-    found = {
-        f"{len(rows) - len(done)} of {len(rows)} files failed": len(done) < len(rows),
-        f"late by {np.median(lags or [0]):g} samples in {len(lags)} of {len(done)} files": lags,
-        f"gain of {gain:+.1f} dB": abs(gain) > GAIN,
-        f"upside down in {turned} of {len(done)} files": turned,
-        f"channels exchanged in {moved} of {len(done)} files": moved,
-        f"{len(unscored)} files lack a score ({(unscored or [''])[0]})": unscored,
-    }
-    return [line for line, odd in found.items() if odd]
-
-
-def _own(channels: str) -> str:
-    """Channels in their own order, as many as there are."""
-    return " ".join(str(n + 1) for n in range(len(channels.split())))
-
-
-def markdown(told: Mapping[str, Any], metrics: Sequence[str]) -> str:
-    """The tables of a summary: methods, differences, and groups, means with their intervals."""
-    head = [METRICS[metric].heading for metric in metrics]
-    parts = [
-        _table(["", "files", *head, "real-time factor", "peak MB"], [
-            [name, str(row["files"]), *_cells(row["scores"], metrics),
-             _number(row["real_time_factor"], 4), _number(row["peak_memory_mb"], 0)]
-            for name, row in told["methods"].items()
-        ]),
-    ]  # fmt: skip
-    if told["differences"]:
-        parts += [f"Differences to {told['compared_with']}, file by file:"]
-        lines = [[k, *_cells(row, metrics, sign="+")] for k, row in told["differences"].items()]
-        parts += [_table(["", *head], lines)]
-    for group, values in told["groups"].items():
-        if len(values) <= MOST_SHOWN:
-            lines = [
-                [value, name, *_cells(row, metrics)]
-                for value, rows in values.items()
-                for name, row in rows.items()
-            ]
-            parts += [_table([group, "", *head], lines)]
-    return "\n\n".join(parts)
-
-
-def _cells(
-    scores: Mapping[str, Mapping[str, float]], metrics: Sequence[str], sign: str = ""
-) -> list[str]:
-    """Means, with the ends of their intervals."""
-    return [_cell(metric, scores.get(metric), sign) for metric in metrics]
-
-
-def _cell(metric: str, found: Mapping[str, float] | None, sign: str) -> str:
-    if found is None:
-        return ""
-    shown = METRICS[metric]
-    mean, *ends = (
-        f"{shown.scale * found[key]:{sign}.{shown.digits}f}"
-        for key in ("mean", "low", "high")
-        if key in found
-    )
-    return f"{mean} ({' to '.join(ends)})" if ends else mean
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---"] + ["---:"] * (len(head) - 1)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *lines))
