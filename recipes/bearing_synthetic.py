@@ -52,7 +52,7 @@ from signal_diffusion.data.labelled_windows import Windows, varied, windows_of, 
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.recordings.partials import beside
-from signal_diffusion.results import insert_table, write_results
+from signal_diffusion.results import data_digest, insert_table, write_results
 from signal_diffusion.runs import trained
 from signal_diffusion.tasks.classifying import Classifier, train_classifier
 from signal_diffusion.tasks.generate import generate
@@ -238,14 +238,14 @@ def kept(path: Path | None) -> list[dict[str, Any]]:
     return list(found["rows"])
 
 
-def save(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the results, whole or not at all, with the command that all of them come from."""
+def save(path: Path, rows: Sequence[Mapping[str, Any]], *, data: Mapping[str, Any]) -> None:
+    """Write the results, whole or not at all, with the command and data that they come from."""
     counts, seeds = (" ".join(map(str, sorted({r[k] for r in rows}))) for k in ("windows", "seed"))
     options = f"--windows {counts} --seeds {seeds}"
     with beside(path) as partial:
         write_results(
             partial, f"python recipes/bearing_synthetic.py --data DATA {options}",
-            settings=SETTINGS, summary=summary(rows), rows=rows,
+            data=data, settings=SETTINGS, summary=summary(rows), rows=rows,
         )  # fmt: skip
         os.replace(partial, path)
 
@@ -261,14 +261,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--readme", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    rows = kept(options.output)
+    rows, data = kept(options.output), data_digest(options.data)
 
     def found() -> None:
         row = rows[-1]
         told = ", ".join(f"{arm} {by['loads']['f1']:.0f}" for arm, by in row["scores"].items())
         print(f"{len(rows)}: split {row['seed']}, {row['windows']} a class: {told}", flush=True)
         if options.output:
-            save(options.output, rows)
+            save(options.output, rows, data=data)
 
     measured(options.data, options.windows, options.seeds, rows, found)
     print(table(rows))

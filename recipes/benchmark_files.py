@@ -26,9 +26,10 @@ import numpy as np
 import soundfile
 
 from signal_diffusion.recordings import resample
-from signal_diffusion.results import insert_table, write_results
+from signal_diffusion.results import data_digest, insert_table, write_results
 
 ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples" / "noisy_speech.flac"
 KINDS = ((16000, 1), (48000, 2))
 REDUCE = """
 import sys, noisereduce, soundfile
@@ -39,7 +40,7 @@ soundfile.write(sys.argv[2], noisereduce.reduce_noise(y=noisy.T, sr=rate).T, rat
 
 def tiled(path: Path, rate: int, channels: int, minutes: float) -> None:
     """Write the example over and over, each channel from another place on."""
-    clip, source_rate = soundfile.read(ROOT / "examples" / "noisy_speech.flac", dtype="float32")
+    clip, source_rate = soundfile.read(EXAMPLE, dtype="float32")
     clip = resample(clip[None], source_rate, rate)[0]
     frames = round(minutes * 60 * rate)
     with soundfile.SoundFile(path, "w", rate, channels, "PCM_16") as file:
@@ -124,7 +125,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = rows(options.minutes, options.baseline_minutes)
     print(table(found), f"\ntimes as fast as noisereduce: {', '.join(ratio(found))}")
     if options.output:
-        write_results(options.output, "python recipes/benchmark_files.py", rows=found)
+        write_results(
+            options.output, "python recipes/benchmark_files.py", data=data_digest(EXAMPLE),
+            rows=found,
+        )  # fmt: skip
     if options.readme:
         insert_table(options.readme, "files", shown(found))
 

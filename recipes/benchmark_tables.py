@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from signal_diffusion.results import insert_table, write_results
+from signal_diffusion.results import data_digest, insert_table, write_results
 
 Array = NDArray[Any]
 
@@ -131,7 +131,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = rows(options.data, options.kinds)
     print(table(found))
     if options.output:
-        write_results(options.output, "python recipes/benchmark_tables.py --data DATA", rows=found)
+        write_results(
+            options.output, "python recipes/benchmark_tables.py --data DATA",
+            data=data_digest(options.data), rows=found,
+        )  # fmt: skip
     if options.readme:
         insert_table(options.readme, "tables", table(found))
 

@@ -37,6 +37,7 @@ from signal_diffusion.data.ecg import EcgSources, ElectrodeMixer
 from signal_diffusion.data.vibration import VibrationSources
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.metrics import coverage, crps_of_draws, crps_of_normal
+from signal_diffusion.results import data_digest, machine
 from signal_diffusion.tasks.denoise import measured_normal
 
 Array = NDArray[Any]
@@ -244,6 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         whole[denoiser.domain] = {
             "command": f"python recipes/calibrate_bands.py --data DATA --model {denoiser.domain}",
             "date": datetime.now(timezone.utc).date().isoformat(),
+            "machine": machine(),
+            "data": data_digest(options.data),
             "clips": clips,
             "bands": asdict(bands),
             "halves": halves,

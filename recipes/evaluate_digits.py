@@ -37,7 +37,7 @@ from signal_diffusion.data.labelled import fitted
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.grids import draw_grid
-from signal_diffusion.results import insert_table, write_results
+from signal_diffusion.results import data_digest, insert_table, write_results
 from signal_diffusion.tasks.classifying import train_classifier
 from signal_diffusion.tasks.generate import generate
 from signal_diffusion.tasks.judging import (
@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_results(
             options.output, "python recipes/evaluate_digits.py --data DATA",
             model=artifact.fingerprint(options.model), drawn=options.count,
-            guidance=options.guidance, results=results,
+            guidance=options.guidance, data=data_digest(options.data), results=results,
         )  # fmt: skip
     if options.readme:
         insert_table(options.readme, "digits", table(results))

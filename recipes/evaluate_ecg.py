@@ -27,7 +27,7 @@ from signal_diffusion import Denoiser, artifact, denoise
 from signal_diffusion.baselines import fir_bandpass, iir_bandpass, soft_thresholds
 from signal_diffusion.data.ecg import KINDS, EcgSources, ElectrodeMixer
 from signal_diffusion.metrics import cosine_similarity, mad, prd, snr, ssd
-from signal_diffusion.results import insert_table, write_results
+from signal_diffusion.results import data_digest, insert_table, write_results
 
 Array = NDArray[Any]
 Method = Callable[[Array], Array]
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_results(
             options.output, "python recipes/evaluate_ecg.py --data DATA",
             model=artifact.fingerprint(options.model), clips=len(some),
-            results=results,
+            data=data_digest(options.data), results=results,
         )  # fmt: skip
     if options.readme:
         insert_table(options.readme, "ecg", table(results))

@@ -34,7 +34,7 @@ from signal_diffusion.baselines import iir_bandpass
 from signal_diffusion.data.ecg import EcgSources, ElectrodeMixer
 from signal_diffusion.metrics import crps_of_draws, crps_of_normal
 from signal_diffusion.recordings.tables.gaps import filled
-from signal_diffusion.results import insert_table, write_results
+from signal_diffusion.results import data_digest, insert_table, write_results
 
 Array = NDArray[Any]
 RATE = 360
@@ -216,7 +216,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_results(
             options.output, "python recipes/evaluate_gaps.py --data DATA",
             model=artifact.fingerprint(options.model),
-            windows=len(next(iter(groups.values())).clean), results=results,
+            windows=len(next(iter(groups.values())).clean), data=data_digest(options.data),
+            results=results,
         )  # fmt: skip
     if options.readme:
         insert_table(options.readme, "gaps", table(results))

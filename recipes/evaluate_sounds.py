@@ -45,7 +45,7 @@ from signal_diffusion.data.labelled import fitted
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.metrics.pitch import cents_off, pitch_scores
-from signal_diffusion.results import insert_table, write_results
+from signal_diffusion.results import data_digest, insert_table, write_results
 from signal_diffusion.tasks.classifying import train_classifier
 from signal_diffusion.tasks.generate import generate
 from signal_diffusion.tasks.judging import (
@@ -240,7 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.output:
         write_results(
             given.output, f"python recipes/evaluate_sounds.py --kind {given.kind} --data DATA",
-            model=artifact.fingerprint(model), guidance=given.guidance, results=results,
+            model=artifact.fingerprint(model), guidance=given.guidance,
+            data=data_digest(given.data), results=results,
         )  # fmt: skip
     if given.readme:
         insert_table(given.readme, given.kind, table(results))

@@ -65,10 +65,11 @@ def pairs(data: Path) -> list[Clip]:
 
 def mixes(data: Path, listing: Path = MIXES) -> list[Clip]:
     """The mixes of a listing: columns speech, speech_start, noise, noise_start, samples, snr_db."""
-    return [_mix(data, row) for row in _rows(listing)]
+    return [_mix(data, row) for row in read_listing(listing)]
 
 
-def _rows(listing: Path) -> list[dict[str, str]]:
+def read_listing(listing: Path) -> list[dict[str, str]]:
+    """The rows of a listing of mixes."""
     with listing.open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -157,7 +158,7 @@ def _seconds(clips: Iterable[Clip]) -> float:
 
 
 def _files(data: Path, listing: Path) -> list[Path]:
-    named = {data / row[column] for row in _rows(listing) for column in ("speech", "noise")}
+    named = {data / row[column] for row in read_listing(listing) for column in ("speech", "noise")}
     return sorted({*named, *(data / "pairs").glob("*.flac")})
 
 

@@ -43,7 +43,7 @@ from signal_diffusion.data.corpus import Corpus, list_manifest
 from signal_diffusion.mel import Mel, padded
 from signal_diffusion.metrics import estoi, log_spectral_distance, multi_resolution_error, pesq_wb
 from signal_diffusion.phases import griffin_lim
-from signal_diffusion.results import insert_table, write_results
+from signal_diffusion.results import data_digest, insert_table, write_results
 from signal_diffusion.tasks.vocode import vocode
 
 Array = NDArray[Any]
@@ -155,7 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.output:
         write_results(
             options.output, "python recipes/evaluate_vocoder.py --data DATA",
-            model=artifact.fingerprint(options.model), clips=len(some), results=results,
+            model=artifact.fingerprint(options.model), clips=len(some),
+            data=data_digest(options.data), results=results,
         )  # fmt: skip
     if options.readme:
         insert_table(options.readme, "vocoder", table(results))

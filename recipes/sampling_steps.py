@@ -43,7 +43,7 @@ import plot_samplers
 from signal_diffusion import Denoiser, artifact, denoise, samplers
 from signal_diffusion.errors import InputError
 from signal_diffusion.mel import Mel
-from signal_diffusion.results import insert_table, write_results
+from signal_diffusion.results import data_digest, insert_table, write_results
 from signal_diffusion.schedules import Schedule
 from signal_diffusion.tasks import kept_rows
 from signal_diffusion.tasks.budgets import Row, Sampler, points
@@ -213,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.output:
         write_results(
             options.output, "python recipes/sampling_steps.py --data DATA", defaults=DEFAULTS,
-            rows=rows,
+            data=data_digest(options.data), rows=rows,
         )  # fmt: skip
     if options.readme:
         insert_table(options.readme, "samplers", table)

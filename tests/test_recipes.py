@@ -80,7 +80,7 @@ def results(recipe: ModuleType, data: Path, untrained: Path) -> dict:
 
 
 def test_the_listing_has_sixty_mixes_balanced_over_snr(recipe: ModuleType) -> None:
-    rows = recipe._rows(recipe.MIXES)
+    rows = recipe.read_listing(recipe.MIXES)
     assert list(rows[0]) == COLUMNS and [int(row["mix"]) for row in rows] == list(range(1, 61))
     assert Counter(row["snr_db"] for row in rows) == {"0": 15, "5": 15, "10": 15, "15": 15}
     assert len({tuple(row.values())[1:] for row in rows}) == 60
