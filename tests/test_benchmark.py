@@ -19,7 +19,8 @@ from test_cli import network
 
 from signal_diffusion import artifact
 from signal_diffusion.cli import benchmarked
-from signal_diffusion.metrics import si_sdr
+from signal_diffusion.data.ecg import without_drift
+from signal_diffusion.metrics import prd, si_sdr
 from signal_diffusion.tasks import benchmarking
 from signal_diffusion.tasks.benchmark_files import table
 from signal_diffusion.tasks.benchmarking import made_noise
@@ -103,6 +104,28 @@ def test_scores_are_those_of_the_metrics_called_directly(
     # The second is scored at the model's rate.
     assert given["si_sdr"] == pytest.approx(np.mean(direct), abs=0.05)
     assert all(row["si_sdr"] == pytest.approx(given["si_sdr"], abs=0.05) for row in rows[1:])
+
+
+def test_tables_of_readings_are_scored_by_the_measures_of_their_domain(
+    samples: Path, tmp_path, command: Command
+) -> None:
+    with np.load(samples / "ecg" / "record.npz") as arrays:
+        clean, noise = (arrays[name][:3600] * float(arrays["scale_mv"]) for name in ("234", "em"))
+    clean, noise = without_drift(clean, 360), noise - noise.mean()
+    for kind, readings in (("clean", clean), ("noisy", clean + noise)):
+        (tmp_path / "pairs" / kind).mkdir(parents=True)
+        lines = [f"{n / 360:.6f},{v:.4f}" for n, v in enumerate(readings)]
+        (tmp_path / "pairs" / kind / "a.csv").write_text("\n".join(["time,ecg", *lines, ""]))
+    code, _, err = command(
+        "benchmark", "ecg", tmp_path / "pairs", "-o", tmp_path / "report", "--calls", 1,
+        "--samplers", "ddim", "--seconds", 0.5, "--repeats", 1, "--threads", 1,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    given, cleaned = [
+        row for row in figures(tmp_path / "report")["rows"] if row["kind"] == "quality"
+    ]
+    assert given["prd"] == pytest.approx(float(prd(clean + noise, clean)), rel=1e-3)
+    assert cleaned["cosine"] > given["cosine"] + 0.05 and {"ssd", "mad", "snr"} <= set(cleaned)
 
 
 def test_a_stopped_run_goes_on(model, tmp_path, command: Command) -> None:

@@ -1,13 +1,14 @@
 """What `signal-diffusion benchmark` scores on: recordings with their truth, and the measures.
 
-All come at the model's rate; of each, the beginning counts, so that hours don't take hours.
+All come at the model's rate, or at their own where it has none; of each, the beginning counts, so
+that hours don't take hours. Gaps of tables are filled in between their neighbours.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from signal_diffusion.cli.evaluated_data import takes_readings
 from signal_diffusion.data.corpus import list_folder
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.recordings import opened, resample
+from signal_diffusion.recordings.tables import is_table
 from signal_diffusion.tasks.benchmarking import RATE, Example, Row, task_of
 from signal_diffusion.tasks.measures import METRICS, metrics_named
 from signal_diffusion.tasks.pairs import Pair, folder_pairs
+from signal_diffusion.tasks.plans import Columns
+from signal_diffusion.tasks.readings import opened_columns, shape_of
 
 Array = NDArray[Any]
-#: Seconds of each recording that count.
-LONGEST = 30.0
+#: Seconds of each recording that count, and samples of slow readings.
+LONGEST, FEWEST = 30.0, 10_000
 #: PESQ's rate.
 WIDE_BAND = 16000
 
@@ -36,7 +41,7 @@ class Scoring:
 
     examples: Sequence[Example]
     measures: Sequence[str]
-    sample_rate: int
+    sample_rate: float
 
     def __call__(self, estimated: Callable[[Example], Array]) -> Row:
         """The means of one way of estimating; what can't be computed is None."""
@@ -71,8 +76,8 @@ def scoring_of(
     """The examples of a folder, evenly chosen, and the measures that suit the model.
 
     Args:
-        denoiser: a denoiser, whose folder has clean/ and noisy/, or a vocoder, whose folder has
-            recordings.
+        denoiser: a denoiser, whose folder has clean/ and noisy/, of sound or of tables, or a
+            vocoder, whose folder has recordings.
         folder: the data.
         files: the most that are taken.
         metrics: names of `METRICS`; None chooses.
@@ -80,25 +85,37 @@ def scoring_of(
     Raises:
         InputError: a name is unknown, or the folder holds no such recordings.
     """
-    rate, task = denoiser.sample_rate or RATE, task_of(denoiser)
+    task = task_of(denoiser)
     if task == "generate":
         raise InputError(
             "this model draws signals, which have no truth to compare with: leave the data "
             "(`signal-diffusion memorisation` compares them with what it was trained on)"
         )
-    names = metrics_named(metrics or _usual(denoiser, task))
     if task == "vocode":
-        clips = _some(list_folder(folder), files)
-        found = [Example(clip.name, None, _read(clip.path, rate)[:1]) for clip in clips]
-    else:
-        found = [_example(pair, rate) for pair in _some(_pairs(folder), files)]
+        return _of_vocoder(denoiser, folder, files, metrics)
+    pairs = _some(_pairs(folder), files)
+    readings = takes_readings(denoiser, denoiser.domain or "this", pairs)
+    usual = [] if readings else ["si_sdr", *_pesq(denoiser)]
+    names = metrics_named(metrics or usual, domain=denoiser.domain, readings=readings)
+    own = shape_of(pairs[0].clean)[0] if readings else RATE
+    rate = denoiser.sample_rate or own
+    return Scoring([_example(pair, rate) for pair in pairs], names, rate)
+
+
+def _of_vocoder(
+    denoiser: NetworkDenoiser, folder: Path, files: int, metrics: Sequence[str] | None
+) -> Scoring:
+    rate = denoiser.sample_rate or RATE
+    names = metrics_named(metrics or [*_pesq(denoiser), "lsd"])
+    clips = _some(list_folder(folder), files)
+    found = [Example(clip.name, None, _read(clip.path, rate)[:1]) for clip in clips]
     return Scoring(found, names, rate)
 
 
-def _usual(denoiser: NetworkDenoiser, task: str) -> list[str]:
+def _pesq(denoiser: NetworkDenoiser) -> list[str]:
+    """PESQ, for models of such speech, where it is installed."""
     heard = denoiser.domain == "speech" and denoiser.sample_rate == WIDE_BAND
-    pesq = ["pesq"] if heard and importlib.util.find_spec("pesq") is not None else []
-    return [*pesq, "lsd"] if task == "vocode" else ["si_sdr", *pesq]
+    return ["pesq"] if heard and importlib.util.find_spec("pesq") is not None else []
 
 
 def _pairs(folder: Path) -> list[Pair]:
@@ -117,19 +134,34 @@ def _some(found: Sequence[Any], most: int) -> list[Any]:
     return [found[index * len(found) // count] for index in range(count)]
 
 
-def _example(pair: Pair, rate: int) -> Example:
+def _example(pair: Pair, rate: float) -> Example:
     assert pair.noisy is not None
     return Example(pair.name, _read(pair.noisy, rate), _read(pair.clean, rate))
 
 
-def _read(path: Path, rate: int) -> Array:
-    """The beginning (C, L) of a recording at a rate."""
-    with opened(path) as reader:
-        own, blocks, count = reader.form.sample_rate, [], 0
-        for block in reader.blocks():
-            blocks.append(block.astype(np.float32, copy=False))
-            count += block.shape[1]
-            if count >= LONGEST * own:
-                break
-    samples = np.concatenate(blocks, axis=1)[:, : round(LONGEST * own)]
-    return samples if own == rate else resample(samples, own, rate)
+def _read(path: Path, rate: float) -> Array:
+    """The beginning (C, L) of a recording or a table at a rate."""
+    own, blocks = _blocks(path)
+    most = max(round(LONGEST * own), FEWEST)
+    held, count = [], 0
+    for block in blocks:
+        held.append(block)
+        count += block.shape[1]
+        if count >= most:
+            break
+    return resample(np.concatenate(held, axis=1)[:, :most], own, rate)
+
+
+def _blocks(path: Path) -> tuple[float, Iterator[Array]]:
+    """The rate of a file in Hz, and what it holds, bit by bit."""
+
+    def of_sound() -> Iterator[Array]:
+        with opened(path) as reader:
+            for block in reader.blocks():
+                yield block.astype(np.float32, copy=False)
+
+    def of_table() -> Iterator[Array]:
+        with opened_columns(path, Columns()) as reader:
+            yield from reader.blocks()
+
+    return shape_of(path)[0], of_table() if is_table(path) else of_sound()
