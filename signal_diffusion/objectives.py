@@ -143,7 +143,8 @@ class NoisyOnly(Objective):
         self, denoiser: NetworkDenoiser, batch: Batch, generator: torch.Generator
     ) -> dict[str, Tensor]:
         assert batch.bands is not None
-        own = round(len(batch.noisy) * (1 - self.above))
+        # Small batches, too, learn the recordings' own noise, which denoising starts from.
+        own = max(round(len(batch.noisy) * (1 - self.above)), int(self.above < 1))
         passed, y, bands = batch.clean, batch.noisy, batch.bands
         terms = {}
         if own:

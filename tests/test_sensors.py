@@ -194,6 +194,13 @@ def test_above_the_recordings_noise_the_exact_denoiser_is_best() -> None:
     assert terms[1.0] < terms[0.9] and terms[1.0] < terms[1.1]
 
 
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_batches_of_any_size_learn_the_recordings_own_noise(size: int) -> None:
+    y = torch.randn(size, 1, 64)
+    terms = NoisyOnly().terms(Linear(0.5), _batch(y), torch.Generator().manual_seed(0))
+    assert "sure" in terms and ("recorrupted" in terms) == (size > 1)
+
+
 def _batch(y: torch.Tensor):
     from signal_diffusion.data.mixing import Batch
 

@@ -35,7 +35,7 @@ def require_ready(headers: Sequence[Header], where: Where) -> None:
         _require_folders(where)
 
 
-def to_do(headers: Sequence[Header], where: Where) -> list[Header]:
+def remaining(headers: Sequence[Header], where: Where) -> list[Header]:
     """What is left to do: all, or, where a run goes on, what lacks an output."""
     if not where.resume:
         return list(headers)

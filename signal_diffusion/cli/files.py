@@ -10,7 +10,7 @@ import typer
 
 from signal_diffusion.cli.asked import How, Where
 from signal_diffusion.cli.bars import bars
-from signal_diffusion.cli.checks import remove_leftovers, report_path, require_ready, to_do
+from signal_diffusion.cli.checks import remaining, remove_leftovers, report_path, require_ready
 from signal_diffusion.cli.lines import (
     done_line,
     failure_line,
@@ -51,21 +51,21 @@ def denoise_files(where: Where, how: How) -> None:
         remove_leftovers(jobs, where)
     headers = [header(job, mix=where.sound.mix, columns=where.columns) for job in jobs]
     require_ready(headers, where)
-    todo = to_do(headers, where)
+    pending = remaining(headers, where)
     if where.dry_run:
-        rehearse(headers, todo, how, left_out=left_out)
-    elif todo:
-        _denoise(todo, where, how, skipped=len(headers) - len(todo), left_out=left_out)
+        rehearse(headers, pending, how, left_out=left_out)
+    elif pending:
+        _denoise(pending, where, how, skipped=len(headers) - len(pending), left_out=left_out)
     elif not where.quiet:
         for line in (*left_out_lines(left_out), done_line(headers)):
             say(line)
 
 
 def _denoise(
-    todo: Sequence[Header], where: Where, how: How, *, skipped: int, left_out: Sequence[str]
+    pending: Sequence[Header], where: Where, how: How, *, skipped: int, left_out: Sequence[str]
 ) -> None:
-    denoiser, settings = loaded(how, str(todo[0].job.source), table=todo[0].table)
-    outcome = _outcome(todo, where, _work(denoiser, settings, where))
+    denoiser, settings = loaded(how, str(pending[0].job.source), table=pending[0].table)
+    outcome = _outcome(pending, where, _work(denoiser, settings, where))
     if single(where.inputs):
         for _, error in outcome.failed:
             raise error
@@ -74,7 +74,7 @@ def _denoise(
         report = report_path(where)
         told = summary_lines(outcome, skipped=skipped, report=report, left_out=left_out)
     if not where.quiet:
-        rates = [header.form.sample_rate for header in todo if header.form is not None]
+        rates = [header.form.sample_rate for header in pending if header.form is not None]
         times, highest = settings.times, max(rates, default=0)
         for line in (model_line(how, denoiser, times=times, highest_rate=highest), *told):
             say(line)
@@ -84,16 +84,16 @@ def _denoise(
         raise typer.Exit(1)
 
 
-def _outcome(todo: Sequence[Header], where: Where, work: Work) -> Outcome:
+def _outcome(pending: Sequence[Header], where: Where, work: Work) -> Outcome:
     """Do the jobs, while bars and the report tell of them."""
     from signal_diffusion.tasks.folders import run_jobs
 
-    jobs, path = [header.job for header in todo], report_path(where)
+    jobs, path = [header.job for header in pending], report_path(where)
     with ExitStack() as stack:
         report = None
         if path is not None:
             report = stack.enter_context(ReportFile(path, [job.source for job in jobs]))
-        shown = stack.enter_context(bars(todo, quiet=where.quiet))
+        shown = stack.enter_context(bars(pending, quiet=where.quiet))
         stack.enter_context(_cores_shared(where.jobs))
 
         def finished(job: Job, result: FileReport | Exception) -> None:

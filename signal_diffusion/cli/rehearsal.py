@@ -23,13 +23,13 @@ TRIAL = 4.0
 
 
 def rehearse(
-    headers: Sequence[Header], todo: Sequence[Header], how: How, *, left_out: Sequence[str] = ()
+    headers: Sequence[Header], pending: Sequence[Header], how: How, *, left_out: Sequence[str] = ()
 ) -> None:
     """Tell of each file what would be done, and how long it all would take.
 
     Args:
         headers: of all files.
-        todo: those among them that would be denoised.
+        pending: those among them that would be denoised.
         how: what the command line asks for.
         left_out: suffixes of what can't be read at all.
 
@@ -39,14 +39,14 @@ def rehearse(
     """
     denoiser, settings = loaded(how, str(headers[0].job.source), table=headers[0].table)
     for header in headers:
-        say(_line(header, skipped=header not in todo))
-    sound = [header for header in todo if header.error is None]
+        say(_line(header, skipped=header not in pending))
+    sound = [header for header in pending if header.error is None]
     highest = max((header.form.sample_rate for header in sound if header.form), default=0)
     say(model_line(how, denoiser, times=settings.times, highest_rate=highest))
     for line in left_out_lines(left_out):
         say(line)
     say(_total(sound, _factor(denoiser, settings)))
-    if len(sound) < len(todo):
+    if len(sound) < len(pending):
         raise typer.Exit(1)
 
 

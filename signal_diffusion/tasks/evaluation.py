@@ -82,9 +82,9 @@ def evaluate(
     require_distinct(methods)
     wanted = _keys(pairs, methods, metrics)
     rows = _kept(folder / ROWS, {key for keys in wanted for key in keys})
-    todo = list(_todo(pairs, methods, metrics, wanted, rows))
-    with _appending(folder / ROWS, rows) as file, closing(_results(todo, jobs)) as results:
-        for done, made in enumerate(results, start=len(pairs) - len(todo) + 1):
+    pending = list(_remaining(pairs, methods, metrics, wanted, rows))
+    with _appending(folder / ROWS, rows) as file, closing(_results(pending, jobs)) as results:
+        for done, made in enumerate(results, start=len(pairs) - len(pending) + 1):
             with failures(folder / ROWS):
                 file.write("".join(f"{json.dumps(row)}\n" for row in made))
                 file.flush()
@@ -112,7 +112,7 @@ def _keys(
     ]
 
 
-def _todo(
+def _remaining(
     pairs: Sequence[Pair],
     methods: Sequence[Method],
     metrics: Sequence[str],
@@ -151,15 +151,15 @@ def _appending(path: Path, rows: Mapping[str, Row]) -> Iterator[IO[str]]:
         yield file
 
 
-def _results(todo: Sequence[Work], jobs: int) -> Generator[list[Row], None, None]:
+def _results(pending: Sequence[Work], jobs: int) -> Generator[list[Row], None, None]:
     """The rows of each work, as they come."""
-    if jobs == 1 or len(todo) < 2:
+    if jobs == 1 or len(pending) < 2:
         with _one_thread():
-            yield from map(scored, todo)
+            yield from map(scored, pending)
         return
-    pool = ProcessPoolExecutor(min(jobs, len(todo)), _context(), initializer=_begin)
+    pool = ProcessPoolExecutor(min(jobs, len(pending)), _context(), initializer=_begin)
     try:
-        futures: list[Future[list[Row]]] = [pool.submit(scored, work) for work in todo]
+        futures: list[Future[list[Row]]] = [pool.submit(scored, work) for work in pending]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:

@@ -105,18 +105,18 @@ def draw_files(
     if rate is None:
         raise InputError("this model has no sample rate, which files need")
     items = _items(drawing, output, format)
-    todo = [item for item in items if not (resume and os.path.exists(item.path))]
-    _require_new(output, [item.path for item in todo], force=force)
-    drawn = _drawn(denoiser, drawing, todo, rate, progress)
+    pending = [item for item in items if not (resume and os.path.exists(item.path))]
+    _require_new(output, [item.path for item in pending], force=force)
+    drawn = _drawn(denoiser, drawing, pending, rate, progress)
     if output.suffix.lower() == ".npz":
-        first = _into_npz(drawn, todo, output, drawing, rate, force)
+        first = _into_npz(drawn, pending, output, drawing, rate, force)
     else:
         first = _into_files(drawn, drawing, rate, force or resume)
     if plot is not None and first:
         draw_grid(plot, [x for _, x in first], [name for name, _ in first], rate, force=force)
     seconds = (denoiser.length or 0) / rate if drawing.seconds is None else drawing.seconds
     taken = time.perf_counter() - began
-    return DrawnReport(str(output), len(todo), len(items) - len(todo), seconds, taken)
+    return DrawnReport(str(output), len(pending), len(items) - len(pending), seconds, taken)
 
 
 def _items(drawing: Drawing, output: Path, format: str) -> list[Item]:
