@@ -342,6 +342,11 @@ MISTAKES = {
     "has no name: give NAME=": ["{data}", "--against-folder", "{data}"],
     "lacks {in} or {out}": ["{data}", "--against-command", "a=cp {in}"],
     "there is no program nosuch": ["{data}", "--against-command", "a=nosuch {in} {out}"],
+    "which is for ecg; for these signals there is noisereduce": [
+        "{data}",
+        "--against",
+        "bandpass",
+    ],
     "two methods are called 'wiener'": ["{data}", "--against", "wiener,wiener"],
     "needs a column 'file'": ["{data}", "--groups", "{tmp}/bad.csv"],
     "has no row of the file 1": ["{data}", "--groups", "{tmp}/short.csv"],

@@ -14,6 +14,7 @@ from signal_diffusion.cli.bars import bar
 from signal_diffusion.cli.lines import say
 from signal_diffusion.cli.quiet import libraries_silent
 from signal_diffusion.cli.signals import interruptible
+from signal_diffusion.cli.worded import words
 from signal_diffusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -187,15 +188,6 @@ def _plan(
 
     chosen = [sampler_named(name) for name in dict.fromkeys(names)]
     return Plan(counts, chosen, pieces, many, repeats, seconds, guidance, noise_std)
-
-
-def words(given: str | None) -> list[str]:
-    """Words with commas between them.
-
-    >>> words("ddim, heun")
-    ['ddim', 'heun']
-    """
-    return [word.strip() for word in (given or "").split(",") if word.strip()]
 
 
 def whole_numbers(name: str, given: str, *, most: int) -> list[int]:

@@ -78,11 +78,11 @@ def _built_in(name: str, denoiser: NetworkDenoiser, *, readings: bool) -> Method
         if name != "griffin_lim":
             raise InputError(f"against is '{name}', but vocoders are compared with griffin_lim")
         return GriffinLim(denoiser.mel)
-    found, domain = Filter(name), denoiser.domain
+    found, fitting = Filter(name), ("any", denoiser.domain if readings else "sound")
     signals = FILTERS[name].signals
-    if signals == "any" or signals == ("sound" if not readings else domain):
+    if signals in fitting:
         return found
-    fit = ", ".join(other for other, built in FILTERS.items() if built.signals in ("any", domain))
+    fit = ", ".join(other for other, built in FILTERS.items() if built.signals in fitting)
     raise InputError(
         f"against is '{name}', which is for {signals}; for these signals there is {fit}"
     )

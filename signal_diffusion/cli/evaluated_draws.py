@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.recordings.partials import failures
 from signal_diffusion.tasks.drawn_evaluation import SCORES, Known, evaluate_draws
 from signal_diffusion.tasks.evaluation_files import FIGURES, data_told, model_told, write_files
+from signal_diffusion.tasks.rivals import Modelled
 from signal_diffusion.tasks.settings import Settings
 from signal_diffusion.tasks.summary_text import markdown
 
@@ -29,13 +29,9 @@ if TYPE_CHECKING:
 
 def methods_of(drawing: Drawing) -> dict[str, Settings]:
     """The settings of each row, by its name."""
-    name, how = Path(drawing.model).stem, sampler_named(drawing.sampler)
-    return {
-        f"{name}, {steps} step{'s' * (steps > 1)}": Settings(
-            steps=steps, sampler=how, seed=drawing.seed
-        )
-        for steps in drawing.steps
-    }
+    how = sampler_named(drawing.sampler)
+    every = [Settings(steps=steps, sampler=how, seed=drawing.seed) for steps in drawing.steps]
+    return {Modelled(drawing.model, settings).name: settings for settings in every}
 
 
 def evaluate_generator(
