@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -60,8 +61,36 @@ def test_options_are_those_of_denoise(fitted: SignalDenoiser, ecg: Denoiser) -> 
     expected = denoise(ecg, some[1], sample_rate=250, steps=2, strength=0.5, seed=7)
     np.testing.assert_array_equal(other.transform(some)[1], expected)
     assert {**other.get_params(), "model": "ecg"} == {
-        "model": "ecg", "sample_rate": 250, **options
+        "model": "ecg", "sample_rate": 250, "noise_std": None, **options
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(2, 700), (2, 3, 700)])
+def test_gaps_are_filled(fitted: SignalDenoiser, ecg: Denoiser, shape: tuple[int, ...]) -> None:
+    some = rows(*shape)
+    some[1, ..., 100:130] = np.nan
+    cleaned = fitted.transform(some)
+    assert np.isfinite(cleaned).all()
+    expected = denoise(ecg, some[1], sample_rate=250, missing=np.isnan(some[1]))
+    np.testing.assert_array_equal(cleaned[1], expected)
+    np.testing.assert_array_equal(cleaned[0], denoise(ecg, some[0], sample_rate=250))
+
+
+def test_the_noise_of_unpaired_models_may_be_given() -> None:
+    from signal_diffusion import GaussianDenoiser, schedules
+
+    flat = torch.ones(51)
+    wiener = GaussianDenoiser(schedules.EDM(), variance=flat)
+    some = rows(2, 100)
+    cleaned = SignalDenoiser(wiener, noise_std=1.0).fit_transform(some)
+    np.testing.assert_allclose(cleaned, some / 2, atol=1e-5)
+
+
+def test_infinite_numbers_are_refused(fitted: SignalDenoiser) -> None:
+    some = rows(2, 700)
+    some[0, 3] = np.inf
+    with pytest.raises(ValueError, match="infinity"):
+        fitted.transform(some)
 
 
 def test_it_is_a_step_of_a_pipeline(fitted: SignalDenoiser) -> None:
