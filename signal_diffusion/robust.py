@@ -32,14 +32,17 @@ class Scale:
     spread: Array
 
     @staticmethod
-    def of(readings: Array) -> Scale:
+    def of(readings: Array, missing: Array | None = None) -> Scale:
         """The scale of readings (C, n); channels that don't vary keep their units.
 
         The 10th and 90th percentile count where they tell of more than the absolute deviations do,
-        as of readings that are rounded to a few values.
+        as of readings that are rounded to a few values. Those that are missing (C, n), and were
+        filled in, are left out in channels that have others.
         """
-        middle, near = median_and_deviation(readings.T)
-        low, high = np.quantile(readings, [0.1, 0.9], axis=1)
+        left = np.ones(readings.shape, bool) if missing is None else ~missing
+        rows = [row[some] if some.any() else row for row, some in zip(readings, left, strict=True)]
+        middle, near = np.transpose([median_and_deviation(row) for row in rows])
+        low, high = np.transpose([np.quantile(row, [0.1, 0.9]) for row in rows])
         spread = np.maximum(near, (high - low) / NORMAL_RANGE)
         return Scale(middle[:, None], np.where(spread > 0, spread, 1.0)[:, None])
 
@@ -52,9 +55,13 @@ class Scale:
 def median_and_deviation(values: Array) -> tuple[Array, Array]:
     """Median over the first axis, and the deviation by the median of absolute deviations.
 
+    Of nothing at all, both are NaN.
+
     >>> middle, deviation = median_and_deviation(np.arange(101.0))
     >>> float(middle), float(deviation)
     (50.0, 37.065)
     """
+    if not len(values):
+        return (np.full(values.shape[1:], np.nan),) * 2
     middle = np.median(values, axis=0)
     return middle, 1.4826 * np.median(np.abs(values - middle), axis=0)

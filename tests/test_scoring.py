@@ -154,6 +154,44 @@ def test_a_model_of_one_machine_knows_its_scale(model: NetworkDenoiser, tmp_path
     assert found[3] == pytest.approx(found[1], abs=1e-3)
 
 
+def test_what_is_missing_has_no_score(source: Path, file: Path, command: Command) -> None:
+    """One sensor's alone, and of windows without any reading their own."""
+    lines, target = source.read_text().splitlines(), source.with_name("scores.csv")
+    assert command("score", source, "-o", target, "--model", file)[0] == 0
+    before = rows_of(target)
+    for row in range(5 * ROWS, 6 * ROWS + 9):
+        time, _, outlet = lines[1 + row].split(";")
+        lines[1 + row] = f"{time};;{outlet}"
+    missing = {f"{row / 2:.1f}" for row in range(30 * ROWS, 32 * ROWS)}
+    left = [line for line in lines if line.split(";")[0] not in missing]
+    source.write_text("\n".join([*left, ""]))
+    code, out, err = command("score", source, "-o", target, "--model", file, "--force")
+    assert (code, err) == (0, "") and "note: 2 windows without a score" in out
+    rows = rows_of(target)
+    assert len(rows) == len(before) == 50
+    assert [n for n, row in enumerate(rows) if not row["inlet_score"]] == [5, 30, 31]
+    assert [n for n, row in enumerate(rows) if not row["score"]] == [30, 31]
+    assert rows[5]["score"] == rows[5]["outlet_score"]
+    scores = np.array([float(row["score"] or "nan") for row in rows])
+    assert np.nanargmax(scores) == FAULT
+    # Nor is what was filled in told as usual.
+    far = [n for n in range(50) if min(abs(n - k) for k in (5, 6, 30, 31, FAULT)) > 3]
+    expected = [float(before[n]["score"]) for n in far]
+    np.testing.assert_allclose(scores[far], expected, atol=0.3)
+
+
+def test_where_most_is_missing_nothing_is_written(
+    source: Path, file: Path, command: Command
+) -> None:
+    header, *lines = source.read_text().splitlines()
+    sparse = [line if n % 3 == 0 else line.split(";")[0] + ";;" for n, line in enumerate(lines)]
+    source.write_text("\n".join([header, *sparse, ""]))
+    target = source.with_name("scores.csv")
+    code, _, err = command("score", source, "-o", target, "--model", file)
+    assert code == 2 and "every window of 20 rows lacks more than half" in err
+    assert err.count("\n") == 1 and list(source.parent.iterdir()) == [source]
+
+
 def cut(x: np.ndarray, *ends: int) -> Iterator[np.ndarray]:
     return iter(np.split(x, ends, axis=1))
 
@@ -171,6 +209,14 @@ def test_scores_do_not_depend_on_blocks_or_pieces(model: NetworkDenoiser, channe
     assert np.array_equal(whole, blocks)
     pieces = np.stack(list(window_errors(denoiser, cut(x, 512), 2, ROWS, piece=100)))
     np.testing.assert_allclose(pieces, whole, rtol=1e-4)
+    mask = np.zeros(x.shape, bool)
+    mask[0, 45:69] = mask[1, 1010:] = True
+    ends = 1, 90, 700
+    marked = window_errors(denoiser, cut(x, *ends), 2, ROWS, missing=cut(mask, *ends), piece=100)
+    found = np.stack(list(marked))
+    assert np.argwhere(np.isnan(found[:, 0])).tolist() == [[2, 0]]
+    np.testing.assert_allclose(found[4:50], whole[4:50], rtol=1e-4)
+    assert not np.allclose(found[3, :, 0], whole[3, :, 0], rtol=1e-4)
 
 
 def test_pieces_hold_everything_once_with_what_is_around() -> None:

@@ -102,4 +102,7 @@ def _lines(report: ScoreReport) -> list[str]:
         lines.append(f"scores are relative to the first {report.baseline:g} s of this file")
     elif report.measured:
         lines.append("note: scores are relative to this file, which must be mostly without faults")
+    if report.unscored:
+        lacking = count(report.unscored, "window")
+        lines.append(f"note: {lacking} without a score: more than half of the readings is missing")
     return lines

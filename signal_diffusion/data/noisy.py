@@ -21,8 +21,8 @@ from signal_diffusion.recordings import CONTAINERS, opened
 
 Array = NDArray[Any]
 
-#: Share of each recording, its end, that is held out.
-HELD_OUT = 0.15
+#: Share of each recording, its end, that is held out, and samples of it at most.
+HELD_OUT, MOST_HELD_OUT = 0.15, 1 << 15
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class NoisySources:
         channels = [x for path in _files(Path(self.root)) for x in self._channels(path)]
         train, held = [], []
         for x in channels:
-            cut = len(x) - max(self.length, round(HELD_OUT * len(x)))
+            cut = len(x) - max(self.length, min(round(HELD_OUT * len(x)), MOST_HELD_OUT))
             if cut >= self.length:
                 bands = signal_bands(x[:cut])
                 train.append(Channel.of(x[:cut], bands))
@@ -110,7 +110,8 @@ class NoisySources:
         if not train:
             raise InputError(
                 f"{self.root} has no recording of {2 * self.length} samples or more: "
-                "pass shorter crops, data.sources.length"
+                "pass shorter crops and a narrower view, e.g. data.sources.length=512 "
+                "model.denoiser.backbone.dilation_cycle=6"
             )
         if not any(x.bands.any() for x in train):
             raise InputError(

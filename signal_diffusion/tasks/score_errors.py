@@ -37,8 +37,13 @@ class Usual:
 
     @staticmethod
     def of(errors: Array) -> Usual:
-        """What is usual by errors (W, levels, C) of readings that are mostly without faults."""
-        middle, deviation = median_and_deviation(errors)
+        """What is usual by errors (W, levels, C) of readings that are mostly without faults.
+
+        NaN are left out; of a channel with nothing else nothing is known, which is NaN.
+        """
+        known = np.asarray(~np.isnan(errors).any(axis=1))
+        each = [median_and_deviation(errors[rows, :, c]) for c, rows in enumerate(known.T)]
+        middle, deviation = (np.stack(some, axis=-1) for some in zip(*each, strict=True))
         return Usual(middle, np.maximum(deviation, LEAST))
 
     def scores(self, errors: Array) -> Array:
@@ -53,15 +58,20 @@ def window_errors(
     channels: int,
     rows: int,
     *,
+    missing: Iterable[Array] | None = None,
     seed: int = 0,
     piece: int = PIECE,
 ) -> Iterator[Array]:
     """The errors (levels, C) of each window of some readings, however these are cut into blocks.
 
+    Readings that were filled in don't count; where they are more than half of a window's, its
+    error is NaN.
+
     Args:
         blocks: (C, n), of a median of 0 and a deviation of 1.
         channels: C.
         rows: of a window.
+        missing: masks of what was filled in, in step with the blocks; None means nothing.
         seed: of the noise.
         piece: readings that are denoised at once.
     """
@@ -72,7 +82,9 @@ def window_errors(
     size = max(1, piece // (channels * unit)) * unit
     before, after = denoiser.context()
     before = math.ceil(before / denoiser.hop) * denoiser.hop
-    for start, past, x in overlapping(blocks, size=size, before=before, after=after):
+    marked = blocks if missing is None else map(_above, blocks, missing)
+    for start, past, both in overlapping(marked, size=size, before=before, after=after):
+        x, filled = both[:channels], both[channels:, past : past + size] > 0
         given = torch.from_numpy(np.ascontiguousarray(x, np.float32))
         given = given.reshape(len(batch), state, -1).to(next(denoiser.parameters()).device)
         draws = [noise(n, start - past, given.shape[-1]).to(given) for n in range(len(LEVELS))]
@@ -80,7 +92,13 @@ def window_errors(
             squared_errors(denoiser, given, torch.tensor(level), z)[0]
             for level, z in zip(LEVELS, draws, strict=True)
         ]).reshape(len(LEVELS), channels, -1)  # fmt: skip
-        yield from _windows(errors[..., past : past + size].cpu().double().numpy(), rows)
+        inner = errors[..., past : past + size].cpu().double().numpy()
+        yield from _windows(np.where(filled, np.nan, inner) if filled.size else inner, rows)
+
+
+def _above(readings: Array, mask: Array) -> Array:
+    """Readings (C, n) over what tells which were filled in, (2C, n)."""
+    return np.concatenate([readings, mask])
 
 
 def overlapping(
@@ -119,11 +137,14 @@ def squared_errors(
 
 
 def _windows(errors: Array, rows: int) -> Iterator[Array]:
-    """The means (levels, C) over windows of errors (levels, C, n)."""
+    """The means (levels, C) over windows of errors (levels, C, n), where half of them is known."""
     for start in range(0, errors.shape[-1], rows):
         window = errors[..., start : start + rows]
-        if 2 * window.shape[-1] >= rows:
-            yield window.mean(axis=-1)
+        if 2 * window.shape[-1] < rows:
+            return
+        counts = (~np.isnan(window)).sum(axis=-1)
+        enough = 2 * counts >= window.shape[-1]
+        yield np.where(enough, np.nansum(window, axis=-1) / np.maximum(counts, 1), np.nan)
 
 
 def state_channels(denoiser: NetworkDenoiser) -> int:

@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from signal_diffusion.errors import InputError
 from signal_diffusion.recordings.partials import beside, failures
 from signal_diffusion.recordings.tables import TableReader
 from signal_diffusion.recordings.tables.stamps import QUOTES
@@ -64,21 +65,39 @@ def spooled(arrays: Iterable[Array], shape: tuple[int, ...]) -> Iterator[Spool]:
 
 def written_scores(
     path: Path, reader: TableReader, rows: int, scores: Iterable[Array]
-) -> tuple[float, str]:
-    """Write the scores (n, C) of windows as a CSV, and return the highest of all and its time."""
+) -> tuple[float, str, int]:
+    """Write the scores (n, C) of windows as a CSV: the highest of all, its time, and how many lack.
+
+    What is not known, NaN, is an empty field.
+
+    Raises:
+        InputError: no window has a score, or the file can't be written.
+    """
     names = [f"{name}_score" for name in reader.form.names]
-    times, highest, at = window_times(reader, rows), -math.inf, ""
+    times, highest, at, unscored = window_times(reader, rows), -math.inf, "", 0
     with beside(path) as partial, failures(path):
         with partial.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(["time", "score", *names])
             for block in scores:
                 for each in block:
-                    score, time = float(each.mean()), next(times)
-                    table.writerow([time, *(f"{value:.4f}" for value in (score, *each))])
-                    highest, at = max((highest, at), (score, time), key=lambda known: known[0])
+                    known = each[~np.isnan(each)]
+                    score, time = float(known.mean()) if len(known) else math.nan, next(times)
+                    table.writerow([time, *(_written(value) for value in (score, *each))])
+                    unscored += math.isnan(score)
+                    if score > highest:
+                        highest, at = score, time
+        if not at:
+            raise InputError(
+                f"{reader.path}: every window of {rows} rows lacks more than half of its readings: "
+                "take longer windows (--window), or columns with fewer gaps (--columns)"
+            )
         os.replace(partial, path)
-    return highest, at
+    return highest, at, unscored
+
+
+def _written(score: float) -> str:
+    return "" if math.isnan(score) else f"{score:.4f}"
 
 
 def window_times(reader: TableReader, rows: int) -> Iterator[str]:

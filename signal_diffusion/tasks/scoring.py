@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ class ScoreReport:
     """What was scored: `rows` make a window, `highest` is the largest score, at the time `at`.
 
     `measured` tells that the errors were compared with the file's own, not with training's: with
-    those of its first `baseline` seconds, or of all of it if that is None.
+    those of its first `baseline` seconds, or of all of it if that is None. `unscored` windows lack
+    more than half of the readings of every channel.
     """
 
     path: str
@@ -49,6 +51,7 @@ class ScoreReport:
     at: str
     measured: bool
     baseline: float | None
+    unscored: int
 
 
 def score_table(
@@ -70,8 +73,10 @@ def score_table(
     mean of |x - D(x + sigma z; sigma)|^2. A channel's score is the mean over `LEVELS` of
     (error - m) / s, where m and s are the error's median and robust deviation on the training
     data, or, where the model doesn't know them for such windows, over the file; the score is the
-    mean over channels. With a baseline, medians and deviations, of readings and of errors, are
-    those of the file's beginning. A rest of at least half a window counts as one.
+    mean over channels. Missing readings don't count: a channel that lacks more than half of a
+    window's has an empty field there, and no part in the mean. With a baseline, medians and
+    deviations, of readings and of errors, are those of the file's beginning. A rest of at least
+    half a window counts as one.
 
     Args:
         denoiser: of an unpaired schedule, for as many channels at once or for one.
@@ -98,8 +103,12 @@ def score_table(
         _require_fitting(denoiser, reader)
         beginning = _beginning(reader, baseline, size)
         scale = _scale(known, reader, beginning)
-        readings = (scale(block) for block in reader.blocks())
-        errors = window_errors(denoiser, readings, reader.form.channels, size, seed=seed)
+        # One pass through the file for both: they are taken in step.
+        first, second = tee(reader.marked())
+        readings, missing = (scale(values) for values, _ in first), (mask for _, mask in second)
+        errors = window_errors(
+            denoiser, readings, reader.form.channels, size, missing=missing, seed=seed
+        )
         with spooled(errors, (len(LEVELS), reader.form.channels)) as spool:
             if not spool.length:
                 raise InputError(
@@ -111,11 +120,11 @@ def score_table(
             whole = None if beginning is None else beginning // size
             usual = usual or Usual.of(spool.thinned(MOST_LOOKED_AT, whole))
             scores = (usual.scores(block) for block in spool.blocks())
-            highest, at = written_scores(target, reader, size, scores)
+            highest, at, unscored = written_scores(target, reader, size, scores)
     form = reader.form
     return ScoreReport(
         str(source), str(target), form.sample_rate, form.channels, size, spool.length,
-        highest, at, measured, baseline,
+        highest, at, measured, baseline, unscored,
     )  # fmt: skip
 
 
@@ -158,18 +167,20 @@ def _scale(known: Mapping[str, Any], reader: TableReader, beginning: int | None)
     if beginning is None and "scale" in known and known["columns"] == list(reader.form.names):
         told = known["scale"]
         return Scale(np.array(told["middle"]), np.array(told["spread"]))
-    return Scale.of(_looked_at(reader, beginning or reader.scan().frames))
+    return Scale.of(*_looked_at(reader, beginning or reader.scan().frames))
 
 
-def _looked_at(reader: TableReader, rows: int) -> Array:
-    """Some of the first rows (C, n), evenly spread."""
+def _looked_at(reader: TableReader, rows: int) -> tuple[Array, Array]:
+    """Some of the first rows (C, n), evenly spread, and which of them were filled in."""
     step, start, found = max(1, math.ceil(rows / MOST_LOOKED_AT)), 0, []
-    for block in reader.blocks():
-        found.append(block[:, -start % step : max(rows - start, 0) : step])
-        start += block.shape[1]
+    for block in reader.marked():
+        some = slice(-start % step, max(rows - start, 0), step)
+        found.append([part[:, some] for part in block])
+        start += block[0].shape[1]
         if start >= rows:
             break
-    return np.concatenate(found, axis=1)
+    values, missing = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+    return values, missing
 
 
 def _trained(known: Mapping[str, Any], names: Sequence[str], rows: int) -> Usual | None:
