@@ -58,7 +58,7 @@ class Curves:
         names, units: of the channels; "" where there is no unit. Four channels at most are drawn.
         sample_rate: Hz.
         frames: samples of each channel that will be pushed; None where that is not known.
-        window: where it begins and ends, in seconds; without an end it has ten, as above.
+        window: where it begins and ends; without an end it has ten seconds, as above.
         noise_std: (C,) of the white noise that was reckoned with, whose level is drawn.
         bands, scale: of the band around several draws, see `bands.spread`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +10,23 @@ from numpy.typing import NDArray
 from signal_diffusion.errors import InputError
 
 Array = NDArray[Any]
-#: Where a window begins and ends, in seconds; None for a length that suits the rate.
-Window = tuple[float, float | None]
 
 #: Windows that are compared begin at every eighth of one.
 STEPS = 8
 #: Samples of a window that is asked for.
 MOST_ASKED = 1_000_000
+
+
+class Window(NamedTuple):
+    """Where a window begins and ends, in seconds or in rows; None for a length that suits."""
+
+    begin: float
+    end: float | None = None
+    in_rows: bool = False
+
+    @property
+    def unit(self) -> str:
+        return "rows" if self.in_rows else "s"
 
 
 class Asked:
@@ -86,19 +96,25 @@ class Busiest:
 
 
 def window_of(text: str) -> Window:
-    """The window that a user writes as START or START:END, in seconds.
+    """The window that a user writes as START or START:END, in seconds, or in rows before "rows".
 
     Raises:
         InputError: it can't be read.
 
-    >>> window_of("90"), window_of("1.5:3")
-    ((90.0, None), (1.5, 3.0))
+    >>> tuple(window_of("90")), tuple(window_of("1.5:3")), tuple(window_of("100:200rows"))
+    ((90.0, None, False), (1.5, 3.0, False), (100, 200, True))
     """
-    begin, colon, end = text.partition(":")
+    number = text.removesuffix("rows")
+    begin, colon, end = number.partition(":")
+    in_rows = number != text
+    read = int if in_rows else float
     try:
-        window = float(begin), float(end) if colon else None
+        window = Window(read(begin), read(end) if colon else None, in_rows)
     except ValueError as error:
-        raise InputError(f"window is '{text}': give START or START:END in s, e.g. 60:75") from error
+        raise InputError(
+            f"window is '{text}': give START or START:END in s, e.g. 60:75, or in rows, e.g. "
+            "100:200rows"
+        ) from error
     _require_sound(window)
     return window
 
@@ -110,23 +126,25 @@ def span(window: Window, rate: float, frames: int | None, length: int) -> tuple[
         InputError: it is empty, too long, or behind the recording's end.
     """
     _require_sound(window)
-    begin, end = window
-    if frames is not None and begin * rate >= frames:
+    begin, end, in_rows = window
+    each = 1.0 if in_rows else rate
+    if frames is not None and begin * each >= frames:
         raise InputError(
-            f"window begins at {begin:g} s, but the recording ends at {frames / rate:g} s: "
-            "pass an earlier one"
+            f"window begins at {begin:.10g} {window.unit}, but the recording ends at "
+            f"{frames / each:.10g} {window.unit}: pass an earlier one"
         )
-    end = begin + length / rate if end is None else end
-    first, last = round(begin * rate), max(round(begin * rate) + 1, round(end * rate))
+    first = round(begin * each)
+    last = max(first + 1, round(begin * each + length) if end is None else round(end * each))
     if last - first > MOST_ASKED:
         raise InputError(
-            f"window has {last - first} samples; pass at most {MOST_ASKED / rate:g} s of it"
+            f"window has {last - first} samples; pass at most {MOST_ASKED / each:g} "
+            f"{window.unit} of it"
         )
     return first, last
 
 
 def _require_sound(window: Window) -> None:
-    begin, end = window
+    begin, end, unit = window.begin, window.end, window.unit
     if not 0 <= begin < (begin + 1 if end is None else end) < float("inf"):
-        told = f"{begin:g} s on" if end is None else f"{begin:g} to {end:g} s"
-        raise InputError(f"window is {told}; it must begin at 0 s or later and end after that")
+        told = f"{begin:g} {unit} on" if end is None else f"{begin:g} to {end:g} {unit}"
+        raise InputError(f"window is {told}; it must begin at 0 {unit} or later and end after that")

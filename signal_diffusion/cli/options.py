@@ -80,8 +80,8 @@ Plot = Annotated[
 Window = Annotated[
     str | None,
     typer.Option(
-        help="Of tables, what --plot draws (default: where most was removed).",
-        metavar="START[:END]",
+        help="Of tables, what --plot draws, in seconds or rows (default: where most was removed).",
+        metavar="START[:END][rows]",
         show_default=False,
         rich_help_panel=IO,
     ),

@@ -61,7 +61,7 @@ def denoise_table(
         force: replace outputs that exist.
         keep_noise: table for what was removed.
         plot: PNG for a window of the recording, see `pictures.Curves`.
-        window: where that begins and ends, s; None for the ten seconds in which most was removed.
+        window: where that begins and ends; None for the ten seconds in which most was removed.
         uncertainty: NPZ for `std`, `low` and `high` (C, L) and what is said with them, see
             `files.denoise_file`.
         progress: called as progress(done calls, all calls).
