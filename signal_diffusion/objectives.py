@@ -113,18 +113,20 @@ class Supervised(Objective):
 
 
 class NoisyOnly(Objective):
-    """Learns from recordings y = x + z' in white Gaussian noise of variance 1, without any x.
+    """Learns from recordings x + z' in white Gaussian noise of variance 1, without any x.
 
-    The signal is known to lie in some bands, P x = x (`data.signal_bands`): what is learnt is P x,
-    so that noise beside the bands moves no weight. At the recordings' own noise, by Stein's
-    unbiased estimate of the squared error, with a divergence along random directions b:
+    The signal is known to lie in some bands, P x = x (`data.signal_bands`), so that only P z' is
+    noise that can't be drawn anew: recordings come as y = P (x + z') + n with a new n that makes
+    their noise white again, and P (x + z') is what estimates are compared with. At the
+    recordings' own noise, by Stein's unbiased estimate of the squared error, with a divergence
+    along random directions b:
 
-        |x_hat(y) - P y|^2 + 2 P b (x_hat(y + e b) - x_hat(y)) / e - |P|^2
+        |x_hat(y) - P (x + z')|^2 + 2 P^2 b (x_hat(y + e b) - x_hat(y)) / e - |P|^2
 
-    Above it, by comparing what is made of x_t = y + s z with y - z / s: the noise of both is
-    independent, so that their mean given x_t is that of x,
+    Above it, by comparing what is made of x_t = y + s z with what has independent noise, so that
+    its mean given x_t is that of x,
 
-        |x_hat(x_t) - P (y - z / s)|^2,  s^2 = sigma_t^2 - 1
+        |x_hat(x_t) - P (x + z') + P^2 z / s|^2,  s^2 = sigma_t^2 - 1
 
     Args:
         above: share of the clips above the recordings' noise.
@@ -180,7 +182,7 @@ class NoisyOnly(Objective):
             y: clips (B, 1, L) in noise of variance 1.
             generator: of the direction in which the divergence is measured.
             passed: what the bands pass of them, (B, 1, L), with what lies around the clips.
-            bands: responses (B, 1, n), odd and symmetric.
+            bands: responses (B, 1, n), odd and symmetric, of the bands passed twice.
         """
         b = torch.randn(y.shape, generator=generator).to(y)
         both = torch.cat([y, y + self.probe * b])
@@ -208,7 +210,7 @@ class NoisyOnly(Objective):
     ) -> Tensor:
         """Stein's estimate (B,) from what is made of y and of y + probe b."""
         divergence = (within(b, bands) * (moved - x_hat)).mean(dim=(1, 2)) / self.probe
-        noise = bands.square().sum(dim=(1, 2))
+        noise = bands[:, 0, bands.shape[-1] // 2]
         return (x_hat - passed).square().mean(dim=(1, 2)) + 2 * divergence - noise
 
 

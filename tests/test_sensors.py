@@ -148,23 +148,27 @@ class Linear(NetworkDenoiser):
 
 
 EVERYTHING = torch.ones(1, 1, 1)
-LOW = torch.from_numpy(firwin(101, 0.3).astype(np.float32)).reshape(1, 1, -1)
+LOW = firwin(101, 0.3).astype(np.float32)
 
 
-@pytest.mark.parametrize("bands", [EVERYTHING, LOW])
+@pytest.mark.parametrize("bands", [np.float32([1.0]), LOW])
 @pytest.mark.parametrize("factor", [0.0, 0.5, 0.8, 1.0])
 def test_steins_risk_is_the_error_that_needs_the_clean_signal(factor, bands) -> None:
     """Crops of 512, of which what the bands pass was made with what lies around them."""
-    torch.manual_seed(0)
-    x = within(2 * torch.randn(64, 1, 4096), bands)
-    y = x + torch.randn_like(x)
-    passed = (within(z, bands).reshape(-1, 1, 512) for z in (y, x))
-    crops, (noisy, clean) = y.reshape(-1, 1, 512), passed
+    rng = np.random.default_rng(0)
+    x = oaconvolve(2 * rng.standard_normal(1 << 18), bands, "same")
+    made = [Channel.of(part, bands) for part in (x + rng.standard_normal(len(x)), x)]
+    rests = made[0].beside, np.zeros(len(x), np.float32)
+    noisy, clean = (
+        torch.from_numpy(np.stack([channel.passed, channel.passed + rest]).reshape(2, -1, 1, 512))
+        for channel, rest in zip(made, rests, strict=True)
+    )
     risk = NoisyOnly().risk(
-        Linear(factor), crops, torch.Generator().manual_seed(0), passed=noisy,
-        bands=bands.expand(len(crops), -1, -1),
+        Linear(factor), noisy[1], torch.Generator().manual_seed(0), passed=noisy[0],
+        bands=torch.from_numpy(made[0].twice).expand(len(clean[0]), 1, -1),
     ).mean()  # fmt: skip
-    assert risk.item() == pytest.approx((factor * crops - clean).square().mean().item(), abs=0.02)
+    expected = (factor * noisy[1] - clean[0]).square().mean().item()
+    assert risk.item() == pytest.approx(expected, abs=0.02)
 
 
 def test_above_the_recordings_noise_the_exact_denoiser_is_best() -> None:
@@ -216,22 +220,41 @@ def test_the_time_of_a_noise_has_that_noise() -> None:
 
 def test_crops_come_from_the_channels_and_from_what_their_bands_pass() -> None:
     ramps = [np.arange(3000, dtype=np.float32), -np.arange(5000, dtype=np.float32)]
-    channels = [Channel.of(x, np.float32([0.25, 0.5, 0.25])) for x in ramps]
+    channels = [Channel.of(x, np.float32([1.0])) for x in ramps]
     batch = NoisyCrops(channels, length=100)(np.random.default_rng(0), 20)
     assert batch.noisy.shape == batch.clean.shape == (20, 1, 100)
     assert (batch.noisy.diff(dim=-1).abs() == 1).all()
-    # The mean of a ramp is the ramp, with what lies beside a crop.
-    at_ends = (batch.noisy.abs() == 0) | (batch.noisy.abs() >= 2999)
-    torch.testing.assert_close(batch.clean[~at_ends], batch.noisy[~at_ends])
+    torch.testing.assert_close(batch.clean, batch.noisy)
+
+
+def test_the_noise_beside_the_bands_is_drawn_anew_and_the_whole_stays_white() -> None:
+    rng = np.random.default_rng(0)
+    channel = Channel.of(rng.standard_normal(100_000).astype(np.float32), LOW)
+    crops = np.stack([channel.crop(rng, 2000) for _ in range(200)])
+    spectra = welch(crops[:, 0], nperseg=256, fs=2.0, detrend=False)[1]
+    power = spectra.mean(axis=0)[1:-1]
+    np.testing.assert_allclose(power, 1, atol=0.15)
+    np.testing.assert_allclose(crops[:, 1].var(), (LOW**2).sum(), rtol=0.03)
+    source = NoisyCrops([Channel.of(channel.passed[:2002], LOW)], length=2000)
+    twice = [source(np.random.default_rng(seed), 1) for seed in range(40)]
+    alike = [(a, b) for a in twice for b in twice if torch.equal(a.clean, b.clean) and a is not b]
+    assert alike and not any(torch.equal(a.noisy, b.noisy) for a, b in alike)
 
 
 def test_responses_of_several_lengths_pass_what_each_passes() -> None:
+    """What a crop and its target share of a noise is what the bands pass twice of it."""
     rng = np.random.default_rng(0)
-    made = [Channel.of(rng.standard_normal(n).astype(np.float32), np.float32(r))
-            for n, r in ((2000, firwin(11, 0.3)), (3000, firwin(21, 0.6)))]  # fmt: skip
+    responses = [firwin(11, 0.3), firwin(21, 0.6)]
+    made = [Channel.of(rng.standard_normal(3000), np.float32(r)) for r in responses]
     batch = NoisyCrops(made, length=500)(rng, 8)
-    again = within(batch.noisy, batch.bands)
-    torch.testing.assert_close(again[..., 20:-20], batch.clean[..., 20:-20], rtol=0, atol=1e-5)
+    impulse = torch.zeros(8, 1, 99)
+    impulse[..., 49] = 1
+    for name, given in zip(batch.names, within(impulse, batch.bands), strict=True):
+        response = responses[int(name.removeprefix("channel "))]
+        twice = np.convolve(response, response)
+        middle = slice(49 - len(twice) // 2, 50 + len(twice) // 2)
+        np.testing.assert_allclose(given[0, middle], twice, atol=1e-6)
+        assert given.square().sum().item() == pytest.approx((twice**2).sum(), rel=1e-4)
 
 
 def test_bands_lose_little_of_a_wide_signal_and_pass_no_noise() -> None:

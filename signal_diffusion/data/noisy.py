@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.fft
 import scipy.signal
 import torch
 from numpy.typing import NDArray
@@ -23,32 +24,57 @@ Array = NDArray[Any]
 
 #: Share of each recording, its end, that is held out, and samples of it at most.
 HELD_OUT, MOST_HELD_OUT = 0.15, 1 << 15
+#: Samples of noise beside the bands that crops are drawn from, at least.
+BESIDE = 1 << 17
 
 
 @dataclass(frozen=True)
 class Channel:
-    """A channel in noise of variance 1, and the part of it that lies in the signal's bands.
+    """A channel in noise of variance 1, of which all that is beside the signal's bands is noise.
 
     Attributes:
-        noisy: (L,).
         passed: (L,), what the bands leave of it.
-        bands: response (n,), see `signal_bands`.
+        beside: (M,), white noise as it lies beside the bands.
+        twice: response (n,), odd and symmetric, of the bands passed twice.
     """
 
-    noisy: Array
     passed: Array
-    bands: Array
+    beside: Array
+    twice: Array
 
     @classmethod
     def of(cls, noisy: Array, bands: Array) -> Channel:
-        """A channel (L,) within some bands."""
+        """A channel (L,) within some bands, whose response is odd and symmetric."""
         passed = scipy.signal.oaconvolve(noisy, bands, mode="same").astype(np.float32)
-        return cls(noisy, passed, bands)
+        twice = scipy.signal.fftconvolve(bands, bands).astype(np.float32)
+        return cls(passed, _beside(bands, max(len(noisy), BESIDE)), twice)
+
+    def crop(self, rng: np.random.Generator, length: int) -> Array:
+        """Stretches (2, length) of the channel in new noise, and of what its bands pass.
+
+        Near the channel's ends the bands pass only a part.
+        """
+        margin = min(len(self.twice) // 4, (len(self.passed) - length) // 2)
+        start = int(rng.integers(margin, len(self.passed) - length - margin + 1))
+        other = int(rng.integers(len(self.beside) - length + 1))
+        passed = self.passed[start : start + length]
+        return np.stack([passed + self.beside[other : other + length], passed])
+
+
+def _beside(bands: Array, length: int) -> Array:
+    """Noise (length,) that makes up white noise of variance 1 with what the bands pass of such."""
+    noise = np.random.default_rng(0).standard_normal(length)
+    gain = np.abs(scipy.fft.rfft(bands, length))
+    spectrum = scipy.fft.rfft(noise) * np.sqrt(np.clip(1 - gain**2, 0, None))
+    return np.asarray(scipy.fft.irfft(spectrum, length)).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class NoisyCrops:
     """Draws batches of crops from channels; what is to be learnt is what their bands pass.
+
+    The noise beside the bands, by which a network could tell the place and so the noise within,
+    is replaced by a new draw each time.
 
     Args:
         channels: what to draw from, each as often as it is long.
@@ -59,18 +85,13 @@ class NoisyCrops:
     length: int = 2048
 
     def __call__(self, rng: np.random.Generator, size: int) -> Batch:
-        lengths = np.array([len(x.noisy) for x in self.channels], np.float64)
+        lengths = np.array([len(x.passed) for x in self.channels], np.float64)
         picks = [int(n) for n in rng.choice(len(lengths), size, p=lengths / lengths.sum())]
-        crops = np.stack([self._crop(rng, self.channels[index]) for index in picks], axis=1)
+        crops = np.stack([self.channels[n].crop(rng, self.length) for n in picks], axis=1)
         turned = np.where(rng.random((size, 1, 1)) < 0.5, -1, 1).astype(np.float32)
         noisy, passed = torch.from_numpy(crops[:, :, None] * turned)
-        bands = torch.from_numpy(_stacked([self.channels[index].bands for index in picks]))
-        return Batch(passed, noisy, [f"channel {index}" for index in picks], bands=bands[:, None])
-
-    def _crop(self, rng: np.random.Generator, channel: Channel) -> Array:
-        """The same stretch (2, L) of a channel and of what its bands pass."""
-        start = int(rng.integers(len(channel.noisy) - self.length + 1))
-        return np.stack([x[start : start + self.length] for x in (channel.noisy, channel.passed)])
+        twice = torch.from_numpy(_stacked([self.channels[index].twice for index in picks]))
+        return Batch(passed, noisy, [f"channel {index}" for index in picks], bands=twice[:, None])
 
 
 def _stacked(responses: Sequence[Array]) -> Array:
@@ -100,26 +121,26 @@ class NoisySources:
 
     def __call__(self) -> tuple[Source, Source, Recordings]:
         channels = [x for path in _files(Path(self.root)) for x in self._channels(path)]
-        train, held = [], []
+        train, held, ends = [], [], []
         for x in channels:
             cut = len(x) - max(self.length, min(round(HELD_OUT * len(x)), MOST_HELD_OUT))
             if cut >= self.length:
                 bands = signal_bands(x[:cut])
                 train.append(Channel.of(x[:cut], bands))
                 held.append(Channel.of(x[cut:], bands))
+                ends.append(torch.from_numpy(x[None, cut:]))
         if not train:
             raise InputError(
                 f"{self.root} has no recording of {2 * self.length} samples or more: "
                 "pass shorter crops and a narrower view, e.g. data.sources.length=512 "
                 "model.denoiser.backbone.dilation_cycle=6"
             )
-        if not any(x.bands.any() for x in train):
+        if not any(x.twice.any() for x in train):
             raise InputError(
                 f"{self.root} holds nothing that exceeds its white noise: if the noise's deviation "
                 "is less than was taken, pass it in the recordings' units, data.sources.noise_std"
             )
-        items = [(torch.from_numpy(x.noisy[None]),) * 2 for x in held]
-        recordings = Recordings([(*pair, f"end of {n}") for n, pair in enumerate(items)])
+        recordings = Recordings([(end, end, f"end of {n}") for n, end in enumerate(ends)])
         return NoisyCrops(train, self.length), NoisyCrops(held, self.length), recordings
 
     def _channels(self, path: Path) -> list[Array]:
