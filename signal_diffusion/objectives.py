@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -197,13 +198,20 @@ class NoisyOnly(Objective):
         noisy: Tensor,
         missing: Tensor | None = None,
     ) -> Tensor:
-        """The estimated SNR of the estimate: the signal's power over Stein's risk in all bands."""
+        """The estimated SNR of the estimate: the signal's power over Stein's risk in all bands.
+
+        A risk is known to some sqrt(2 / L). Below that, where it may be negative, the logarithm
+        goes on as its tangent, so that of two estimates the better one still has the higher score.
+        """
         y = noisy.reshape(-1, 1, noisy.shape[-1])
         everything = torch.ones(len(y), 1, 1).to(y)
         generator = torch.Generator().manual_seed(0)
         risk = self.risk(denoiser, y, generator, passed=y, bands=everything).mean()
         power = (y - y.mean(dim=-1, keepdim=True)).square().mean() - 1
-        return 10 * torch.log10(power.clamp_min(1e-3) / risk.clamp_min(1e-3))
+        least = math.sqrt(2 / y.numel())
+        below = (1 - risk / least).clamp_min(0)
+        natural = power.clamp_min(1e-3).log() - risk.clamp_min(least).log() + below
+        return 10 / math.log(10) * natural
 
     def _stein(
         self, x_hat: Tensor, moved: Tensor, b: Tensor, passed: Tensor, bands: Tensor

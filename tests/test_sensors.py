@@ -171,6 +171,26 @@ def test_steins_risk_is_the_error_that_needs_the_clean_signal(factor, bands) -> 
     assert risk.item() == pytest.approx(expected, abs=0.02)
 
 
+def test_the_score_is_the_snr_and_ranks_what_it_can_hardly_tell() -> None:
+    """The risk of an estimate that is right is as often negative."""
+    torch.manual_seed(0)
+    x = 3 * torch.randn(1, 100_000)
+    y = x + torch.randn_like(x)
+    score = NoisyOnly().score(Linear(0.9), y, y)
+    assert score.item() == pytest.approx(float(metrics.snr(0.9 * y.numpy()[0], x.numpy()[0])), abs=0.1)
+
+    class Nearly(Linear):
+        def forward(self, x_t, t, y=None, cond=None):
+            # The divergence is that of a constant: none.
+            return (10 * torch.sin(torch.arange(x_t.shape[-1])) * self.factor).expand_as(x_t)
+
+    for seed in range(4):
+        noise = torch.randn(1, 2000, generator=torch.Generator().manual_seed(seed))
+        y = 10 * torch.sin(torch.arange(2000)) + noise
+        scores = [NoisyOnly().score(Nearly(f), y, y).item() for f in (1.0, 0.97, 0.94, 0.8)]
+        assert scores == sorted(scores, reverse=True) and len(set(scores)) == 4
+
+
 def test_above_the_recordings_noise_the_exact_denoiser_is_best() -> None:
     """With the oracle's E[x | x_t], which comes from clean signals: nothing else does better."""
     torch.manual_seed(0)

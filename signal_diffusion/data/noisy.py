@@ -23,7 +23,7 @@ from signal_diffusion.recordings import CONTAINERS, opened
 Array = NDArray[Any]
 
 #: Share of each recording, its end, that is held out, and samples of it at most.
-HELD_OUT, MOST_HELD_OUT = 0.15, 1 << 15
+HELD_OUT, MOST_HELD_OUT = 0.15, 1 << 16
 #: Samples of noise beside the bands that crops are drawn from, at least.
 BESIDE = 1 << 17
 
