@@ -82,7 +82,7 @@ def scored(
     )  # fmt: skip
     with target.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return [row["time"] for row in rows], np.array([float(row["score"]) for row in rows])
+    return [row["time"] for row in rows], np.array([float(row["score"] or "nan") for row in rows])
 
 
 def _stamped(path: Path) -> bool:

@@ -151,12 +151,12 @@ class NoisyOnly(Objective):
         own = max(round(len(y) * (1 - self.above)), int(self.above < 1))
         b, z = torch.randn(y.shape, generator=generator).to(y).tensor_split([own])
         share = torch.rand(len(z), generator=generator).reshape(-1, 1, 1)
-        sigma = (LEAST * (self.most / LEAST) ** share).to(y)
-        s = (sigma**2 - 1).sqrt()
+        sigma = LEAST * (self.most / LEAST) ** share
+        t = time_of(denoiser, torch.cat([torch.ones(2 * own, 1, 1), sigma])).to(y)
+        s = (sigma**2 - 1).sqrt().to(y)
         states = torch.cat([y[:own], y[:own] + self.probe * b, y[own:] + s * z])
-        sigmas = torch.cat([torch.ones(2 * own, 1, 1).to(y), sigma])
         # All at once, since many small products are slow.
-        made = denoiser(states, time_of(denoiser, sigmas)).float()
+        made = denoiser(states, t).float()
         x_hat, moved, above = made.tensor_split([own, 2 * own])
         terms = {}
         if own:
@@ -182,7 +182,7 @@ class NoisyOnly(Objective):
             denoiser: what is judged.
             y: clips (B, 1, L) in noise of variance 1.
             generator: of the direction in which the divergence is measured.
-            passed: what the bands pass of them, (B, 1, L), with what lies around the clips.
+            passed: what the bands pass of the recordings, (B, 1, L).
             bands: responses (B, 1, n), odd and symmetric, of the bands passed twice.
         """
         b = torch.randn(y.shape, generator=generator).to(y)

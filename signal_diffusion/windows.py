@@ -102,21 +102,25 @@ def window_of(text: str) -> Window:
         InputError: it can't be read.
 
     >>> tuple(window_of("90")), tuple(window_of("1.5:3")), tuple(window_of("100:200rows"))
-    ((90.0, None, False), (1.5, 3.0, False), (100, 200, True))
+    ((90.0, None, False), (1.5, 3.0, False), (100.0, 200.0, True))
     """
     number = text.removesuffix("rows")
     begin, colon, end = number.partition(":")
     in_rows = number != text
-    read = int if in_rows else float
     try:
-        window = Window(read(begin), read(end) if colon else None, in_rows)
-    except ValueError as error:
+        first, last = _number(begin, in_rows), _number(end, in_rows) if colon else None
+        window = Window(first, last, in_rows)
+    except (ValueError, OverflowError) as error:
         raise InputError(
             f"window is '{text}': give START or START:END in s, e.g. 60:75, or in rows, e.g. "
             "100:200rows"
         ) from error
     _require_sound(window)
     return window
+
+
+def _number(text: str, in_rows: bool) -> float:
+    return float(int(text)) if in_rows else float(text)
 
 
 def span(window: Window, rate: float, frames: int | None, length: int) -> tuple[int, int]:
@@ -146,5 +150,5 @@ def span(window: Window, rate: float, frames: int | None, length: int) -> tuple[
 def _require_sound(window: Window) -> None:
     begin, end, unit = window.begin, window.end, window.unit
     if not 0 <= begin < (begin + 1 if end is None else end) < float("inf"):
-        told = f"{begin:g} {unit} on" if end is None else f"{begin:g} to {end:g} {unit}"
+        told = f"{begin:.10g} {unit} on" if end is None else f"{begin:.10g} to {end:.10g} {unit}"
         raise InputError(f"window is {told}; it must begin at 0 {unit} or later and end after that")

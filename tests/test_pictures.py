@@ -94,7 +94,7 @@ def test_a_window_that_cannot_be_is_one_line(window: tuple[float, float]) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":", "1:", ":2", "1:2:3", "noon", "3:2", "-1", "nan", "0:inf"]
+    "text", ["", ":", "1:", ":2", "1:2:3", "noon", "3:2", "-1", "nan", "0:inf", f"{'9' * 400}rows"]
 )
 def test_a_window_that_cannot_be_read_is_one_line(text: str) -> None:
     with pytest.raises(InputError, match="window is"):

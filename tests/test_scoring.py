@@ -180,6 +180,20 @@ def test_what_is_missing_has_no_score(source: Path, file: Path, command: Command
     np.testing.assert_allclose(scores[far], expected, atol=0.3)
 
 
+def test_a_baseline_needs_readings(source: Path, file: Path, command: Command) -> None:
+    header, *lines = source.read_text().splitlines()
+    for row in range(5 * ROWS, 10 * ROWS):
+        time, _, outlet = lines[row].split(";")
+        lines[row] = f"{time};;{outlet}"
+    source.write_text("\n".join([header, *lines, ""]))
+    target = source.with_name("scores.csv")
+    given = ["score", source, "-o", target, "--model", file, "--baseline"]
+    code, _, err = command(*given, 120)
+    assert code == 2 and "too few readings of inlet: 8 windows of 20 rows" in err
+    assert err.count("\n") == 1 and not target.exists()
+    assert command(*given, 130)[0] == 0
+
+
 def test_where_most_is_missing_nothing_is_written(
     source: Path, file: Path, command: Command
 ) -> None:

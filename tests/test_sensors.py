@@ -157,17 +157,19 @@ def test_steins_risk_is_the_error_that_needs_the_clean_signal(factor, bands) -> 
     """Crops of 512, of which what the bands pass was made with what lies around them."""
     rng = np.random.default_rng(0)
     x = oaconvolve(2 * rng.standard_normal(1 << 18), bands, "same")
-    made = [Channel.of(part, bands) for part in (x + rng.standard_normal(len(x)), x)]
-    rests = made[0].beside, np.zeros(len(x), np.float32)
-    noisy, clean = (
-        torch.from_numpy(np.stack([channel.passed, channel.passed + rest]).reshape(2, -1, 1, 512))
-        for channel, rest in zip(made, rests, strict=True)
+    heard, true = (Channel.of(part, bands) for part in (x + rng.standard_normal(len(x)), x))
+    # The same generators cut the same stretches.
+    (noisy, passed), (_, clean) = (
+        torch.from_numpy(
+            np.stack([each.crop(np.random.default_rng(n), 512) for n in range(500)], axis=1)
+        )
+        for each in (heard, true)
     )
     risk = NoisyOnly().risk(
-        Linear(factor), noisy[1], torch.Generator().manual_seed(0), passed=noisy[0],
-        bands=torch.from_numpy(made[0].twice).expand(len(clean[0]), 1, -1),
+        Linear(factor), noisy[:, None], torch.Generator().manual_seed(0), passed=passed[:, None],
+        bands=torch.from_numpy(heard.twice).expand(len(clean), 1, -1),
     ).mean()  # fmt: skip
-    expected = (factor * noisy[1] - clean[0]).square().mean().item()
+    expected = (factor * noisy - clean).square().mean().item()
     assert risk.item() == pytest.approx(expected, abs=0.02)
 
 
@@ -185,10 +187,15 @@ def test_the_score_is_the_snr_and_ranks_what_it_can_hardly_tell() -> None:
             # The divergence is that of a constant: none.
             return (10 * torch.sin(torch.arange(x_t.shape[-1])) * self.factor).expand_as(x_t)
 
+    objective, bands = NoisyOnly(), torch.ones(1, 1, 1)
     for seed in range(4):
-        noise = torch.randn(1, 2000, generator=torch.Generator().manual_seed(seed))
-        y = 10 * torch.sin(torch.arange(2000)) + noise
-        scores = [NoisyOnly().score(Nearly(f), y, y).item() for f in (1.0, 0.97, 0.94, 0.8)]
+        # Noise that happens to be a little weak, so that right estimates have negative risks.
+        noise = 0.95 * torch.randn(1, 2000, generator=torch.Generator().manual_seed(seed))
+        y, some = 10 * torch.sin(torch.arange(2000)) + noise, torch.Generator()
+        estimates = [Nearly(factor) for factor in (1.0, 0.99, 0.98, 0.8)]
+        risks = [objective.risk(d, y[None], some, passed=y[None], bands=bands) for d in estimates]
+        assert max(risks[:2]) < 0
+        scores = [objective.score(denoiser, y, y).item() for denoiser in estimates]
         assert scores == sorted(scores, reverse=True) and len(set(scores)) == 4
 
 

@@ -24,8 +24,6 @@ Array = NDArray[Any]
 
 #: Share of each recording, its end, that is held out, and samples of it at most.
 HELD_OUT, MOST_HELD_OUT = 0.15, 1 << 16
-#: Samples of noise beside the bands that crops are drawn from, at least.
-BESIDE = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -34,20 +32,17 @@ class Channel:
 
     Attributes:
         passed: (L,), what the bands leave of it.
-        beside: (M,), white noise as it lies beside the bands.
         twice: response (n,), odd and symmetric, of the bands passed twice.
     """
 
     passed: Array
-    beside: Array
     twice: Array
 
     @classmethod
     def of(cls, noisy: Array, bands: Array) -> Channel:
         """A channel (L,) within some bands, whose response is odd and symmetric."""
         passed = scipy.signal.oaconvolve(noisy, bands, mode="same").astype(np.float32)
-        twice = scipy.signal.fftconvolve(bands, bands).astype(np.float32)
-        return cls(passed, _beside(bands, max(len(noisy), BESIDE)), twice)
+        return cls(passed, scipy.signal.fftconvolve(bands, bands).astype(np.float32))
 
     def crop(self, rng: np.random.Generator, length: int) -> Array:
         """Stretches (2, length) of the channel in new noise, and of what its bands pass.
@@ -56,17 +51,16 @@ class Channel:
         """
         margin = min(len(self.twice) // 4, (len(self.passed) - length) // 2)
         start = int(rng.integers(margin, len(self.passed) - length - margin + 1))
-        other = int(rng.integers(len(self.beside) - length + 1))
         passed = self.passed[start : start + length]
-        return np.stack([passed + self.beside[other : other + length], passed])
+        return np.stack([passed + self._beside(rng, length), passed])
 
-
-def _beside(bands: Array, length: int) -> Array:
-    """Noise (length,) that makes up white noise of variance 1 with what the bands pass of such."""
-    noise = np.random.default_rng(0).standard_normal(length)
-    gain = np.abs(scipy.fft.rfft(bands, length))
-    spectrum = scipy.fft.rfft(noise) * np.sqrt(np.clip(1 - gain**2, 0, None))
-    return np.asarray(scipy.fft.irfft(spectrum, length)).astype(np.float32)
+    def _beside(self, rng: np.random.Generator, length: int) -> Array:
+        """Noise (length,) that makes up white noise of variance 1 with what the bands pass."""
+        # On a circle so long that what is cut out knows nothing of its being one.
+        whole = scipy.fft.next_fast_len(length + len(self.twice), real=True)
+        noise = scipy.fft.rfft(rng.standard_normal(whole, dtype=np.float32))
+        power = np.clip(1 - np.abs(scipy.fft.rfft(self.twice, whole)), 0, None)
+        return np.asarray(scipy.fft.irfft(noise * np.sqrt(power), whole)[:length])
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,11 @@ def score_table(
             usual = _trained(known, reader.form.names, size) if beginning is None else None
             measured = usual is None
             whole = None if beginning is None else beginning // size
-            usual = usual or Usual.of(spool.thinned(MOST_LOOKED_AT, whole))
+            if usual is None:
+                errors_there = spool.thinned(MOST_LOOKED_AT, whole)
+                if beginning is not None:
+                    _require_readings(errors_there, reader, size)
+                usual = Usual.of(errors_there)
             scores = (usual.scores(block) for block in spool.blocks())
             highest, at, unscored = written_scores(target, reader, size, scores)
     form = reader.form
@@ -223,6 +227,18 @@ def _beginning(reader: TableReader, seconds: float | None, size: int) -> int | N
             "(--window)"
         )
     return rows
+
+
+def _require_readings(errors: Array, reader: TableReader, size: int) -> None:
+    """A few windows tell what is usual only where they have readings."""
+    counts = (~np.isnan(errors).any(axis=1)).sum(axis=0)
+    few = [name for name, n in zip(reader.form.names, counts, strict=True) if n < FEWEST]
+    if few:
+        raise InputError(
+            f"the baseline of {reader.path} has too few readings of {', '.join(few)}: {FEWEST} "
+            f"windows of {size} rows must have half of theirs; give more seconds (--baseline), "
+            "shorter windows (--window) or other columns (--columns)"
+        )
 
 
 def _require_target(source: Path, target: Path, *, force: bool) -> None:
