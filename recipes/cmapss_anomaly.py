@@ -83,7 +83,7 @@ def scores(denoiser: NetworkDenoiser, table: Path, baseline: float | None = None
     score_table(
         denoiser, table, target, columns=columns, rows=ROWS, baseline=baseline, force=True
     )  # fmt: skip
-    return np.genfromtxt(target, delimiter=",", skip_header=1, usecols=1, ndmin=1)
+    return np.genfromtxt(target, delimiter=",", skip_header=1, usecols=(1,), ndmin=1)
 
 
 def left(engine: Array, count: int) -> Array:
