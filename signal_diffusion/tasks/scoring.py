@@ -20,7 +20,7 @@ from signal_diffusion.recordings.tables import TableReader, opened_table
 from signal_diffusion.robust import Scale
 from signal_diffusion.tasks.plans import Columns, Job, require_distinct
 from signal_diffusion.tasks.score_errors import LEVELS, Usual, state_channels, window_errors
-from signal_diffusion.tasks.score_files import spooled, written_scores
+from signal_diffusion.tasks.score_files import Spool, spooled, written_scores
 
 Array = NDArray[Any]
 
@@ -117,12 +117,7 @@ def score_table(
                 )
             usual = _trained(known, reader.form.names, size) if beginning is None else None
             measured = usual is None
-            whole = None if beginning is None else beginning // size
-            if usual is None:
-                errors_there = spool.thinned(MOST_LOOKED_AT, whole)
-                if beginning is not None:
-                    _require_readings(errors_there, reader, size)
-                usual = Usual.of(errors_there)
+            usual = usual or _found(spool, reader, beginning, size)
             scores = (usual.scores(block) for block in spool.blocks())
             highest, at, unscored = written_scores(target, reader, size, scores)
     form = reader.form
@@ -195,6 +190,27 @@ def _trained(known: Mapping[str, Any], names: Sequence[str], rows: int) -> Usual
     return Usual(np.array(known["median"]), np.array(known["deviation"]))
 
 
+def _found(spool: Spool, reader: TableReader, beginning: int | None, size: int) -> Usual:
+    """What is usual by the errors of the file itself, or of so many rows at its beginning."""
+    if beginning is None:
+        return Usual.of(spool.thinned(MOST_LOOKED_AT))
+    errors = spool.thinned(MOST_LOOKED_AT, beginning // size)
+    _require_readings(errors, reader, size)
+    return Usual.of(errors)
+
+
+def _require_readings(errors: Array, reader: TableReader, size: int) -> None:
+    """A few windows tell what is usual only where they have readings."""
+    counts = (~np.isnan(errors).any(axis=1)).sum(axis=0)
+    few = [name for name, n in zip(reader.form.names, counts, strict=True) if n < FEWEST]
+    if few:
+        raise InputError(
+            f"the baseline of {reader.path} has too few readings of {', '.join(few)}: {FEWEST} "
+            f"windows of {size} rows must have half of theirs; give more seconds (--baseline), "
+            "shorter windows (--window) or other columns (--columns)"
+        )
+
+
 def _window(rate: float, seconds: float | None, rows: int | None, known: int | None) -> int:
     """Rows of a window."""
     if seconds is not None:
@@ -227,18 +243,6 @@ def _beginning(reader: TableReader, seconds: float | None, size: int) -> int | N
             "(--window)"
         )
     return rows
-
-
-def _require_readings(errors: Array, reader: TableReader, size: int) -> None:
-    """A few windows tell what is usual only where they have readings."""
-    counts = (~np.isnan(errors).any(axis=1)).sum(axis=0)
-    few = [name for name, n in zip(reader.form.names, counts, strict=True) if n < FEWEST]
-    if few:
-        raise InputError(
-            f"the baseline of {reader.path} has too few readings of {', '.join(few)}: {FEWEST} "
-            f"windows of {size} rows must have half of theirs; give more seconds (--baseline), "
-            "shorter windows (--window) or other columns (--columns)"
-        )
 
 
 def _require_target(source: Path, target: Path, *, force: bool) -> None:
