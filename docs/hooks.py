@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 import textwrap
 from collections.abc import Iterator
 from itertools import groupby
@@ -18,13 +19,12 @@ from typing import TYPE_CHECKING
 from markdown import Extension, Markdown
 from markdown.preprocessors import Preprocessor
 
-from signal_diffusion.results import table_of
-
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
 CARDS = ROOT / "signal_diffusion" / "models"
 #: Recipes by the beginning of their names; what has none of them comes last.
 KINDS = {
@@ -64,8 +64,10 @@ def cards() -> list[Path]:
 
 
 def scripts() -> list[Path]:
-    """The recipes."""
-    return sorted((ROOT / "recipes").glob("*.py"))
+    """The recipes and benchmarks that can be run."""
+    found = [*ROOT.glob("recipes/*.py"), *ROOT.glob("benchmarks/*.py")]
+    runs = (path for path in found if "__main__" in path.read_text(encoding="utf-8"))
+    return sorted(runs, key=lambda path: path.stem)
 
 
 def recipes() -> str:
@@ -86,6 +88,8 @@ def by_kind(paths: list[Path]) -> Iterator[tuple[str, list[Path]]]:
 
 def recipe(path: Path) -> str:
     """A section on one recipe: its docstring, and the README's tables that it makes."""
+    from shared.readme_tables import table_of
+
     source = path.read_text(encoding="utf-8")
     told = ast.get_docstring(ast.parse(source)) or ""
     tables = [table_of(ROOT / "README.md", name) for name in tables_of(source)]
@@ -170,9 +174,10 @@ def fenced(text: str) -> str:
 
 
 RECIPES = """\
-Scripts that reproduce one result each. They are in `recipes/` of a clone, and `DATA` stands for a
-folder of recordings with a `manifest.csv`. What follows is what each file says of itself: its
-command, the time that it takes and what to expect. The tables are those that it wrote last."""
+Scripts that reproduce one result each. They are in `recipes/` and `benchmarks/` of a clone, and
+`DATA` stands for a folder of recordings with a `manifest.csv`. What follows is what each file says
+of itself: its command, the time that it takes and what to expect. The tables are those that it
+wrote last."""
 
 EXPERIMENTS = """\
 Trainings that are configured: `signal-diffusion train experiment=NAME`. `DATA` and `FOLDER` stand

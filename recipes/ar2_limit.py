@@ -19,7 +19,7 @@ import torch
 
 from signal_diffusion import Denoiser
 from signal_diffusion.data.synthetic import AutoRegressive
-from signal_diffusion.runs import run
+from signal_diffusion.training.runs import run
 
 SNRS_DB = (-10, -5, 0, 5, 10, 15, 20)
 

@@ -46,17 +46,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from anomaly_baselines import area, distance, isolation_forest, subspace
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from signal_diffusion import Denoiser
-from signal_diffusion.data.turbofan import TurbofanSources
+from signal_diffusion.data.sets.cmapss import TurbofanSources
 from signal_diffusion.denoiser import NetworkDenoiser
-from signal_diffusion.robust import Scale
-from signal_diffusion.runs import trained
-from signal_diffusion.tasks.detection import area, distance, isolation_forest, subspace
-from signal_diffusion.tasks.plans import Columns
-from signal_diffusion.tasks.scoring import learn_usual, score_table
+from signal_diffusion.dsp.robust import Scale
+from signal_diffusion.tables.columns import Columns
+from signal_diffusion.tasks.anomaly import learn_usual, score_table
+from signal_diffusion.training.runs import trained
 
 Array = NDArray[Any]
 #: Cycles of a window, and those at an engine's beginning that it may be compared with.

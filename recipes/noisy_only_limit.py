@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from signal_diffusion import Denoiser, denoise
 from signal_diffusion.data.synthetic import AutoRegressive
-from signal_diffusion.runs import conf_folder, fit
+from signal_diffusion.training.runs import conf_folder, fit
 
 #: Readings to learn from, and of a fresh draw.
 ROWS, FRESH = 1_000_000, 100_000

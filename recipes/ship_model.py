@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from signal_diffusion import Denoiser, artifact
-from signal_diffusion.facts import model_facts
+from signal_diffusion import Denoiser
+from signal_diffusion.files import artifact
+from signal_diffusion.model_facts import model_facts
 
 
 def scores(results: dict[str, Any]) -> dict[str, str]:

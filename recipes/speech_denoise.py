@@ -15,14 +15,14 @@ from the shipped weights. 86 minutes on two cores (`trainer.max_time=00:01:26:00
 Progress, the best and the last checkpoint and `model.safetensors` lie in
 `outputs/speech_denoise/DATE`; after a stop go on with
 `resume=outputs/speech_denoise/DATE/checkpoints/last.ckpt`. Then score the model with
-`recipes/evaluate_speech.py`.
+`benchmarks/evaluate_speech.py`.
 """
 
 from __future__ import annotations
 
 import sys
 
-from signal_diffusion.runs import run
+from signal_diffusion.training.runs import run
 
 if __name__ == "__main__":
     run(["experiment=speech_denoise", *sys.argv[1:]])

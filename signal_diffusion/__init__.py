@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from signal_diffusion import metrics, nn, samplers, schedules
     from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
     from signal_diffusion.gaussian import GaussianDenoiser
-    from signal_diffusion.sklearn_denoiser import SignalDenoiser as SignalDenoiser
+    from signal_diffusion.streaming.settings import Settings
     from signal_diffusion.tasks.denoise import denoise, denoise_blocks, posterior
-    from signal_diffusion.tasks.settings import Settings
+    from signal_diffusion.tasks.sklearn_denoiser import SignalDenoiser as SignalDenoiser
     from signal_diffusion.tasks.stream import DenoiseStream
 
 __version__ = "0.1.0"
@@ -38,9 +38,9 @@ _HOMES = {
     "Denoiser": "signal_diffusion.denoiser",
     "GaussianDenoiser": "signal_diffusion.gaussian",
     "NetworkDenoiser": "signal_diffusion.denoiser",
-    "Settings": "signal_diffusion.tasks.settings",
+    "Settings": "signal_diffusion.streaming.settings",
     # Not in __all__: a star import would load scikit-learn.
-    "SignalDenoiser": "signal_diffusion.sklearn_denoiser",
+    "SignalDenoiser": "signal_diffusion.tasks.sklearn_denoiser",
     "denoise": "signal_diffusion.tasks.denoise",
     "denoise_blocks": "signal_diffusion.tasks.denoise",
     "posterior": "signal_diffusion.tasks.denoise",

@@ -16,13 +16,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from signal_diffusion import artifact
-from signal_diffusion.bands import Bands
+from signal_diffusion.calibration import Bands
 from signal_diffusion.conditions import Condition
 from signal_diffusion.errors import InputError
-from signal_diffusion.mel import Mel
-from signal_diffusion.nn.frames import FrameTransform, Identity
-from signal_diffusion.nn.trend import moving_mean
+from signal_diffusion.files import artifact
+from signal_diffusion.nn.frames import FrameTransform, Identity, moving_mean
+from signal_diffusion.nn.mel import Mel
 from signal_diffusion.schedules import Schedule
 from signal_diffusion.targets import TARGETS
 

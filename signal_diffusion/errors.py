@@ -1,5 +1,26 @@
 """The one error that a user can cause."""
 
+from __future__ import annotations
+
 
 class InputError(ValueError):
     """A mistake at a public door, told in one line: what, where, what is allowed, how to mend."""
+
+
+def reason(error: Exception) -> str:
+    """An error in one line, with its type where it is none that a user can cause.
+
+    >>> reason(KeyError("x"))
+    "KeyError: 'x'"
+    """
+    name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+    return name + one_line(error)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text in one line.
+
+    >>> one_line(ValueError("the disk\\nis on fire"))
+    'the disk is on fire'
+    """
+    return " ".join(str(error).split())[:500]

@@ -19,7 +19,9 @@ above 0, and where y or noise is needed but missing.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -31,6 +33,8 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.schedules import Schedule
 
 NoiseSource = Callable[[int, int, int], Tensor]
+
+
 Progress = Callable[[int, int], None]
 
 
@@ -285,3 +289,39 @@ def calls(sampler: Callable[..., Tensor], steps: int) -> int | None:
     if sampler is heun:
         return 2 * steps - 1
     return steps if sampler in (ddim, ddpm, few_step, dpmpp_2m) else None
+
+
+#: Names of the samplers.
+SAMPLERS = ("ddim", "ddpm", "heun", "dpmpp_2m", "few_step")
+
+
+def sampler_named(name: str) -> Callable[..., Tensor]:
+    """The sampler of a name, or of the path of a function."""
+    from importlib import import_module
+
+    module, _, function = name.rpartition(".")
+    if not module and name not in SAMPLERS:
+        allowed = f"{', '.join(SAMPLERS)}, or the path of your own: package.module.function"
+        raise InputError(f"sampler is '{name}'; choose one of {allowed}")
+    try:
+        home = import_module(module or "signal_diffusion.samplers")
+        found: Callable[..., Tensor] = getattr(home, function)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"sampler is '{name}', which can't be imported: {error}") from error
+    if not callable(found) or _first_parameters(found) != FIRST:
+        raise InputError(
+            f"sampler is '{name}', which is no sampler: it must be a function whose first "
+            f"parameters are {', '.join(FIRST)}"
+        )
+    return found
+
+
+#: What every sampler takes first.
+FIRST = ("denoiser", "x", "times")
+
+
+def _first_parameters(function: Callable[..., Tensor]) -> tuple[str, ...]:
+    # Not every function that is written in C tells its parameters.
+    with suppress(TypeError, ValueError):
+        return tuple(inspect.signature(function).parameters)[: len(FIRST)]
+    return ()

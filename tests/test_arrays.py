@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from signal_diffusion import plots
-from signal_diffusion.cli.reports import ReportFile
 from signal_diffusion.errors import InputError
-from signal_diffusion.recordings import arrays
-from signal_diffusion.recordings.arrays import writing_npz
-from signal_diffusion.tasks.plans import Job
+from signal_diffusion.files import npz
+from signal_diffusion.files.npz import writing_npz
+from signal_diffusion.plots import spectrograms
+from signal_diffusion.tasks.jobs import Job
+from signal_diffusion.tasks.workers import ReportFile
 
 
 def noise(channels: int, length: int) -> np.ndarray:
@@ -24,7 +24,7 @@ def noise(channels: int, length: int) -> np.ndarray:
 def test_blocks_become_the_array(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], channels: int
 ) -> None:
-    monkeypatch.setattr(arrays, "COPY_BYTES", 100)
+    monkeypatch.setattr(npz, "COPY_BYTES", 100)
     mean = noise(channels, sum(sizes))
     with writing_npz(tmp_path / "a.npz", ["mean", "std"], channels) as writer:
         for block in np.split(mean, np.cumsum(sizes)[:-1], axis=1):
@@ -85,9 +85,9 @@ def test_a_full_disk_is_one_line_of_a_picture_and_a_report_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")
-    pictures = plots.Spectrograms(["before"], 8000)
+    pictures = spectrograms.Spectrograms(["before"], 8000)
     pictures.push(noise(1, 4000))
-    monkeypatch.setattr(plots, "beside", lambda _: nullcontext(Path("/dev/full")))
+    monkeypatch.setattr(spectrograms, "beside", lambda _: nullcontext(Path("/dev/full")))
     with pytest.raises(InputError, match=r"a.png can't be written: No space"):
         pictures.save(tmp_path / "a.png")
     monkeypatch.setattr("os.replace", lambda _, path: path.symlink_to("/dev/full"))

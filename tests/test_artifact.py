@@ -7,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from signal_diffusion import artifact, schedules
+from signal_diffusion import schedules
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
+from signal_diffusion.files import artifact
 from signal_diffusion.nn.diffwave import DiffWave
 from signal_diffusion.nn.frames import CompressedSTFT, Patch
 from signal_diffusion.nn.stack import DilatedStack
@@ -87,9 +88,17 @@ def model(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["os.system", "subprocess.Popen", "torch.nn.Linear", "signal_diffusion.artifact.os.system",
-     "signal_diffusion.artifact.load", "signal_diffusion.artifact.Path", "builtins.eval", ""],
-)  # fmt: skip
+    [
+        "os.system",
+        "subprocess.Popen",
+        "torch.nn.Linear",
+        "signal_diffusion.files.artifact.os.system",
+        "signal_diffusion.files.artifact.load",
+        "signal_diffusion.files.artifact.Path",
+        "builtins.eval",
+        "",
+    ],
+)
 def test_header_that_names_foreign_code_is_refused(model, name):
     rewritten(model, lambda tree: tree["model"]["arguments"]["backbone"].update({"class": name}))
     with pytest.raises(InputError, match="the model names"):

@@ -20,20 +20,20 @@ from signal_diffusion import (
     Denoiser,
     GaussianDenoiser,
     NetworkDenoiser,
-    artifact,
     metrics,
     posterior,
     samplers,
 )
-from signal_diffusion.bands import NORMAL, Bands, calibrated, spread
+from signal_diffusion.calibration import NORMAL, Bands, calibrated, spread
 from signal_diffusion.errors import InputError
-from signal_diffusion.facts import model_facts
+from signal_diffusion.files import artifact
+from signal_diffusion.model_facts import model_facts
 from signal_diffusion.nn.stack import DilatedStack
-from signal_diffusion.pictures import Curves
+from signal_diffusion.plots.curves import Curves
 from signal_diffusion.schedules import BrownianBridge
+from signal_diffusion.streaming.settings import Settings
 from signal_diffusion.tasks.denoise import measured_normal
-from signal_diffusion.tasks.files import denoise_file
-from signal_diffusion.tasks.settings import Settings
+from signal_diffusion.tasks.denoise_files import denoise_file
 
 EXACT = Bands(width=1.0)
 
@@ -261,7 +261,7 @@ def test_the_picture_draws_the_same_band(tmp_path: Path) -> None:
 def calibrate(repository: Path) -> ModuleType:
     """The recipe, which imports two others."""
     names = ("evaluate_ecg", "evaluate_vibration", "calibrate_bands")
-    return [load(repository / "recipes" / f"{name}.py") for name in names][-1]
+    return [load(repository / "benchmarks" / f"{name}.py") for name in names][-1]
 
 
 def test_the_recipe_measures_each_half_by_the_other(
@@ -299,7 +299,7 @@ def test_the_committed_bands_keep_their_bars(repository: Path) -> None:
         assert not set(half["calibrated_on"]) & set(shots["by_record"])
     shipped = Denoiser.from_pretrained("ecg").bands
     if shipped is None:
-        pytest.skip("the shipped ECG model has no bands yet: run recipes/calibrate_bands.py")
+        pytest.skip("the shipped ECG model has no bands yet: run benchmarks/calibrate_bands.py")
     assert asdict(shipped) == results["bands"]
 
 

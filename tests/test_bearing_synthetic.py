@@ -8,16 +8,16 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from shared.bearing_sets import Windows, varied, windows_of, write_windows
+from shared.readme_tables import table_of
 from test_recipes import load
 
 from signal_diffusion.conditions import Names, Number
-from signal_diffusion.data.bearing_windows import BearingSources, BearingWindows, told
-from signal_diffusion.data.labelled_windows import Windows, varied, windows_of, write_windows
+from signal_diffusion.data.sets.cwru import BearingSources, BearingWindows, told
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
-from signal_diffusion.results import table_of
-from signal_diffusion.runs import trained
 from signal_diffusion.tasks.generate import generate
+from signal_diffusion.training.runs import trained
 
 CONDITIONS = (Names("class", ("ball", "inner", "outer")), Number("rpm", 1730, 1797, knots=4))
 #: Hz of what stands for a fault.
@@ -60,7 +60,7 @@ def windows(data: Path) -> Windows:
 
 @pytest.fixture(scope="module")
 def recipe(repository: Path) -> ModuleType:
-    return load(repository / "recipes" / "bearing_synthetic.py")
+    return load(repository / "benchmarks" / "bearing_synthetic.py")
 
 
 def test_labels_tell_class_diameter_and_speed() -> None:

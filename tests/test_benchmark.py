@@ -17,14 +17,13 @@ from conftest import Command
 from PIL import Image
 from test_cli import network
 
-from signal_diffusion import artifact
-from signal_diffusion.cli import benchmarked
 from signal_diffusion.data.ecg import without_drift
+from signal_diffusion.evaluation import benchmark, benchmark_report
+from signal_diffusion.evaluation.benchmark import made_noise
+from signal_diffusion.evaluation.benchmark_report import table
+from signal_diffusion.files import artifact
 from signal_diffusion.metrics import prd, si_sdr
-from signal_diffusion.tasks import benchmarking
-from signal_diffusion.tasks.benchmark_files import table
-from signal_diffusion.tasks.benchmarking import made_noise
-from signal_diffusion.tasks.timing import quickest, threads
+from signal_diffusion.streaming.background import quickest, threads
 
 QUICK = ("--calls", "1,4", "--samplers", "ddim,heun", "--seconds", 0.5, "--repeats", 1)
 
@@ -61,7 +60,7 @@ def test_every_setting_has_a_row_and_a_report(
 ) -> None:
     # Two threads on a busy machine wait for each other: what is asked for is looked at instead.
     asked: list[int] = []
-    monkeypatch.setattr(benchmarking, "threads", lambda count: nullcontext(asked.append(count)))
+    monkeypatch.setattr(benchmark, "threads", lambda count: nullcontext(asked.append(count)))
     out = tmp_path / "report"
     code, told, err = command(
         "benchmark", model, pairs, "-o", out, *QUICK, "--metrics", "si_sdr,snr",
@@ -147,7 +146,7 @@ def test_an_interrupted_run_keeps_its_rows(model, tmp_path, command: Command, mo
     def stopped(*_: object) -> list:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(benchmarked, "_trained", stopped)
+    monkeypatch.setattr(benchmark_report, "_trained", stopped)
     out = tmp_path / "report"
     line = ("benchmark", model, "-o", out, *QUICK, "--threads", 1, "--train", "own")
     code, _, err = command(*line)

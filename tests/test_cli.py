@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from signal_diffusion import artifact
+from signal_diffusion.audio import Recording, read, write
 from signal_diffusion.cli.options import RAW_FORMATS, SAMPLERS
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
-from signal_diffusion.facts import macs
+from signal_diffusion.files import artifact
+from signal_diffusion.model_facts import macs
 from signal_diffusion.nn.frames import CompressedSTFT
 from signal_diffusion.nn.stack import DilatedStack
-from signal_diffusion.recordings import Recording, read, write
 from signal_diffusion.schedules import BrownianBridge
 
 Told = tuple[int, str, str]
@@ -238,7 +238,7 @@ def test_raw_pcm_comes_out_as_it_went_in(model: Path, piped: Callable[..., bytes
 
 
 def test_the_formats_of_raw_pcm_are_those_of_the_pipes() -> None:
-    from signal_diffusion.recordings import pipes
+    from signal_diffusion.audio import pipes
 
     assert tuple(pipes.RAW_FORMATS) == RAW_FORMATS
 
@@ -513,7 +513,7 @@ def test_an_unexpected_failure_is_one_line_and_its_traceback_on_demand(
     def failing(*_: object, **__: object) -> None:
         raise RuntimeError("the disk\nis on fire")
 
-    monkeypatch.setattr("signal_diffusion.tasks.files.denoise_file", failing)
+    monkeypatch.setattr("signal_diffusion.tasks.denoise_files.denoise_file", failing)
     line = ("denoise", noisy, "--model", model, "-o", tmp_path / "clean.wav")
     code, _, err = command(*line)
     assert (code, err) == (
@@ -535,13 +535,14 @@ def test_a_mistake_wrapped_by_a_configuration_is_still_a_mistake(
         except InputError as error:
             raise RuntimeError("in building 'data'") from error
 
-    monkeypatch.setattr("signal_diffusion.runs.run", wrapping)
+    monkeypatch.setattr("signal_diffusion.training.runs.run", wrapping)
     assert_one_line(command("train"), "rate is 0 Hz")
 
 
 def test_train_hands_the_overrides_on(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[str] = []
-    monkeypatch.setattr("signal_diffusion.runs.run", lambda overrides: given.extend(overrides))
+    home = "signal_diffusion.training.runs.run"
+    monkeypatch.setattr(home, lambda overrides: given.extend(overrides))
     overrides = [
         "experiment=speech_denoise",
         "trainer.max_time=00:00:05:00",
@@ -593,7 +594,7 @@ def test_compute_is_counted_on_one_second() -> None:
 def test_info_without_a_model_lists_the_shipped_ones(
     model: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (artifact, sys.modules["signal_diffusion.facts"]):
+    for module in (artifact, sys.modules["signal_diffusion.model_facts"]):
         monkeypatch.setattr(module, "shipped", lambda: {"speech": model})
     code, out, _ = command("info")
     assert code == 0

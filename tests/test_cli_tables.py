@@ -120,7 +120,7 @@ def test_a_folder_of_noisy_tables_trains_a_denoiser(tmp_path: Path) -> None:
     from hydra import compose, initialize_config_dir
 
     from signal_diffusion import Denoiser, denoise
-    from signal_diffusion.runs import conf_folder, fit
+    from signal_diffusion.training.runs import conf_folder, fit
 
     rng, time = np.random.default_rng(0), np.arange(20_000)
     clean = np.sin(time / 20) + 0.5 * np.sin(time / 7)
@@ -154,8 +154,8 @@ def test_recordings_of_noise_alone_are_told(tmp_path: Path) -> None:
 
 def test_the_name_of_a_record_without_a_suffix_is_taken(tmp_path: Path) -> None:
     wfdb = pytest.importorskip("wfdb")
-    from signal_diffusion.tasks.plans import plan
-    from signal_diffusion.tasks.tables import denoise_table
+    from signal_diffusion.tasks.denoise_files import denoise_table
+    from signal_diffusion.tasks.jobs import plan
 
     x = np.cumsum(np.random.default_rng(0).standard_normal((1000, 2)), axis=0)
     wfdb.wrsamp("record100", fs=360, units=["mV", "mV"], sig_name=["I", "II"], p_signal=x,

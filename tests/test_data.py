@@ -8,13 +8,19 @@ import pytest
 import soundfile
 import torch
 
-from signal_diffusion.data.corpus import Clip, Corpus, list_folder, list_manifest, split_by_speaker
-from signal_diffusion.data.mixing import Mixer, clip_weights
-from signal_diffusion.data.module import Batches
+from signal_diffusion.data.batches import Batches
+from signal_diffusion.data.corpus import (
+    Clip,
+    Corpus,
+    list_folder,
+    list_manifest,
+    split_by_speaker,
+)
 from signal_diffusion.data.speech import FolderSources, ManifestSources, PairSources
+from signal_diffusion.data.speech_mixing import Mixer, clip_weights
 from signal_diffusion.data.synthetic import AutoRegressive
+from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
-from signal_diffusion.levels import level_db
 
 RATE = 16000
 
@@ -223,7 +229,7 @@ def test_pairs_match_by_their_path_below_the_folders(tmp_path):
 
 
 def test_rooms_echo_forwards_only(mixer):
-    from signal_diffusion.data.mixing import ECHO, OUTPUT, _filtered, _rooms
+    from signal_diffusion.data.speech_mixing import ECHO, OUTPUT, _filtered, _rooms
 
     impulse = torch.zeros(4, OUTPUT)
     impulse[:, OUTPUT - 100] = 1.0

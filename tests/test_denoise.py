@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from signal_diffusion import GaussianDenoiser, artifact, denoise, metrics, samplers
+from signal_diffusion import GaussianDenoiser, denoise, metrics, samplers
+from signal_diffusion.audio import read
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
+from signal_diffusion.files import artifact
 from signal_diffusion.nn.frames import CompressedSTFT, FrameTransform, Patch
 from signal_diffusion.nn.stack import DilatedStack
-from signal_diffusion.recordings import read
 from signal_diffusion.schedules import (
     BrownianBridge,
     OrnsteinUhlenbeck,

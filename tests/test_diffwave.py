@@ -12,15 +12,15 @@ from test_recipes import load
 from torch import nn
 
 from signal_diffusion import NetworkDenoiser, schedules
-from signal_diffusion.data.mixing import Batch
+from signal_diffusion.data.batches import Batch
+from signal_diffusion.data.sets.speech_sets import torchaudio
 from signal_diffusion.errors import InputError
-from signal_diffusion.losses import AbsoluteError
 from signal_diffusion.nn.diffwave import DiffWave
-from signal_diffusion.nn.unit_mel import UnitMel
+from signal_diffusion.nn.mel import UnitMel
 from signal_diffusion.noise import Noise
-from signal_diffusion.stepwise import Stepwise
 from signal_diffusion.tasks.diffwave import FAST, diffwave, rate_grid
-from signal_diffusion.torchaudio_loader import torchaudio
+from signal_diffusion.training.losses import AbsoluteError
+from signal_diffusion.training.objectives import Stepwise
 
 SCHEDULE = schedules.DiscreteVariancePreserving()
 KEPT = np.cumprod(1 - np.linspace(1e-4, 0.05, 50))
@@ -203,7 +203,7 @@ def test_the_package_makes_the_same_sound(fast: bool, monkeypatch: pytest.Monkey
 
 
 def test_the_benchmark_counts_calls_and_compares_costs(repository: Path) -> None:
-    recipe = load(repository / "recipes" / "benchmark_backbones.py")
+    recipe = load(repository / "benchmarks" / "benchmark_backbones.py")
     denoiser, calls = model(layers=1), []
     denoiser.backbone.register_forward_hook(lambda *_: calls.append(1))
     assert recipe.waved(denoiser, 0.1)() == (2205 // 256 + 1) * 256 and len(calls) == recipe.STEPS

@@ -12,18 +12,16 @@ import pytest
 from conftest import Command
 from test_cli import network
 
+from signal_diffusion.audio import Recording, read, write
 from signal_diffusion.errors import InputError
-from signal_diffusion.recordings import Recording, read, write
-from signal_diffusion.tasks.alignment import alignment
-from signal_diffusion.tasks.evaluation import evaluate
-from signal_diffusion.tasks.grouping import with_groups
-from signal_diffusion.tasks.measures import METRICS, metrics_named
-from signal_diffusion.tasks.outside import Command as Outside
-from signal_diffusion.tasks.pairs import Pair, folder_pairs, mixes
-from signal_diffusion.tasks.rivals import Filter, Modelled, Untouched
-from signal_diffusion.tasks.settings import Settings
-from signal_diffusion.tasks.summary import differences, interval, scores_of
-from signal_diffusion.tasks.summary_text import notes
+from signal_diffusion.evaluation.alignment import alignment
+from signal_diffusion.evaluation.external import Command as Outside
+from signal_diffusion.evaluation.measures import METRICS, metrics_named
+from signal_diffusion.evaluation.methods import Filter, Modelled, Untouched
+from signal_diffusion.evaluation.pairs import Pair, folder_pairs, mixes, with_groups
+from signal_diffusion.evaluation.run import evaluate
+from signal_diffusion.evaluation.summary import differences, interval, notes, scores_of
+from signal_diffusion.streaming.settings import Settings
 
 RATE = 8000
 #: What differs from run to run.

@@ -11,18 +11,18 @@ from conftest import Command
 from test_cli import network
 from test_generate import model, tiny  # noqa: F401
 
+from signal_diffusion.audio import Recording, write
 from signal_diffusion.errors import InputError
-from signal_diffusion.metrics.likeness import imprints, nearest
-from signal_diffusion.recordings import Recording, write
-from signal_diffusion.tasks.drawn_evaluation import (
+from signal_diffusion.evaluation.generators import (
     REAL,
     Known,
     evaluate_draws,
     halves,
     scores_of_set,
 )
+from signal_diffusion.metrics.likeness import imprints, nearest
+from signal_diffusion.streaming.settings import Settings
 from signal_diffusion.tasks.generate import generate
-from signal_diffusion.tasks.settings import Settings
 
 RATE, LENGTH = 8000, 2048
 

@@ -12,27 +12,27 @@ from conftest import Command
 from test_cli_tables import model  # noqa: F401
 
 from signal_diffusion import metrics
+from signal_diffusion.audio import Recording, write
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.alignment import alignment
+from signal_diffusion.evaluation.external import Command as Outside
+from signal_diffusion.evaluation.external import Made
+from signal_diffusion.evaluation.measures import metrics_named
+from signal_diffusion.evaluation.methods import Filter, Modelled, Untouched
+from signal_diffusion.evaluation.outputs import groups_of
+from signal_diffusion.evaluation.pairs import folder_pairs, mixes
+from signal_diffusion.evaluation.readings import read_readings
+from signal_diffusion.evaluation.run import evaluate
+from signal_diffusion.evaluation.summary import notes
 from signal_diffusion.nn.frames import Patch
 from signal_diffusion.nn.stack import DilatedStack
-from signal_diffusion.recordings import Recording, write
-from signal_diffusion.recordings.tables import opened_table, writing_table
 from signal_diffusion.schedules import VarianceExploding
-from signal_diffusion.tasks.alignment import alignment
+from signal_diffusion.streaming.settings import Settings
+from signal_diffusion.tables import opened_table, writing_table
+from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tasks.denoise import denoise
-from signal_diffusion.tasks.evaluation import evaluate
-from signal_diffusion.tasks.evaluation_files import groups_of
-from signal_diffusion.tasks.measures import metrics_named
-from signal_diffusion.tasks.outside import Command as Outside
-from signal_diffusion.tasks.outside import Made
-from signal_diffusion.tasks.pairs import folder_pairs, mixes
-from signal_diffusion.tasks.plans import Columns
-from signal_diffusion.tasks.readings import read_readings
-from signal_diffusion.tasks.rivals import Filter, Modelled, Untouched
-from signal_diffusion.tasks.settings import Settings
-from signal_diffusion.tasks.summary_text import notes
-from signal_diffusion.tasks.tables import denoise_table
+from signal_diffusion.tasks.denoise_files import denoise_table
 
 RATE = 50
 CONTAINERS = ("csv", "tsv", "parquet", "npz", "npy", "hea")

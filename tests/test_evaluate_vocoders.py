@@ -8,16 +8,16 @@ import pandas
 import pytest
 from conftest import Command
 
+from signal_diffusion.audio import Recording, read, write
 from signal_diffusion.denoiser import Denoiser
+from signal_diffusion.dsp.resampling import resample
+from signal_diffusion.evaluation.external import Command as Outside
+from signal_diffusion.evaluation.external import Made
+from signal_diffusion.evaluation.pairs import originals
+from signal_diffusion.evaluation.run import evaluate
 from signal_diffusion.metrics import log_spectral_distance
-from signal_diffusion.recordings import Recording, read, resample, write
-from signal_diffusion.tasks.evaluation import evaluate
-from signal_diffusion.tasks.outside import Command as Outside
-from signal_diffusion.tasks.outside import Made
-from signal_diffusion.tasks.pairs import originals
-from signal_diffusion.tasks.resynthesis import by_librosa, frames_of, resynthesised
-from signal_diffusion.tasks.settings import Settings
-from signal_diffusion.tasks.vocode import vocode
+from signal_diffusion.streaming.settings import Settings
+from signal_diffusion.tasks.vocode import by_librosa, frames_of, resynthesised, vocode
 
 
 @pytest.fixture(scope="module")

@@ -6,27 +6,27 @@ import math
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import anomaly_baselines
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from test_recipes import load
 
-from signal_diffusion.data.machine import SERIES, TemperatureSources
-from signal_diffusion.data.turbofan import TurbofanSources
+from signal_diffusion.data.sets.cmapss import TurbofanSources
+from signal_diffusion.data.sets.nab import SERIES, TemperatureSources
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.stack import DilatedStack
 from signal_diffusion.schedules import EDM
-from signal_diffusion.tasks import detection
 
 VARYING = ["s2", "s7", "s21"]
 
 
 @pytest.fixture(autouse=True)
 def small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detection, "TREES", 20)
-    monkeypatch.setattr(detection, "FORESTS", 1)
+    monkeypatch.setattr(anomaly_baselines, "TREES", 20)
+    monkeypatch.setattr(anomaly_baselines, "FORESTS", 1)
 
 
 def lives(engines: int, *, seed: int = 0) -> np.ndarray:
@@ -197,18 +197,19 @@ def test_plain_methods_tell_what_they_are_made_for() -> None:
     against, far = train[:, :60].copy(), train[:, :60].copy()
     against[1, 20:40] *= -1
     far[:, 20:40] += np.array([[3], [6]])
-    apart = detection.subspace([train], 20)
+    apart = anomaly_baselines.subspace([train], 20)
     assert apart(train).shape == (30,)
     assert apart(against)[1] > 20 * apart(against)[[0, 2]].max()
     assert apart(far)[1] < apart(against)[1] / 20
-    assert detection.isolation_forest([train], 20)(far).argmax() == 1
-    assert detection.distance(20)(np.repeat([[0.0, 2.0]], [20, 20], axis=1)).tolist() == [0, 4]
+    assert anomaly_baselines.isolation_forest([train], 20)(far).argmax() == 1
+    steps = np.repeat([[0.0, 2.0]], [20, 20], axis=1)
+    assert anomaly_baselines.distance(20)(steps).tolist() == [0, 4]
 
 
 def test_scores_are_held_against_labels() -> None:
     labels, scores = np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8])
-    assert detection.area(labels, scores) == 0.75
-    assert detection.best_f1(labels, scores) == pytest.approx(0.8)
-    assert "| mine | 0.750 | 0.800 |" in detection.comparison(labels, {"mine": scores})
+    assert anomaly_baselines.area(labels, scores) == 0.75
+    assert anomaly_baselines.best_f1(labels, scores) == pytest.approx(0.8)
+    assert "| mine | 0.750 | 0.800 |" in anomaly_baselines.comparison(labels, {"mine": scores})
     marks = np.repeat([0.0, 1.0, 0.0], [9, 11, 3])
-    assert detection.marked(marks, 6).tolist() == [False, True, True, False]
+    assert anomaly_baselines.marked(marks, 6).tolist() == [False, True, True, False]

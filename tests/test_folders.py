@@ -12,11 +12,12 @@ import pytest
 from test_cli import network
 
 from signal_diffusion import cli
+from signal_diffusion.audio import Recording, read, write
 from signal_diffusion.errors import InputError
-from signal_diffusion.recordings import Recording, partials, read, write
-from signal_diffusion.tasks.files import FileReport
-from signal_diffusion.tasks.finding import counted
-from signal_diffusion.tasks.folders import Job, Outcome, plan, run_jobs
+from signal_diffusion.files import atomic
+from signal_diffusion.tasks.denoise_files import FileReport
+from signal_diffusion.tasks.jobs import counted
+from signal_diffusion.tasks.workers import Job, Outcome, plan, run_jobs
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -325,7 +326,7 @@ def test_a_second_run_makes_what_is_missing_beside_the_outputs(
 def test_every_run_tidies_up_after_killed_ones(
     tmp_path: Path, tree: Path, model: Path, command: Command
 ) -> None:
-    left = tmp_path / "out" / f".partial-{partials.HOST}-{os.getpid()}-{'0' * 16}"
+    left = tmp_path / "out" / f".partial-{atomic.HOST}-{os.getpid()}-{'0' * 16}"
     touched(tmp_path, f"out/{left.name}")
     for source, target in ((tree / "a.wav", "out/a.wav"), (tree / "sub", "out/")):
         left.touch()

@@ -9,18 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from signal_diffusion.audio import CONTAINERS, Form, forms, opened, read, stored_form, writing
 from signal_diffusion.errors import InputError
-from signal_diffusion.recordings import (
-    CONTAINERS,
-    Form,
-    forms,
-    opened,
-    partials,
-    read,
-    remove_leftovers,
-    stored_form,
-    writing,
-)
+from signal_diffusion.files import atomic
+from signal_diffusion.files.atomic import remove_leftovers
 
 RATES = (8000, 11025, 16000, 22050, 44100, 48000, 96000)
 LENGTHS = (1, 2, 255, 1000, 12345)
@@ -303,12 +295,12 @@ def test_a_full_disk_is_refused_and_leaves_nothing(tmp_path: Path, suffix: str) 
 def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    ours = f".partial-{partials.HOST}-{os.getpid()}-{'0' * 16}"
-    gone = [f".partial-{partials.HOST}-{dead.pid}-{'a' * 16}___", ours]
+    ours = f".partial-{atomic.HOST}-{os.getpid()}-{'0' * 16}"
+    gone = [f".partial-{atomic.HOST}-{dead.pid}-{'a' * 16}___", ours]
     kept = [
         f".partial-elsewhere_-{dead.pid}-{'a' * 16}",
-        f".partial-{partials.HOST}-{os.getppid()}-{'a' * 16}",
-        f".partial-{partials.HOST}-{dead.pid}-short",
+        f".partial-{atomic.HOST}-{os.getppid()}-{'a' * 16}",
+        f".partial-{atomic.HOST}-{dead.pid}-short",
         "a.wav",
     ]
     for name in gone + kept:

@@ -16,7 +16,7 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.nn.frames import CompressedSTFT
 from signal_diffusion.nn.stack import DilatedStack
 from signal_diffusion.schedules import BrownianBridge
-from signal_diffusion.tasks.files import denoise_file
+from signal_diffusion.tasks.denoise_files import denoise_file
 
 FORMS = [
     (".wav", "WAV", "PCM_16", 16000, 1),

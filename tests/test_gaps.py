@@ -6,26 +6,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from shared.readme_tables import table_of
 from test_recipes import load
 from test_sensors import ecg, manifest  # noqa: F401
 
-from signal_diffusion import Denoiser, artifact, denoise
-from signal_diffusion.data.ecg import EcgSources, without_drift
-from signal_diffusion.data.gaps import Gaps
-from signal_diffusion.data.mixing import Batch
+from signal_diffusion import Denoiser, denoise
+from signal_diffusion.data.batches import Batch
+from signal_diffusion.data.ecg import EcgSources, Gaps, without_drift
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp.gaps import filled
 from signal_diffusion.errors import InputError
-from signal_diffusion.losses import RelativeError
+from signal_diffusion.files import artifact
 from signal_diffusion.nn.frames import CompressedSTFT, Patch
 from signal_diffusion.nn.stack import DilatedStack
-from signal_diffusion.objectives import Supervised
-from signal_diffusion.recordings.tables.gaps import filled
-from signal_diffusion.results import table_of
-from signal_diffusion.runs import start_from
 from signal_diffusion.schedules import BrownianBridge
-from signal_diffusion.tasks.masks import Missing
-from signal_diffusion.tasks.plans import Columns
-from signal_diffusion.tasks.tables import denoise_table
+from signal_diffusion.streaming.missing import Missing
+from signal_diffusion.tables.columns import Columns
+from signal_diffusion.tasks.denoise_files import denoise_table
+from signal_diffusion.training.losses import RelativeError
+from signal_diffusion.training.objectives import Supervised
+from signal_diffusion.training.runs import start_from
 
 
 class Marker(Denoiser):
@@ -218,7 +218,7 @@ def test_training_hands_the_mask_to_the_network() -> None:
 
 
 def test_the_gaps_recipe_scores_what_is_missing(repository, tmp_path, ecg) -> None:  # noqa: F811
-    recipe = load(repository / "recipes" / "evaluate_gaps.py")
+    recipe = load(repository / "benchmarks" / "evaluate_gaps.py")
     manifest(tmp_path, ecg)
     groups = dict(recipe.windows(recipe.EcgSources(str(tmp_path)).mixer_of("valid")))
     assert list(groups) == [f"{noise}, {gap}" for noise in recipe.NOISES for gap in recipe.GAPS]
@@ -255,7 +255,7 @@ def test_the_shipped_model_fills_blocks_better_than_a_line(ecg) -> None:  # noqa
 
 
 def test_the_readme_and_the_shipped_model_are_of_the_gaps_numbers(repository) -> None:
-    recipe = load(repository / "recipes" / "evaluate_gaps.py")
+    recipe = load(repository / "benchmarks" / "evaluate_gaps.py")
     results = json.loads((repository / "results" / "gaps.json").read_text())
     assert table_of(repository / "README.md", "gaps") == recipe.table(results["results"])
     assert results["model"] == artifact.fingerprint("ecg")

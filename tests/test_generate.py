@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from signal_diffusion import NetworkDenoiser, schedules
+from signal_diffusion.audio.provenance import read_provenance
 from signal_diffusion.cli import main
 from signal_diffusion.conditions import Names, Number, encoded
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.guidance import ClassifierFree
-from signal_diffusion.mel import Mel
 from signal_diffusion.nn.magnitudes import LogMel, Magnitudes, Phaseless
+from signal_diffusion.nn.mel import Mel
+from signal_diffusion.nn.phases import griffin_lim, reach, stft
 from signal_diffusion.nn.stack import DilatedStack
-from signal_diffusion.phases import griffin_lim, reach, stft
-from signal_diffusion.provenance import read_provenance
 from signal_diffusion.tasks import generate as module
 from signal_diffusion.tasks.generate import combinations, generate
 

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from shared.classifier import train_classifier
+from shared.readme_tables import table_of
 from test_recipes import load
 
-from signal_diffusion import NetworkDenoiser, artifact, schedules
+from signal_diffusion import NetworkDenoiser, schedules
 from signal_diffusion.conditions import Names
 from signal_diffusion.errors import InputError
-from signal_diffusion.mel import Mel
+from signal_diffusion.files import artifact
 from signal_diffusion.metrics import diversity, frechet_distance
 from signal_diffusion.metrics.likeness import distances, imprints
 from signal_diffusion.nn.magnitudes import LogMel
+from signal_diffusion.nn.mel import Mel
 from signal_diffusion.nn.stack import DilatedStack
-from signal_diffusion.results import table_of
-from signal_diffusion.tasks.classifying import train_classifier
 
 RATE, LENGTH = 8000, 2048
 SPEAKERS = ("ann", "bob")
@@ -137,7 +138,7 @@ def untrained(words: tuple[str, ...]) -> NetworkDenoiser:
 
 
 def test_the_digits_recipe_judges_a_model(repository: Path, data: Path, tmp_path: Path) -> None:
-    recipe = load(repository / "recipes" / "evaluate_digits.py")
+    recipe = load(repository / "benchmarks" / "evaluate_digits.py")
     model, readme = tmp_path / "tiny.safetensors", tmp_path / "README.md"
     untrained(recipe.WORDS).save_pretrained(model)
     readme.write_text("<!-- digits-table -->\n<!-- /digits-table -->\n")
@@ -159,7 +160,7 @@ def test_the_digits_recipe_judges_a_model(repository: Path, data: Path, tmp_path
 
 
 def test_repeated_digits_have_no_diversity(repository: Path, data: Path) -> None:
-    recipe = load(repository / "recipes" / "evaluate_digits.py")
+    recipe = load(repository / "benchmarks" / "evaluate_digits.py")
     real = recipe.real(str(data), "train", sample_rate=RATE, length=LENGTH)
     most, rest = recipe.parted(real)
     assert len(most.signals) + len(rest.signals) == len(real.signals) == 160
@@ -175,7 +176,7 @@ def test_repeated_digits_have_no_diversity(repository: Path, data: Path) -> None
 
 
 def test_what_draws_no_digits_is_told(repository: Path, data: Path) -> None:
-    recipe = load(repository / "recipes" / "evaluate_digits.py")
+    recipe = load(repository / "benchmarks" / "evaluate_digits.py")
     with pytest.raises(InputError, match="speech draws no digits"):
         recipe.main(["--data", str(data), "--model", "speech"])
     with pytest.raises(InputError, match="draw two of each class or more \\(20\\)"):
@@ -185,8 +186,8 @@ def test_what_draws_no_digits_is_told(repository: Path, data: Path) -> None:
 def test_the_readme_shows_the_judged_digits(repository: Path) -> None:
     path = repository / "results" / "digits.json"
     if not path.exists():
-        pytest.skip("results/digits.json is not there yet: run recipes/evaluate_digits.py")
-    recipe = load(repository / "recipes" / "evaluate_digits.py")
+        pytest.skip("results/digits.json is not there yet: run benchmarks/evaluate_digits.py")
+    recipe = load(repository / "benchmarks" / "evaluate_digits.py")
     found = json.loads(path.read_text())
     assert table_of(repository / "README.md", "digits") == recipe.table(found["results"])
     assert found["model"] == artifact.fingerprint("digits")

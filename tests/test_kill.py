@@ -17,7 +17,7 @@ import pytest
 from test_cli import network
 
 from signal_diffusion import cli
-from signal_diffusion.recordings import Recording, write
+from signal_diffusion.audio import Recording, write
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks a process that is warm")
 
@@ -28,8 +28,8 @@ WARM = [
     "torch._dynamo",
     "torch._refs",
     "soxr",
-    "signal_diffusion.cli.files",
-    "signal_diffusion.tasks.pipe",
+    "signal_diffusion.cli.denoise_files",
+    "signal_diffusion.tasks.denoise_files",
 ]
 #: No Ogg: libsndfile numbers its streams at random, so that no two files are equal.
 NAMES = ("a.wav", "b/c.flac", "b/d.wav", "b/e.mp3", "f.wav", "g.flac", "h.wav", "i.flac")

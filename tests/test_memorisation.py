@@ -15,10 +15,16 @@ import torch
 from conftest import Command
 from test_generate import tiny
 
+from signal_diffusion.audio.provenance import read_provenance
 from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.memorisation import (
+    Clips,
+    compared,
+    memorisation,
+    p_of_count,
+    sped,
+)
 from signal_diffusion.metrics.likeness import distances, imprints, nearest
-from signal_diffusion.provenance import read_provenance
-from signal_diffusion.tasks.memorisation import Clips, compared, memorisation, p_of_count, sped
 
 RATE, LENGTH = 8000, 4096
 

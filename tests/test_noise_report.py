@@ -13,10 +13,10 @@ from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.stack import DilatedStack
 from signal_diffusion.schedules import EDM
-from signal_diffusion.tasks.levelling import Normal
-from signal_diffusion.tasks.removed import ChannelNoise, Removed, removed_noise
-from signal_diffusion.tasks.settings import Settings
-from signal_diffusion.tasks.tables import denoise_table
+from signal_diffusion.streaming.gain import Normal
+from signal_diffusion.streaming.noise_check import ChannelNoise, Removed, removed_noise
+from signal_diffusion.streaming.settings import Settings
+from signal_diffusion.tasks.denoise_files import denoise_table
 
 LENGTH = 1 << 16
 

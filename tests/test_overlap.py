@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.tasks.overlap import ahead, behind
+from signal_diffusion.streaming.background import ahead, behind
 
 
 def test_one_item_is_fetched_ahead_and_no_more() -> None:

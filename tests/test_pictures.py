@@ -11,9 +11,9 @@ from PIL import Image
 
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
-from signal_diffusion.pictures import Curves, drawing_curves
-from signal_diffusion.tasks.tables import denoise_table
-from signal_diffusion.windows import Window, window_of
+from signal_diffusion.plots.curves import Curves, drawing_curves
+from signal_diffusion.plots.window import Window, window_of
+from signal_diffusion.tasks.denoise_files import denoise_table
 
 
 def noise(channels: int, length: int) -> np.ndarray:

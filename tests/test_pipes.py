@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from signal_diffusion.audio.forms import Form
+from signal_diffusion.audio.pipes import RAW_FORMATS, PipeReader, PipeWriter
 from signal_diffusion.errors import InputError
-from signal_diffusion.recordings.forms import Form
-from signal_diffusion.recordings.pipes import RAW_FORMATS, PipeReader, PipeWriter
 
 EXACT = {"PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 

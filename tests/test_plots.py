@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from signal_diffusion import plots
 from signal_diffusion.errors import InputError
-from signal_diffusion.plots import Spectrograms, _drawn, _Spectrogram
+from signal_diffusion.plots import spectrograms
+from signal_diffusion.plots.spectrograms import Spectrograms, _drawn, _Spectrogram
 
 
 def noise(channels: int, length: int) -> np.ndarray:
@@ -68,7 +68,7 @@ def test_columns_are_merged_in_pairs_where_they_are_too_many(
 ) -> None:
     samples = noise(1, 16 * 700)
     every = powers(samples)
-    monkeypatch.setattr(plots, "COLUMNS", 50)
+    monkeypatch.setattr(spectrograms, "COLUMNS", 50)
     merged = powers(samples, block=333)
     assert len(merged) == 700 // 8 + 1
     np.testing.assert_allclose(merged[:-1], every[:696].reshape(87, 8, -1).mean(axis=1), rtol=1e-4)
@@ -85,8 +85,8 @@ def test_high_rates_have_bounded_rows() -> None:
     spectrogram = _Spectrogram(4096, 1024, 1)
     spectrogram.push(tone(12000, 96000, 96000))
     power = spectrogram.finish()
-    assert power.shape[1] == plots.ROWS
-    assert power[40].argmax() == plots.ROWS // 4
+    assert power.shape[1] == spectrograms.ROWS
+    assert power[40].argmax() == spectrograms.ROWS // 4
 
 
 @pytest.mark.parametrize("known", [True, False])

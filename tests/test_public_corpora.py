@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from signal_diffusion import Denoiser
 from signal_diffusion.conditions import Names
 from signal_diffusion.data.corpus import Corpus
-from signal_diffusion.data.torchaudio_sets import (
+from signal_diffusion.data.sets.speech_sets import (
     FrameCrops,
     LjSpeechSources,
     SpeechCommandsSources,
@@ -22,9 +22,9 @@ from signal_diffusion.data.torchaudio_sets import (
     speech_commands,
 )
 from signal_diffusion.errors import InputError
-from signal_diffusion.nn.unit_mel import UnitMel
-from signal_diffusion.runs import conf_folder
+from signal_diffusion.nn.mel import UnitMel
 from signal_diffusion.tasks.diffwave import diffwave
+from signal_diffusion.training.runs import conf_folder
 
 Command = Callable[..., tuple[int, str, str]]
 

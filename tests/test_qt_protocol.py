@@ -15,11 +15,12 @@ import wfdb
 from conftest import Command
 from test_recipes import load
 
-from signal_diffusion import Denoiser, baselines, denoise
-from signal_diffusion.data import qtdb
-from signal_diffusion.data.beats import BeatMixer, QtSources
+from signal_diffusion import Denoiser, denoise
+from signal_diffusion.data.sets import qt as qt_set
+from signal_diffusion.data.sets.qt import BeatMixer, QtSources
+from signal_diffusion.dsp import filters
+from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
-from signal_diffusion.levels import level_db
 
 TRAIN = [f"sel{number}" for number in range(100, 109)]
 #: Samples from P wave to P wave, at 250 Hz; the last but one is too long for a window.
@@ -64,7 +65,7 @@ def write_marks(folder: Path, name: str, marks: list[tuple[int, str]]) -> None:
 def qt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("qtdb")
     rng = np.random.default_rng(0)
-    for name in (*TRAIN, *qtdb.TEST_RECORDS):
+    for name in (*TRAIN, *qt_set.TEST_RECORDS):
         write_record(folder, name, rng, missed=name in ("sel100", "sel123"))
     return folder
 
@@ -82,7 +83,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def recipe(repository: Path) -> ModuleType:
-    return load(repository / "recipes" / "ecg_qt_protocol.py")
+    return load(repository / "benchmarks" / "ecg_qt_protocol.py")
 
 
 def recorded(folder: Path, name: str) -> np.ndarray:
@@ -92,7 +93,7 @@ def recorded(folder: Path, name: str) -> np.ndarray:
 @pytest.mark.parametrize("name", ["sel101", "sel123"])
 def test_beats_are_cut_resampled_and_padded_as_published(qt: Path, name: str) -> None:
     """Beat by beat: from 40 ms before a P wave to the next, at 360 Hz, from sample 16 on."""
-    found = dict(qtdb.beats(qt))[name]
+    found = dict(qt_set.beats(qt))[name]
     lead = recorded(qt, name)[:, 0]
     # Without the one of 360 samples (519 at 360 Hz), and the two that a missed P wave joins.
     kept = (0, 1, 2, 3, 5) if name == "sel101" else (0, 3, 5)
@@ -120,13 +121,13 @@ def test_a_beat_with_two_complexes_is_left_out_and_one_without_is_kept(
     for complexes, count in (((150, 350, 550), 3), ((150, 250, 550), 2), ((150,), 3)):
         marks = [(n, "(") for n in starts] + [(n + 15, "p") for n in starts]
         write_marks(tmp_path, "a", sorted([*marks, *((n, "N") for n in complexes)]))
-        assert len(qtdb.cut(tmp_path / "a")) == count
+        assert len(qt_set.cut(tmp_path / "a")) == count
 
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_no_record_and_no_noise_is_in_both_splits(qt: Path, noise: Path, version: int) -> None:
     signals, middle = recorded(noise, "bw"), NOISE // 2
-    train, test = qtdb.wander(noise, version)
+    train, test = qt_set.wander(noise, version)
     np.testing.assert_array_equal(train, signals[:middle, version - 1])
     np.testing.assert_array_equal(test, signals[middle:-1, 2 - version])
     source, valid, recordings = QtSources(str(qt), str(noise), version=version, recordings=4)()
@@ -139,7 +140,7 @@ def test_no_record_and_no_noise_is_in_both_splits(qt: Path, noise: Path, version
 
 def test_the_test_noise_has_the_spans_that_were_drawn(qt: Path, noise: Path) -> None:
     """Seed 1234, hundredths after those of the training beats, windows of noise in turn."""
-    one, two = qtdb.held_out(qt, noise)
+    one, two = qt_set.held_out(qt, noise)
     assert one.trained == 8 * 5 + 3 and len(one.clean) == 13 * 5 + 3
     rng = np.random.RandomState(1234)
     rng.randint(low=20, high=200, size=one.trained)
@@ -218,7 +219,7 @@ def test_a_model_is_trained_and_scored(
     assert code == 0, err
     model = tmp_path / "model.safetensors"
     assert Denoiser.from_pretrained(model).sample_rate == 360
-    beats = qtdb.held_out(qt, noise)[0].noisy
+    beats = qt_set.held_out(qt, noise)[0].noisy
     np.testing.assert_allclose(
         recipe.by_model(str(model), recipe.Settings())(beats),
         denoise(Denoiser.from_pretrained(model), beats, sample_rate=360),
@@ -250,7 +251,7 @@ def test_what_is_missing_is_told_in_one_line(
 
     def told(qt: Path, noise: Path, *, train: bool = False) -> str:
         with pytest.raises(InputError) as caught:
-            QtSources(str(qt), str(noise))() if train else qtdb.held_out(qt, noise)
+            QtSources(str(qt), str(noise))() if train else qt_set.held_out(qt, noise)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -275,7 +276,7 @@ def test_what_is_missing_is_told_in_one_line(
     )  # fmt: skip
     assert "needs two channels" in told(qt, partly, train=True)
     with pytest.raises(InputError, match="version is 3"):
-        qtdb.wander(noise, 3)
+        qt_set.wander(noise, 3)
     with pytest.raises(InputError, match="--model has 3 names"):
         recipe.main(["--qt", str(qt), "--noise", str(noise), "--model", "a", "b", "c"])
     with pytest.raises(InputError, match="steps"):
@@ -292,9 +293,9 @@ def test_the_filters_take_rows_and_are_those_of_the_libraries() -> None:
     rng = np.random.default_rng(0)
     rows = np.cumsum(rng.standard_normal((3, 512)), axis=1)
     methods = (
-        lambda x: baselines.iir_bandpass(x, 360),
-        lambda x: baselines.fir_bandpass(x, 360),
-        baselines.soft_thresholds,
+        lambda x: filters.iir_bandpass(x, 360),
+        lambda x: filters.fir_bandpass(x, 360),
+        filters.soft_thresholds,
     )
     for method in methods:
         single = np.stack([method(row) for row in rows])
@@ -304,4 +305,4 @@ def test_the_filters_take_rows_and_are_those_of_the_libraries() -> None:
     threshold = np.median(np.abs(fine[-1])) / 0.6745 * np.sqrt(2 * np.log(5000))
     kept = [pywt.threshold(c, threshold, "soft") for c in fine]
     wanted = pywt.waverec([coarse, *kept], "sym8")[:5000]
-    np.testing.assert_allclose(baselines.soft_thresholds(long), wanted, atol=1e-12)
+    np.testing.assert_allclose(filters.soft_thresholds(long), wanted, atol=1e-12)

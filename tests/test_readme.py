@@ -5,8 +5,8 @@ import shlex
 
 import pytest
 
-from signal_diffusion import artifact
 from signal_diffusion.cli import app
+from signal_diffusion.files import artifact
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_commands_exist(readme):
 def test_overrides_in_the_commands_compose(readme):
     from hydra import compose, initialize_config_dir
 
-    from signal_diffusion.runs import conf_folder
+    from signal_diffusion.training.runs import conf_folder
 
     text = "\n".join(blocks(readme, "bash")).replace("\\\n", " ")
     runs = [shlex.split(line, comments=True)[2:] for line in text.splitlines() if " train " in line]

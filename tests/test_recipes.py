@@ -14,13 +14,13 @@ import pytest
 import soundfile
 import torch
 from PIL import Image
+from shared.readme_tables import insert_table, table_of
 
-from signal_diffusion import artifact
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
+from signal_diffusion.files import artifact
 from signal_diffusion.nn.frames import CompressedSTFT
 from signal_diffusion.nn.stack import DilatedStack
-from signal_diffusion.results import insert_table, table_of
 from signal_diffusion.schedules import BrownianBridge
 
 COLUMNS = ["mix", "speech", "speech_start", "noise", "noise_start", "samples", "snr_db"]
@@ -38,7 +38,7 @@ def load(path: Path) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def recipe(repository: Path) -> ModuleType:
-    return load(repository / "recipes" / "evaluate_speech.py")
+    return load(repository / "benchmarks" / "evaluate_speech.py")
 
 
 @pytest.fixture(scope="module")
@@ -146,13 +146,13 @@ def test_a_readme_without_markers_is_left_alone(tmp_path: Path) -> None:
 def test_the_readme_shows_the_committed_numbers(recipe: ModuleType, repository: Path) -> None:
     results = repository / "results" / "speech.json"
     if not results.exists():
-        pytest.skip("results/speech.json is not there yet: run recipes/evaluate_speech.py")
+        pytest.skip("results/speech.json is not there yet: run benchmarks/evaluate_speech.py")
     table = table_of(repository / "README.md", "speech")
     assert table == recipe.table(json.loads(results.read_text()))
 
 
 def test_the_picture_is_small(repository: Path, untrained: Path, tmp_path: Path) -> None:
-    plot = load(repository / "recipes" / "plot_readme.py")
+    plot = load(repository / "benchmarks" / "plot_readme.py")
     plot.main(str(untrained), output=tmp_path / "docs" / "picture.png")
     picture = Image.open(tmp_path / "docs" / "picture.png")
     assert picture.width == 900
@@ -162,7 +162,7 @@ def test_the_picture_is_small(repository: Path, untrained: Path, tmp_path: Path)
 def test_the_committed_numbers_are_the_shipped_models(recipe: ModuleType, repository: Path) -> None:
     results = repository / "results" / "speech.json"
     if not results.exists():
-        pytest.skip("results/speech.json is not there yet: run recipes/evaluate_speech.py")
+        pytest.skip("results/speech.json is not there yet: run benchmarks/evaluate_speech.py")
     model = repository / "signal_diffusion" / "models" / "speech.safetensors"
     assert json.loads(results.read_text())["model"]["sha256"] == recipe._digest([model])
 
@@ -189,7 +189,7 @@ def test_shipping_keeps_weights_and_writes_the_card(
 def test_the_shipped_model_keeps_its_bars(repository: Path) -> None:
     path = repository / "results" / "speech.json"
     if not path.exists():
-        pytest.skip("results/speech.json is not there yet: run recipes/evaluate_speech.py")
+        pytest.skip("results/speech.json is not there yet: run benchmarks/evaluate_speech.py")
     measured = json.loads(path.read_text())
     rows = {row["method"]: row for row in measured["rows"]}
     assert measured["model"]["parameters"] <= 3_500_000

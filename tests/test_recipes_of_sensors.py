@@ -6,19 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shared.readme_tables import table_of
 from test_recipes import load
 from test_sensors import ecg, manifest  # noqa: F401
 
-from signal_diffusion import artifact
+from signal_diffusion.files import artifact
 from signal_diffusion.metrics import envelope_peak
-from signal_diffusion.results import table_of
 
 
 @pytest.mark.parametrize("name", ["ecg", "vibration"])
 def test_the_readme_and_the_shipped_model_are_of_the_committed_numbers(
     repository: Path, name: str
 ) -> None:
-    recipe = load(repository / "recipes" / f"evaluate_{name}.py")
+    recipe = load(repository / "benchmarks" / f"evaluate_{name}.py")
     results = json.loads((repository / "results" / f"{name}.json").read_text())
     assert table_of(repository / "README.md", name) == recipe.table(results["results"])
     assert results["model"] == artifact.fingerprint(name)
@@ -43,7 +43,7 @@ def test_the_vibration_model_keeps_the_fault(repository: Path) -> None:
 
 
 def test_the_ecg_recipe_scores_by_group(repository, tmp_path, ecg) -> None:  # noqa: F811
-    recipe = load(repository / "recipes" / "evaluate_ecg.py")
+    recipe = load(repository / "benchmarks" / "evaluate_ecg.py")
     long = {name: np.tile(x, 3) for name, x in ecg.items()}
     manifest(tmp_path, long)
     some = list(recipe.clips(recipe.EcgSources(str(tmp_path)).mixer_of("valid")))
@@ -59,7 +59,7 @@ def test_the_ecg_recipe_scores_by_group(repository, tmp_path, ecg) -> None:  # n
 
 
 def test_the_vibration_recipe_finds_a_planted_fault(repository: Path) -> None:
-    recipe = load(repository / "recipes" / "evaluate_vibration.py")
+    recipe = load(repository / "benchmarks" / "evaluate_vibration.py")
     rng, time = np.random.default_rng(0), np.arange(36000) / recipe.RATE
     carrier = rng.standard_normal(36000)
     faulty = (1 + np.cos(2 * np.pi * 160 * time)) * carrier
@@ -73,7 +73,7 @@ def test_the_vibration_recipe_finds_a_planted_fault(repository: Path) -> None:
 
 
 def test_the_benchmark_of_files_measures_processes(repository: Path, tmp_path: Path) -> None:
-    recipe = load(repository / "recipes" / "benchmark_files.py")
+    recipe = load(repository / "benchmarks" / "benchmark_files.py")
     recipe.tiled(tmp_path / "a.wav", 8000, 2, 0.01)
     import soundfile
 
@@ -95,8 +95,8 @@ def test_the_benchmark_of_files_measures_processes(repository: Path, tmp_path: P
 def test_the_readme_shows_the_measured_files(repository: Path) -> None:
     results = repository / "results" / "files.json"
     if not results.exists():
-        pytest.skip("results/files.json is not there yet: run recipes/benchmark_files.py")
-    recipe = load(repository / "recipes" / "benchmark_files.py")
+        pytest.skip("results/files.json is not there yet: run benchmarks/benchmark_files.py")
+    recipe = load(repository / "benchmarks" / "benchmark_files.py")
     rows = json.loads(results.read_text())["rows"]
     assert table_of(repository / "README.md", "files") == recipe.shown(rows)
     ours = [row for row in rows if row["method"] == "speech"]
@@ -105,7 +105,7 @@ def test_the_readme_shows_the_measured_files(repository: Path) -> None:
 
 
 def test_the_benchmark_of_tables_cleans_what_it_wrote(repository, tmp_path, ecg) -> None:  # noqa: F811
-    recipe = load(repository / "recipes" / "benchmark_tables.py")
+    recipe = load(repository / "benchmarks" / "benchmark_tables.py")
     (tmp_path / "sensors").mkdir()
     counts = {name: np.rint(ecg[name] / 0.005)[:4000].astype(np.int16) for name in ("234", "118")}
     beats = {"118_r": np.zeros(3)}
@@ -125,8 +125,8 @@ def test_the_benchmark_of_tables_cleans_what_it_wrote(repository, tmp_path, ecg)
 def test_the_readme_shows_the_measured_tables(repository: Path) -> None:
     results = repository / "results" / "tables.json"
     if not results.exists():
-        pytest.skip("results/tables.json is not there yet: run recipes/benchmark_tables.py")
-    recipe = load(repository / "recipes" / "benchmark_tables.py")
+        pytest.skip("results/tables.json is not there yet: run benchmarks/benchmark_tables.py")
+    recipe = load(repository / "benchmarks" / "benchmark_tables.py")
     rows = json.loads(results.read_text())["rows"]
     assert table_of(repository / "README.md", "tables") == recipe.table(rows)
     by = {(row["hours"], row["leads"]): row for row in rows}

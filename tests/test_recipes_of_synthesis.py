@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from shared.readme_tables import table_of
 from test_recipes import load
 
-from signal_diffusion import artifact
-from signal_diffusion.results import table_of
+from signal_diffusion.files import artifact
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def results(repository):
 
 
 def test_the_readme_and_the_shipped_vocoder_are_of_the_committed_numbers(repository, results):
-    recipe = load(repository / "recipes" / "evaluate_vocoder.py")
+    recipe = load(repository / "benchmarks" / "evaluate_vocoder.py")
     assert table_of(repository / "README.md", "vocoder") == recipe.table(results["results"])
     assert results["model"] == artifact.fingerprint("vocoder")
 
@@ -32,7 +32,7 @@ def test_the_vocoder_keeps_its_bars(results):
 
 
 def test_the_recipe_scores_resyntheses(repository):
-    recipe = load(repository / "recipes" / "evaluate_vocoder.py")
+    recipe = load(repository / "benchmarks" / "evaluate_vocoder.py")
     from test_vocode import speech
 
     clips = [speech()[0].numpy()[: 48000 // 256 * 256]]

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 import soundfile
 
-from signal_diffusion.errors import InputError
-from signal_diffusion.recordings import (
+from signal_diffusion.audio import (
     CONTAINERS,
     Recording,
     check_output,
     opened,
     read,
-    resample,
     write,
     writing,
 )
-from signal_diffusion.recordings.partials import failures
-from signal_diffusion.torchaudio_loader import torchaudio
+from signal_diffusion.data.sets.speech_sets import torchaudio
+from signal_diffusion.dsp.resampling import resample
+from signal_diffusion.errors import InputError
+from signal_diffusion.files.atomic import failures
 
 LOSSLESS = [
     (".wav", "PCM_U8"),

@@ -19,24 +19,26 @@ from conftest import Command
 from test_evaluate import noise, put
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.tasks.evaluation import Row, evaluate
-from signal_diffusion.tasks.evaluation_files import write_evaluation
-from signal_diffusion.tasks.measures import METRICS
-from signal_diffusion.tasks.pairs import Pair, Sound, folder_pairs
-from signal_diffusion.tasks.report import require_report, write_report
-from signal_diffusion.tasks.report_clips import (
+from signal_diffusion.evaluation.measures import METRICS, WORDS, cell
+from signal_diffusion.evaluation.methods import Estimate, Filter, Method, Untouched
+from signal_diffusion.evaluation.outputs import write_evaluation
+from signal_diffusion.evaluation.pairs import Pair, Sound, folder_pairs
+from signal_diffusion.evaluation.run import Row, evaluate
+from signal_diffusion.report.clips import (
     BYTES,
+    HIGH,
     TITLES,
+    WIDE,
     Form,
     Stretch,
     form_of,
     players,
+    spectrograms,
     stretch_of,
+    waveforms,
 )
-from signal_diffusion.tasks.report_examples import Maker, chosen, example_of
-from signal_diffusion.tasks.report_stretches import HIGH, WIDE, spectrograms, waveforms
-from signal_diffusion.tasks.report_words import WORDS, cell
-from signal_diffusion.tasks.rivals import Estimate, Filter, Method, Untouched
+from signal_diffusion.report.examples import Maker, chosen, example_of
+from signal_diffusion.report.page import require_report, write_report
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")

@@ -6,8 +6,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-
-from signal_diffusion.results import data_digest
+from shared.readme_tables import data_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = re.findall(r"^<!-- (\w+)-table -->$", (ROOT / "README.md").read_text("utf-8"), re.M)
@@ -20,7 +19,7 @@ def told(name: str) -> dict:
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_has_command_date_machine_and_data(name: str) -> None:
     found = told({"bearing": "bearing_synthetic", "compare": "compare_speech"}.get(name, name))
-    script = re.match(r"python (recipes/\w+\.py)", found["command"])
+    script = re.match(r"python (benchmarks/\w+\.py)", found["command"])
     assert script and (ROOT / script[1]).is_file()
     assert date.fromisoformat(found["date"]).year >= 2026
     assert found["machine"]
@@ -29,7 +28,7 @@ def test_a_table_has_command_date_machine_and_data(name: str) -> None:
         assert re.fullmatch(r"[0-9a-f]{64}", part["data"]["sha256"])
 
 
-@pytest.mark.parametrize("script", sorted(ROOT.glob("recipes/*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", sorted(ROOT.glob("benchmarks/*.py")), ids=lambda path: path.stem)
 def test_what_writes_results_of_data_tells_which(script: Path) -> None:
     source = script.read_text(encoding="utf-8")
     if "write_results(" in source and '"--data"' in source:

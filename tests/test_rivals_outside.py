@@ -12,14 +12,15 @@ import pandas
 import pytest
 import soundfile
 from conftest import Command
+from shared.readme_tables import table_of
 from test_recipes import load
 
+from signal_diffusion.audio import Recording, read, write
+from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
-from signal_diffusion.recordings import Recording, read, resample, write
-from signal_diffusion.results import table_of
-from signal_diffusion.tasks.alignment import alignment
-from signal_diffusion.tasks.filters import FILTERS, by_frames
-from signal_diffusion.tasks.rivals import Filter
+from signal_diffusion.evaluation.alignment import alignment
+from signal_diffusion.evaluation.baselines import FILTERS, by_frames
+from signal_diffusion.evaluation.methods import Filter
 
 RATE, CUTS = 16000, 20
 
@@ -102,9 +103,9 @@ def test_a_rival_without_its_package_says_which(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture(scope="module")
 def recipe(repository: Path) -> ModuleType:
-    sys.path.insert(0, str(repository / "recipes"))
+    sys.path.insert(0, str(repository / "benchmarks"))
     try:
-        return load(repository / "recipes" / "compare_speech.py")
+        return load(repository / "benchmarks" / "compare_speech.py")
     finally:
         sys.path.pop(0)
 

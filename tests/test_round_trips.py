@@ -5,9 +5,9 @@ import pytest
 import soundfile
 from test_stream import Scaled
 
-from signal_diffusion.recordings import read
-from signal_diffusion.tasks.files import denoise_file
-from signal_diffusion.tasks.settings import Settings
+from signal_diffusion.audio import read
+from signal_diffusion.streaming.settings import Settings
+from signal_diffusion.tasks.denoise_files import denoise_file
 
 LOSSLESS = [
     (".wav", "WAV", "PCM_U8"),

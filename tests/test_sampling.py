@@ -14,7 +14,15 @@ from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.gaussian import GaussianDenoiser
 from signal_diffusion.noise import Noise
-from signal_diffusion.samplers import ddim, ddpm, dpmpp_2m, few_step, heun, initial_state, update
+from signal_diffusion.samplers import (
+    ddim,
+    ddpm,
+    dpmpp_2m,
+    few_step,
+    heun,
+    initial_state,
+    update,
+)
 from signal_diffusion.schedules import (
     EDM,
     BrownianBridge,

@@ -9,14 +9,15 @@ from types import ModuleType
 import pytest
 import torch
 from PIL import Image
+from shared.readme_tables import table_of
 from test_judges import data, untrained  # noqa: F401
 from test_recipes import load
 from test_recipes import untrained as passing  # noqa: F401
 from test_vocode import SPEECH, tiny
 
-from signal_diffusion import artifact, samplers, schedules
-from signal_diffusion.results import table_of
-from signal_diffusion.tasks.budgets import SAMPLERS, calls_of, points
+from signal_diffusion import samplers, schedules
+from signal_diffusion.evaluation.benchmark import SAMPLERS, calls_of, points
+from signal_diffusion.files import artifact
 from signal_diffusion.tasks.generate import GUIDANCE, STEPS
 
 NAMES = (
@@ -32,7 +33,7 @@ DEFAULTS = {
 @pytest.fixture(scope="module")
 def recipe(repository: Path) -> ModuleType:
     """The recipe, which imports the others."""
-    return [load(repository / "recipes" / f"{name}.py") for name in NAMES][-1]
+    return [load(repository / "benchmarks" / f"{name}.py") for name in NAMES][-1]
 
 
 @pytest.mark.parametrize("schedule", [schedules.RectifiedFlow(), schedules.BrownianBridge()])
@@ -181,7 +182,7 @@ def test_the_picture_has_a_panel_for_each_task(recipe, tmp_path: Path) -> None:
 def results(repository: Path) -> dict:
     path = repository / "results" / "samplers.json"
     if not path.exists():
-        pytest.skip("results/samplers.json is not there yet: run recipes/sampling_steps.py")
+        pytest.skip("results/samplers.json is not there yet: run benchmarks/sampling_steps.py")
     return json.loads(path.read_text())
 
 

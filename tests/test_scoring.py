@@ -10,15 +10,15 @@ import pytest
 import torch
 from conftest import Command
 
-from signal_diffusion.data.readings import RunCrops, SkabSources
+from signal_diffusion.data.sets.skab import RunCrops, SkabSources
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp.robust import Scale
 from signal_diffusion.nn.stack import DilatedStack
-from signal_diffusion.objectives import LevelErrors
-from signal_diffusion.robust import Scale
 from signal_diffusion.schedules import EDM
-from signal_diffusion.tasks.plans import Columns
-from signal_diffusion.tasks.score_errors import LEVELS, Usual, overlapping, window_errors
-from signal_diffusion.tasks.scoring import FEWEST, learn_usual, score_table
+from signal_diffusion.tables.columns import Columns
+from signal_diffusion.tasks.anomaly import FEWEST, learn_usual, score_table
+from signal_diffusion.tasks.window_errors import LEVELS, Usual, overlapping, window_errors
+from signal_diffusion.training.objectives import LevelErrors
 
 ROWS, FAULT = 20, 22
 
@@ -287,7 +287,7 @@ def test_the_experiment_trains_on_runs_before_their_faults(tmp_path: Path) -> No
     """Two steps of `experiment=skab`, on all channels at once."""
     from hydra import compose, initialize_config_dir
 
-    from signal_diffusion.runs import conf_folder, fit
+    from signal_diffusion.training.runs import conf_folder, fit
 
     rng = np.random.default_rng(0)
     runs = {

@@ -9,17 +9,16 @@ from scipy.signal import firwin, oaconvolve, welch
 
 from signal_diffusion import Denoiser, GaussianDenoiser, denoise, metrics
 from signal_diffusion.data.ecg import EcgSources, without_drift
-from signal_diffusion.data.noisy import Channel, NoisyCrops
-from signal_diffusion.data.signal_bands import signal_bands, within
+from signal_diffusion.data.noisy import Channel, NoisyCrops, signal_bands, within
 from signal_diffusion.data.synthetic import AutoRegressive
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp.levels import LevelMeter
 from signal_diffusion.errors import InputError
-from signal_diffusion.levels import LevelMeter
-from signal_diffusion.losses import RelativeError
 from signal_diffusion.nn.frames import Patch
 from signal_diffusion.nn.stack import DilatedStack
-from signal_diffusion.objectives import NoisyOnly, time_of
 from signal_diffusion.schedules import EDM, BrownianBridge
+from signal_diffusion.training.losses import RelativeError
+from signal_diffusion.training.objectives import NoisyOnly, time_of
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +233,7 @@ def test_batches_of_any_size_learn_the_recordings_own_noise(size: int) -> None:
 
 
 def _batch(y: torch.Tensor):
-    from signal_diffusion.data.mixing import Batch
+    from signal_diffusion.data.batches import Batch
 
     return Batch(y, y, [""] * len(y), bands=EVERYTHING.expand(len(y), -1, -1))
 

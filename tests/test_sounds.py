@@ -11,20 +11,21 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from shared.pitch import cents_off, pitch_scores
+from shared.readme_tables import table_of
 from test_recipes import load
 
-from signal_diffusion import NetworkDenoiser, artifact, schedules
+from signal_diffusion import NetworkDenoiser, schedules
 from signal_diffusion.conditions import Names, Pitch, Value
+from signal_diffusion.data.batches import Batch
 from signal_diffusion.data.corpus import Clip, Corpus
 from signal_diffusion.data.labelled import LabelledClips, LabelledSources, tilted
-from signal_diffusion.data.mixing import Batch
 from signal_diffusion.errors import InputError
-from signal_diffusion.mel import Mel
-from signal_diffusion.metrics.pitch import cents_off, pitch_scores
+from signal_diffusion.evaluation.generators import Sounds, parted
+from signal_diffusion.files import artifact
 from signal_diffusion.nn.magnitudes import LogMel
+from signal_diffusion.nn.mel import Mel
 from signal_diffusion.nn.stack import DilatedStack
-from signal_diffusion.results import table_of
-from signal_diffusion.tasks.judging import Sounds, parted
 
 RATE, LENGTH = 16000, 8192
 PITCH = Pitch("pitch", 60, 84, knots=25, partials=4)
@@ -181,7 +182,7 @@ def test_notes_of_a_manifest_come_with_instrument_and_pitch(data: Path) -> None:
 def test_the_recipe_judges_a_model(
     repository: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = load(repository / "recipes" / "evaluate_sounds.py")
+    recipe = load(repository / "benchmarks" / "evaluate_sounds.py")
     monkeypatch.setattr(recipe, "PARTS", 2)
     model, readme = tmp_path / "tiny.safetensors", tmp_path / "README.md"
     untrained().save_pretrained(model)
@@ -207,7 +208,7 @@ def test_the_recipe_judges_a_model(
 
 
 def test_what_repeats_its_training_clips_is_found_out(repository: Path, data: Path) -> None:
-    recipe = load(repository / "recipes" / "evaluate_sounds.py")
+    recipe = load(repository / "benchmarks" / "evaluate_sounds.py")
     train, held_out = (recipe.real(str(data), "notes", s, untrained()) for s in ("train", "valid"))
     assert len(train.asked) == 27 and held_out.asked[0] == {"instrument": "reed", "pitch": 62.0}
     copied = recipe.remembered([train.sounds], train.sounds, held_out.sounds, RATE)
@@ -218,7 +219,7 @@ def test_what_repeats_its_training_clips_is_found_out(repository: Path, data: Pa
 
 
 def test_what_draws_nothing_by_name_is_told(repository: Path, data: Path) -> None:
-    recipe = load(repository / "recipes" / "evaluate_sounds.py")
+    recipe = load(repository / "benchmarks" / "evaluate_sounds.py")
     with pytest.raises(InputError, match="experiment=drums or notes"):
         recipe.main(["--kind", "drums", "--data", str(data), "--model", "speech"])
 
@@ -227,8 +228,8 @@ def test_what_draws_nothing_by_name_is_told(repository: Path, data: Path) -> Non
 def test_the_readme_shows_the_judged_sounds(repository: Path, kind: str) -> None:
     path = repository / "results" / f"{kind}.json"
     if not path.exists():
-        pytest.skip(f"results/{kind}.json is not there yet: run recipes/evaluate_sounds.py")
-    recipe = load(repository / "recipes" / "evaluate_sounds.py")
+        pytest.skip(f"results/{kind}.json is not there yet: run benchmarks/evaluate_sounds.py")
+    recipe = load(repository / "benchmarks" / "evaluate_sounds.py")
     found = json.loads(path.read_text())
     assert table_of(repository / "README.md", kind) == recipe.table(found["results"])
     assert found["model"] == artifact.fingerprint(kind)
@@ -244,7 +245,7 @@ def test_the_experiments_fit_together(name: str) -> None:
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
-    from signal_diffusion.runs import conf_folder
+    from signal_diffusion.training.runs import conf_folder
 
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         config = compose("train", [f"experiment={name}", "data.sources.root=DATA"])

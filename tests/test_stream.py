@@ -149,7 +149,7 @@ def test_the_latency_is_half_the_receptive_field_a_call_and_one_window(network) 
 
 
 def test_a_running_level_comes_close_to_the_one_of_the_file(samples) -> None:
-    from signal_diffusion.recordings import read
+    from signal_diffusion.audio import read
 
     denoiser = Denoiser.from_pretrained("speech")
     noisy = read(samples / "pairs" / "noisy" / "p287_006.flac").samples[0]
@@ -351,7 +351,7 @@ def test_blocks_may_be_of_one_dimension_or_empty(network) -> None:
 
 def test_many_rows_do_not_need_more_memory(network) -> None:
     """Draws of many channels are cut into short pieces, not held whole; too many are refused."""
-    from signal_diffusion.tasks.pieces import LARGEST_ESTIMATE, Pieces, Sampling
+    from signal_diffusion.streaming.pieces import LARGEST_ESTIMATE, Pieces, Sampling
 
     for channels, shots, steps in ((200, 1, 1), (64, 16, 16), (256, 16, 4)):
         sampling = Sampling(network, torch.linspace(1, 0.1, steps), samplers.ddim, 0, shots)
@@ -363,7 +363,7 @@ def test_many_rows_do_not_need_more_memory(network) -> None:
 
 def test_several_rows_are_denoised_in_turn_and_not_in_shorter_pieces() -> None:
     """The context is not paid for again and again, and no batch is larger than that of one row."""
-    from signal_diffusion.tasks.pieces import Pieces, Sampling
+    from signal_diffusion.streaming.pieces import Pieces, Sampling
 
     batches = []
     denoiser = Scaled(lambda y: batches.append(y.shape[0] * y.shape[-1]) or 0.5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.recordings.tables import TableForm, opened_table, writing_table
+from signal_diffusion.tables import TableForm, opened_table, writing_table
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -247,7 +247,7 @@ def test_a_library_that_is_absent_is_named(
         raise ImportError(asked)
 
     (tmp_path / name).write_bytes(b"x")
-    libraries = importlib.import_module("signal_diffusion.recordings.tables.libraries")
+    libraries = importlib.import_module("signal_diffusion.tables.base")
     monkeypatch.setattr(libraries, "import_module", absent)
     with pytest.raises(InputError, match=rf"needs the package {package}: .*\[sensors\]"):
         readings(tmp_path / name)

@@ -13,7 +13,7 @@ from mutagen.mp3 import MP3
 from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 
-from signal_diffusion.recordings import Form, chunks, opened, read, stored_form, tags, writing
+from signal_diffusion.audio import Form, chunks, opened, read, stored_form, tags, writing
 
 TEXTS = {
     "title": ["Dawn chorus, Käsemühle"],

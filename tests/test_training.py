@@ -13,14 +13,13 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback
 
 from signal_diffusion import Denoiser
-from signal_diffusion.data.mixing import Batch
-from signal_diffusion.data.module import Recordings
+from signal_diffusion.data.batches import Batch, Recordings
 from signal_diffusion.data.synthetic import AutoRegressive
 from signal_diffusion.errors import InputError
-from signal_diffusion.losses import SpectralLoss, SquaredError
 from signal_diffusion.nn.frames import CompressedSTFT
-from signal_diffusion.runs import conf_folder, fit
-from signal_diffusion.training import Constant, Cosine, DiffusionModule, _moving_average
+from signal_diffusion.training.losses import SpectralLoss, SquaredError
+from signal_diffusion.training.module import Constant, Cosine, DiffusionModule, _moving_average
+from signal_diffusion.training.runs import conf_folder, fit
 
 GROUPS = ("model", "schedule")
 TINY = [

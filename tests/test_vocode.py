@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from signal_diffusion import Denoiser, NetworkDenoiser, samplers, schedules
+from signal_diffusion.audio.provenance import read_provenance
 from signal_diffusion.cli import main
-from signal_diffusion.data.mixing import Batch
+from signal_diffusion.data.batches import Batch
 from signal_diffusion.errors import InputError
-from signal_diffusion.losses import MagnitudeError
-from signal_diffusion.mel import Mel, padded, scale_of
 from signal_diffusion.nn.magnitudes import Magnitudes
+from signal_diffusion.nn.mel import Mel, padded, scale_of
 from signal_diffusion.nn.stack import DilatedStack
-from signal_diffusion.provenance import read_provenance
-from signal_diffusion.synthesis import Vocoding
 from signal_diffusion.tasks import vocode as module
 from signal_diffusion.tasks.vocode import vocode
+from signal_diffusion.training.losses import MagnitudeError
+from signal_diffusion.training.objectives import Vocoding
 
 SPEECH = sorted((Path(__file__).parent / "samples" / "clean").rglob("*.flac"))[0]
 MEL = Mel()

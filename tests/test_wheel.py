@@ -59,7 +59,7 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_configs_models_cards_and_templates(wheel: Path, repository: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     configs = [path.relative_to(repository) for path in (repository / "conf").rglob("*.yaml")]
-    folders = [repository / "signal_diffusion" / name for name in ("models", "templates")]
+    folders = [repository / "signal_diffusion" / name for name in ("models", "report/templates")]
     files = [path for folder in folders for path in folder.iterdir() if path.is_file()]
     wanted = {f"signal_diffusion/{path.as_posix()}" for path in configs}
     wanted |= {path.relative_to(repository).as_posix() for path in files}

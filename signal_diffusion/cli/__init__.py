@@ -1,5 +1,5 @@
 """The `signal-diffusion` command. Heavy imports stay in functions, so that help is quick."""
 
-from signal_diffusion.cli.command import app, main
+from signal_diffusion.cli.app import app, main
 
 __all__ = ["app", "main"]

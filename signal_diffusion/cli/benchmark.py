@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from signal_diffusion.cli import options as opt
-from signal_diffusion.cli.bars import bar
-from signal_diffusion.cli.lines import say
-from signal_diffusion.cli.quiet import libraries_silent
-from signal_diffusion.cli.signals import interruptible
-from signal_diffusion.cli.worded import words
+from signal_diffusion.cli.messages import say
+from signal_diffusion.cli.parsing import words
+from signal_diffusion.cli.terminal import bar, interruptible, libraries_silent
 from signal_diffusion.errors import InputError
 
 if TYPE_CHECKING:
-    from signal_diffusion.tasks.benchmarking import Plan
+    from signal_diffusion.evaluation.benchmark import Plan
 
 WHAT, TRAINING = "What is measured", "Training"
 #: Threads that may be asked for.
@@ -151,10 +149,9 @@ def benchmark(
     )  # fmt: skip
     most = at_least_one("files", files if files is not None else 4 if quick else 24)
     at_least_one("train-steps", train_steps)
-    from signal_diffusion.cli.benchmarked import benchmark_model
-    from signal_diffusion.cli.models import device_named
     from signal_diffusion.denoiser import Denoiser
-    from signal_diffusion.tasks.benchmark_files import begin
+    from signal_diffusion.evaluation.benchmark_report import begin, benchmark_model
+    from signal_diffusion.streaming.settings import device_named
 
     denoiser = Denoiser.from_pretrained(model).to(device_named(device))
     kept = f"what was measured is kept in {output}; --resume does the rest"
@@ -183,8 +180,8 @@ def _plan(
     if seconds is not None:
         lengths("seconds", str(seconds))
     names = opt.SAMPLERS if samplers == "all" else words(samplers)
-    from signal_diffusion.cli.models import sampler_named
-    from signal_diffusion.tasks.benchmarking import Plan
+    from signal_diffusion.evaluation.benchmark import Plan
+    from signal_diffusion.samplers import sampler_named
 
     chosen = [sampler_named(name) for name in dict.fromkeys(names)]
     return Plan(counts, chosen, pieces, many, repeats, seconds, guidance, noise_std)

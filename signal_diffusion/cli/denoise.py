@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from signal_diffusion.cli import options as opt
-from signal_diffusion.cli.asked import (
+from signal_diffusion.cli.parsing import names
+from signal_diffusion.cli.request import (
     PIPE,
     How,
     Where,
@@ -11,9 +12,7 @@ from signal_diffusion.cli.asked import (
     sound_asked,
     strength_asked,
 )
-from signal_diffusion.cli.quiet import libraries_silent
-from signal_diffusion.cli.signals import interruptible
-from signal_diffusion.cli.worded import names
+from signal_diffusion.cli.terminal import interruptible, libraries_silent
 
 
 def denoise(
@@ -50,8 +49,8 @@ def denoise(
     delimiter: opt.Delimiter = None,
 ) -> None:
     """Clean noisy recordings, keeping their rate, channels, length and sample format."""
-    from signal_diffusion.tasks.plans import Columns
-    from signal_diffusion.windows import window_of
+    from signal_diffusion.plots.window import window_of
+    from signal_diffusion.tables.columns import Columns
 
     raw = format is not None or "-" in inputs
     table = Columns(
@@ -69,18 +68,18 @@ def denoise(
     require_fitting(where, how)
     with libraries_silent(), interruptible(_kept(where)):
         if where.piped:
-            from signal_diffusion.cli.pipes import denoise_piped
+            from signal_diffusion.cli.denoise_pipe import denoise_piped
 
             denoise_piped(where, how)
         else:
-            from signal_diffusion.cli.files import denoise_files
+            from signal_diffusion.cli.denoise_files import denoise_files
 
             denoise_files(where, how)
 
 
 def _kept(where: Where) -> str:
     """What a run leaves that is told to end."""
-    from signal_diffusion.tasks.plans import single
+    from signal_diffusion.tasks.jobs import single
 
     if where.output == PIPE:
         return "standard output holds a part of the recording"

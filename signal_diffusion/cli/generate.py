@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from signal_diffusion.cli import options as opt
-from signal_diffusion.cli.bars import bar
-from signal_diffusion.cli.lines import count as count_of
-from signal_diffusion.cli.lines import say, span
-from signal_diffusion.cli.quiet import libraries_silent
-from signal_diffusion.cli.signals import interruptible
+from signal_diffusion.cli.messages import count as count_of
+from signal_diffusion.cli.messages import say, span
+from signal_diffusion.cli.terminal import bar, interruptible, libraries_silent
 from signal_diffusion.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,8 +90,9 @@ def generate(
     """
     words = asked_words(context.args)
     _require(format=format, count=count, plot=plot)
-    from signal_diffusion.cli.models import device_named, sampler_named
     from signal_diffusion.denoiser import Denoiser
+    from signal_diffusion.samplers import sampler_named
+    from signal_diffusion.streaming.settings import device_named
     from signal_diffusion.tasks.generate_files import Drawing, draw_files
 
     denoiser = Denoiser.from_pretrained(model).to(device_named(device))

@@ -17,7 +17,7 @@ def info(
 ) -> None:
     """Tell what a model file holds, where a recording comes from, or list the shipped models."""
     from signal_diffusion.data.corpus import SUFFIXES
-    from signal_diffusion.facts import model_facts, recording_facts, shipped_models
+    from signal_diffusion.model_facts import model_facts, recording_facts, shipped_models
 
     if model is None:
         rows = shipped_models()

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from signal_diffusion.cli import options as opt
-from signal_diffusion.cli.bars import bar
-from signal_diffusion.cli.lines import say
-from signal_diffusion.cli.quiet import libraries_silent
+from signal_diffusion.cli.messages import say
+from signal_diffusion.cli.terminal import bar, libraries_silent
 from signal_diffusion.errors import InputError
 
 if TYPE_CHECKING:
-    from signal_diffusion.cli.memorised import Drawn
-    from signal_diffusion.tasks.memorisation import Clips, Memorisation
+    from signal_diffusion.evaluation.memorisation import Clips, Memorisation
+    from signal_diffusion.evaluation.memorisation_report import Drawn
 
 SETS = "What was trained on, and what was not"
 REFERENCES = ("held-out", "training")
@@ -100,8 +99,15 @@ def memorisation(
 ) -> None:
     """Tell whether a generator repeats what it was trained on: memorisation digits --data DATA."""
     _require(against=against, speed=speed, count=count, pairs=pairs)
-    from signal_diffusion.cli.memorised import drawn_signals, folder_sets, manifest_sets, words_of
-    from signal_diffusion.tasks.memorisation_files import require_folder, sentence, write_report
+    from signal_diffusion.evaluation.memorisation_report import (
+        drawn_signals,
+        folder_sets,
+        manifest_sets,
+        require_folder,
+        sentence,
+        words_of,
+        write_report,
+    )
 
     _require_sets(data, train, held_out, where)
     words = words_of(where or [])
@@ -131,7 +137,7 @@ def memorisation(
 def _compared(
     drawn: Drawn, known: Clips, unseen: Clips, *, speeds: Sequence[float], quiet: bool
 ) -> Memorisation:
-    from signal_diffusion.tasks.memorisation import memorisation as compare
+    from signal_diffusion.evaluation.memorisation import memorisation as compare
 
     with bar("comparing", quiet=quiet) as tell:
         return compare(

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from signal_diffusion.cli import options as opt
-from signal_diffusion.cli.lines import count, say
-from signal_diffusion.cli.quiet import libraries_silent
-from signal_diffusion.cli.worded import names
+from signal_diffusion.cli.messages import count, say
+from signal_diffusion.cli.parsing import names
+from signal_diffusion.cli.terminal import libraries_silent
 from signal_diffusion.errors import InputError
 
 if TYPE_CHECKING:
-    from signal_diffusion.tasks.scoring import ScoreReport
+    from signal_diffusion.tasks.anomaly import ScoreReport
 
 Readings = Annotated[Path, typer.Argument(help="Table of readings.", show_default=False)]
 Output = Annotated[
@@ -58,8 +58,8 @@ def score(
     """Tell how unusual each window of a table is, by a model of readings without faults."""
     seconds, rows = window_asked(window)
     from signal_diffusion.denoiser import Denoiser
-    from signal_diffusion.tasks.plans import Columns
-    from signal_diffusion.tasks.scoring import score_table
+    from signal_diffusion.tables.columns import Columns
+    from signal_diffusion.tasks.anomaly import score_table
 
     table = Columns(rate, names(columns) or None, time, delimiter, names(skip))
     with libraries_silent():

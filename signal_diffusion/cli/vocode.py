@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from signal_diffusion.cli import options as opt
-from signal_diffusion.cli.bars import bar
-from signal_diffusion.cli.lines import say, span
-from signal_diffusion.cli.quiet import libraries_silent
-from signal_diffusion.cli.signals import interruptible
+from signal_diffusion.cli.messages import say, span
+from signal_diffusion.cli.terminal import bar, interruptible, libraries_silent
 
 if TYPE_CHECKING:
     from signal_diffusion.tasks.vocode_files import VocodedReport
@@ -50,8 +48,9 @@ def vocode(
     device: opt.Device = "auto",
 ) -> None:
     """Turn a mel spectrogram into speech, or speech into one and back."""
-    from signal_diffusion.cli.models import device_named, sampler_named
     from signal_diffusion.denoiser import Denoiser
+    from signal_diffusion.samplers import sampler_named
+    from signal_diffusion.streaming.settings import device_named
     from signal_diffusion.tasks.vocode_files import vocode_file
 
     denoiser = Denoiser.from_pretrained(model).to(device_named(device))

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
-from signal_diffusion.recordings import resample
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus")
 

@@ -8,9 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from signal_diffusion.data.corpus import Clip, Corpus, list_folder, list_manifest, split_by_speaker
-from signal_diffusion.data.mixing import Batch, clip_weights
-from signal_diffusion.data.module import Recordings, Source, recordings_of
+from signal_diffusion.data.batches import Batch, Recordings, Source, recordings_of
+from signal_diffusion.data.corpus import (
+    Clip,
+    Corpus,
+    list_folder,
+    list_manifest,
+    split_by_speaker,
+)
+from signal_diffusion.data.speech_mixing import clip_weights
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,68 @@ import scipy.signal
 import torch
 from numpy.typing import NDArray
 
+from signal_diffusion.data.batches import Batch, Recordings, Source
 from signal_diffusion.data.corpus import manifest_rows
-from signal_diffusion.data.gaps import Gaps, Mask
-from signal_diffusion.data.mixing import Batch
-from signal_diffusion.data.module import Recordings, Source
+from signal_diffusion.dsp.gaps import filled
+from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
-from signal_diffusion.levels import level_db
-from signal_diffusion.recordings.tables.gaps import filled
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Draws which samples of clips are missing: blocks, single samples, or both, a third each.
+
+    Args:
+        share: of the clips that have gaps.
+        longest: samples of the longest block; lengths are log-uniform, from 2 on.
+        most_blocks: blocks of a clip, at most.
+        singles: range of the share of single samples, which is log-uniform.
+
+    >>> masks = Gaps(share=0.5)(np.random.default_rng(0), 8, 4096)
+    >>> masks.shape, bool(0 < masks.mean() < 0.5), int(masks.any(axis=1).sum())
+    ((8, 4096), True, 3)
+    """
+
+    share: float = 0.0
+    longest: int = 400
+    most_blocks: int = 16
+    singles: tuple[float, float] = (0.01, 0.4)
+
+    def __call__(self, rng: np.random.Generator, size: int, length: int) -> Mask:
+        """Masks (size, length), true where a sample is missing."""
+        masks = np.zeros((size, length), bool)
+        if not self.share:
+            return masks
+        for row in np.flatnonzero(rng.random(size) < self.share):
+            kind = int(rng.integers(3))
+            if kind != 0:
+                masks[row] |= self._blocks(rng, length)
+            if kind != 1:
+                masks[row] |= rng.random(length) < np.exp(rng.uniform(*np.log(self.singles)))
+        return masks
+
+    def _blocks(self, rng: np.random.Generator, length: int) -> Mask:
+        mask = np.zeros(length, bool)
+        for _ in range(int(rng.integers(1, self.most_blocks + 1))):
+            size = round(np.exp(rng.uniform(np.log(2), np.log(self.longest))))
+            start = int(rng.integers(length - size + 1))
+            mask[start : start + size] = True
+        return mask
+
 
 Array = NDArray[np.float32]
 
+
 #: Factors on the heart's pace, as (samples taken, samples given).
 PACES = ((3840, 4608), (4200, 4608), (4608, 4608), (5000, 4608), (5400, 4608))
+
+
 #: Samples that are cut off at both ends, where the change of pace wraps around.
 EDGE = 256
+
+
 KINDS = ("bw", "em", "ma")
 
 

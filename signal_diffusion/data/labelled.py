@@ -10,11 +10,10 @@ import numpy as np
 import torch
 
 from signal_diffusion.conditions import Condition, Value, encoded
+from signal_diffusion.data.batches import Batch, Recordings, Source, recordings_of
 from signal_diffusion.data.corpus import Corpus, clips_of, manifest_rows
-from signal_diffusion.data.mixing import Batch
-from signal_diffusion.data.module import Recordings, Source, recordings_of
+from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
-from signal_diffusion.recordings import resample
 
 
 @dataclass(frozen=True)

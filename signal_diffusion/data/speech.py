@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from signal_diffusion.data.batches import Batch, Recordings, Source
 from signal_diffusion.data.corpus import (
     Clip,
     Corpus,
@@ -22,10 +23,9 @@ from signal_diffusion.data.corpus import (
     list_manifest,
     split_by_speaker,
 )
-from signal_diffusion.data.mixing import Batch, Mixer, clip_weights
-from signal_diffusion.data.module import Recordings, Source
+from signal_diffusion.data.speech_mixing import Mixer, clip_weights
+from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
-from signal_diffusion.levels import level_db
 
 Sources = tuple[Source, Source, Recordings]
 

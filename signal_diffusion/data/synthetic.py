@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from signal_diffusion.data.mixing import Batch
-from signal_diffusion.data.module import Recordings, Source
+from signal_diffusion.data.batches import Batch, Recordings, Source
 
 
 @dataclass(frozen=True)

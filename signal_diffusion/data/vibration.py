@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from signal_diffusion.data.batches import Batch, Recordings, Source
 from signal_diffusion.data.corpus import Corpus, list_manifest, manifest_rows
-from signal_diffusion.data.mixing import Batch
-from signal_diffusion.data.module import Recordings, Source
-from signal_diffusion.levels import level_db
+from signal_diffusion.dsp.levels import level_db
 
 Array = NDArray[np.float32]
 

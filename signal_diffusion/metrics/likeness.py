@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.mel import LEAST, Mel
 from signal_diffusion.metrics.closeness import Signal
+from signal_diffusion.nn.mel import LEAST, Mel
 
 #: Under a signal's loudest band, in dB.
 RANGE_DB = 50.0

@@ -178,3 +178,21 @@ def _power_ratio(w: Tensor, power: float) -> Tensor:
         return 2 + w
     w = w.clamp_min(1e-6)
     return torch.expm1(power * torch.log1p(w)) / w
+
+
+def moving_mean(x: Tensor, width: int) -> Tensor:
+    """Means of (..., L) over `width` samples, a power of 2, half of them before each.
+
+    At the ends of the signal, they are those of what is there of these samples. Sums are of pairs
+    of pairs, so that cutting a signal changes no bit of them.
+
+    >>> moving_mean(torch.tensor([[1.0, 3.0, 5.0, 7.0]]), 2)
+    tensor([[2., 4., 6., 7.]])
+    """
+    padded = F.pad(torch.stack([x, torch.ones_like(x)]), (0, width // 2))
+    step = 1
+    while step < width:
+        padded = padded + F.pad(padded, (step, 0))[..., :-step]
+        step *= 2
+    total, count = padded[..., width // 2 :]
+    return total / count

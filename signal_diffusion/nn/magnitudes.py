@@ -12,9 +12,9 @@ from abc import abstractmethod
 import torch.nn.functional as F
 from torch import Tensor
 
-from signal_diffusion.mel import Mel
 from signal_diffusion.nn.frames import FrameTransform
-from signal_diffusion.phases import griffin_lim, reach, stft
+from signal_diffusion.nn.mel import Mel
+from signal_diffusion.nn.phases import griffin_lim, reach, stft
 
 
 class Phaseless(FrameTransform):

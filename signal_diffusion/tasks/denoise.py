@@ -9,18 +9,19 @@ import numpy as np
 from torch import Tensor
 
 from signal_diffusion import samplers
-from signal_diffusion.bands import Bands, spread
+from signal_diffusion.calibration import Bands, spread
 from signal_diffusion.denoiser import Denoiser
+from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp.levels import SILENCE_DB, LevelMeter
+from signal_diffusion.dsp.resampling import Resampler
 from signal_diffusion.errors import InputError
-from signal_diffusion.levels import SILENCE_DB, LevelMeter
-from signal_diffusion.recordings.resampling import Resampler
-from signal_diffusion.tasks.buffers import Array
-from signal_diffusion.tasks.engine import Engine
-from signal_diffusion.tasks.levelling import Normal, normal_at, normal_of
-from signal_diffusion.tasks.pieces import Progress
-from signal_diffusion.tasks.settings import STEPS_OF_SHOTS, Settings
-from signal_diffusion.tasks.signals import (
+from signal_diffusion.streaming.engine import Engine
+from signal_diffusion.streaming.gain import Normal, normal_at, normal_of
+from signal_diffusion.streaming.pieces import Progress
+from signal_diffusion.streaming.settings import (
+    STEPS_OF_SHOTS,
     Mask,
+    Settings,
     Signal,
     block_of,
     checked,

@@ -13,11 +13,11 @@ from torch import Tensor
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.diffwave import DiffWave
-from signal_diffusion.nn.unit_mel import UnitMel
+from signal_diffusion.nn.mel import UnitMel
 from signal_diffusion.noise import Noise
 from signal_diffusion.samplers import NoiseSource, Progress, update
 from signal_diffusion.schedules import Schedule
-from signal_diffusion.tasks.settings import require_whole
+from signal_diffusion.streaming.settings import require_whole
 
 Array = NDArray[np.float32]
 

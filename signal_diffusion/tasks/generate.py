@@ -18,14 +18,14 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.guidance import ClassifierFree
 from signal_diffusion.noise import Noise
 from signal_diffusion.schedules import power_grid
-from signal_diffusion.tasks.pieces import Progress, part_of
-from signal_diffusion.tasks.settings import require_whole
+from signal_diffusion.streaming.pieces import Progress, part_of
+from signal_diffusion.streaming.settings import require_whole
 
 Array = NDArray[np.float32]
 
 #: Signals that are computed at once: matrix products round otherwise for another number of rows.
 BATCH = 1
-#: Calls of the network, from where on more change little (recipes/sampling_steps.py).
+#: Calls of the network, from where on more change little (benchmarks/sampling_steps.py).
 STEPS = 16
 #: Pull of the conditions.
 GUIDANCE = 1.5

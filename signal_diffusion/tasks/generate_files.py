@@ -14,14 +14,14 @@ import numpy as np
 from torch import Tensor
 
 from signal_diffusion import samplers
+from signal_diffusion.audio.provenance import provenance, write_generated
 from signal_diffusion.conditions import Value
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
-from signal_diffusion.grids import MOST, draw_grid
-from signal_diffusion.provenance import provenance, write_generated
-from signal_diffusion.recordings.arrays import writing_npz
+from signal_diffusion.files.npz import writing_npz
+from signal_diffusion.plots.grid import MOST, draw_grid
+from signal_diffusion.streaming.pieces import Progress, part_of
 from signal_diffusion.tasks.generate import GUIDANCE, STEPS, Array, combinations, generate
-from signal_diffusion.tasks.pieces import Progress, part_of
 
 #: Signals that are drawn before they are written.
 TOGETHER = 256

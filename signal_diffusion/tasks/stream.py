@@ -9,12 +9,19 @@ from torch import Tensor
 
 from signal_diffusion import samplers
 from signal_diffusion.denoiser import Denoiser
+from signal_diffusion.dsp.buffer import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.tasks.buffers import Array
+from signal_diffusion.streaming.engine import Engine, Known
+from signal_diffusion.streaming.settings import (
+    LONGEST,
+    Settings,
+    block_of,
+    checked,
+    model_or_given_rate,
+    require_number,
+    require_whole,
+)
 from signal_diffusion.tasks.denoise import given_normal
-from signal_diffusion.tasks.engine import Engine, Known
-from signal_diffusion.tasks.settings import LONGEST, Settings, require_number, require_whole
-from signal_diffusion.tasks.signals import block_of, checked, model_or_given_rate
 
 #: Seconds that are waited for before a piece is processed, unless another time is asked for.
 EVERY = 0.25

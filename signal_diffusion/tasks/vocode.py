@@ -14,21 +14,28 @@ from torch import Tensor
 from signal_diffusion import samplers
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
-from signal_diffusion.mel import Mel, conditioner, scale_of
 from signal_diffusion.nn.magnitudes import Magnitudes
+from signal_diffusion.nn.mel import Mel, conditioner, padded, scale_of
 from signal_diffusion.noise import Noise
 from signal_diffusion.schedules import power_grid
-from signal_diffusion.tasks.pieces import Progress, part_of
-from signal_diffusion.tasks.settings import require_whole
+from signal_diffusion.streaming.pieces import Progress, part_of
+from signal_diffusion.streaming.settings import Settings, require_whole
 
 Array = NDArray[np.float32]
 
+
 #: Calls of the network: more change little.
 STEPS = 1
+
+
 #: Frames that are turned into sound at once: eight seconds, and their context.
 PIECE = 512
+
+
 #: Frames that stand for all, where a sampler doesn't tell what it depends on.
 FAR = 1 << 40
+
+
 #: Natural logarithm of a power that no recording in [-1, 1] has.
 MOST = 30.0
 
@@ -159,3 +166,51 @@ class _Walk:
             return FAR, FAR
         past, future = (-(-n // self.mel.hop) for n in self.denoiser.context(calls))
         return past, future
+
+
+#: Of the algorithm of Griffin and Lim in `librosa`.
+ITERATIONS = 64
+
+
+def frames_of(x: Array, mel: Mel) -> torch.Tensor:
+    """The log-mel frames (bands, N) of sound (L,), with zeros up to whole hops."""
+    return mel(padded(torch.from_numpy(np.ascontiguousarray(x, np.float32))[None], mel))[0]
+
+
+def resynthesised(denoiser: NetworkDenoiser, sound: Array, settings: Settings) -> Array:
+    """What a vocoder makes of the mel frames of sound (C, L) at its rate, channel by channel.
+
+    Raises:
+        InputError: the model is no vocoder, or the sound is too short.
+    """
+    assert denoiser.mel is not None
+    made = [
+        vocode(
+            denoiser, frames_of(x, denoiser.mel), steps=settings.times, sampler=settings.sampler,
+            seed=settings.seed,
+        )
+        for x in sound
+    ]  # fmt: skip
+    return np.stack(made)[:, : sound.shape[1]]
+
+
+def by_librosa(sound: Array, mel: Mel) -> Array:
+    """What librosa makes of the mel frames of sound (C, L), channel by channel.
+
+    Non-negative least squares, and `ITERATIONS` of Griffin and Lim (1984), "Signal estimation from
+    modified short-time Fourier transform", IEEE TASSP 32(2).
+    """
+    import librosa
+
+    made = []
+    for x in sound:
+        power = frames_of(x, mel).exp().numpy()
+        magnitude = librosa.feature.inverse.mel_to_stft(
+            power, sr=mel.sample_rate, n_fft=mel.window, fmin=mel.low, fmax=mel.high
+        )
+        wave = librosa.griffinlim(
+            magnitude, n_iter=ITERATIONS, hop_length=mel.hop, n_fft=mel.window,
+            length=mel.hop * (power.shape[1] - 1), random_state=0,
+        )  # fmt: skip
+        made.append(wave)
+    return np.stack(made)[:, : sound.shape[1]]

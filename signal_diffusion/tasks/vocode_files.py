@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from signal_diffusion import samplers
+from signal_diffusion.audio import read
+from signal_diffusion.audio.provenance import provenance, write_generated
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
-from signal_diffusion.mel import Mel, padded
-from signal_diffusion.provenance import provenance, write_generated
-from signal_diffusion.recordings import read, resample
-from signal_diffusion.recordings.arrays import writing_npz
-from signal_diffusion.recordings.partials import require_writable
-from signal_diffusion.tasks.pieces import Progress
+from signal_diffusion.files.atomic import require_writable
+from signal_diffusion.files.npz import writing_npz
+from signal_diffusion.nn.mel import Mel, padded
+from signal_diffusion.streaming.pieces import Progress
 from signal_diffusion.tasks.vocode import STEPS, checked_frames, require_vocoder, vocode
 
 Array = NDArray[Any]

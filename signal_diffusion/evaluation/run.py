@@ -1,0 +1,242 @@
+"""Score methods on pairs of recordings, in several processes, so that a killed run can go on."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.alignment import ALIGNMENT, alignment
+from signal_diffusion.evaluation.measures import measured
+from signal_diffusion.evaluation.methods import Method
+from signal_diffusion.evaluation.pairs import Pair, Sound, digest_of
+from signal_diffusion.files.atomic import beside, failures
+from signal_diffusion.streaming.pieces import Progress
+
+#: Of the rows' meaning: rows of other versions are made anew.
+VERSION = 2
+ROWS = "rows.jsonl"
+#: Of the work: seconds of sound, seconds of work, bytes, readings that are missing and were left
+#: out, and what could not be scored.
+WORK = ("seconds", "taken", "memory", "unscored", "note")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One pair, and the methods that are still to be scored on it, with the keys of their rows."""
+
+    pair: Pair
+    methods: tuple[Method, ...]
+    keys: tuple[str, ...]
+    metrics: tuple[str, ...]
+
+
+def evaluate(
+    pairs: Sequence[Pair],
+    methods: Sequence[Method],
+    metrics: Sequence[str],
+    folder: Path,
+    *,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> list[Row]:
+    """Score every method on every pair; rows go to `rows.jsonl` as they come.
+
+    What that file holds already, of the same sound, method, settings and metrics, is not done
+    again, but for what failed. Every process computes in one thread, so that scores don't depend
+    on `jobs`; real-time factors are those of one thread.
+
+    Args:
+        pairs: what to denoise.
+        methods: what is compared; names must differ.
+        metrics: names of `measures.METRICS`.
+        folder: where the rows go; it must exist.
+        jobs: processes.
+        progress: called as progress(done pairs, all pairs).
+
+    Returns:
+        A row for each pair and method, in their order: `file`, `recording`, `method`, the metrics,
+        what `alignment` tells, `seconds`, `taken`, `memory`, `unscored`, `note`, `error`.
+
+    Raises:
+        InputError: two methods have one name, or the rows can't be read or written.
+    """
+    require_distinct(methods)
+    wanted = _keys(pairs, methods, metrics)
+    rows = _kept(folder / ROWS, {key for keys in wanted for key in keys})
+    pending = list(_remaining(pairs, methods, metrics, wanted, rows))
+    with _appending(folder / ROWS, rows) as file, closing(_results(pending, jobs)) as results:
+        for done, made in enumerate(results, start=len(pairs) - len(pending) + 1):
+            with failures(folder / ROWS):
+                file.write("".join(f"{json.dumps(row)}\n" for row in made))
+                file.flush()
+            rows.update((row["key"], row) for row in made)
+            if progress is not None:
+                progress(done, len(pairs))
+    return [rows[key] for keys in wanted for key in keys]
+
+
+def require_distinct(methods: Sequence[Method]) -> None:
+    """Raise an InputError where two methods have one name."""
+    names = [method.name for method in methods]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two methods are called '{name}': give one of them another name")
+
+
+def _keys(
+    pairs: Sequence[Pair], methods: Sequence[Method], metrics: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """For each pair, the keys of its rows: digests of all that they depend on."""
+    settings = [[VERSION, method.name, digest_of(method.key), *metrics] for method in methods]
+    return [
+        tuple(digest_of([key, *some]) for some in settings) for key in (pair.key for pair in pairs)
+    ]
+
+
+def _remaining(
+    pairs: Sequence[Pair],
+    methods: Sequence[Method],
+    metrics: Sequence[str],
+    wanted: Sequence[tuple[str, ...]],
+    rows: Mapping[str, Row],
+) -> Iterator[Work]:
+    for pair, keys in zip(pairs, wanted, strict=True):
+        left = [at for at, key in enumerate(keys) if key not in rows]
+        if left:
+            some = tuple(methods[at] for at in left), tuple(keys[at] for at in left)
+            yield Work(pair, *some, tuple(metrics))
+
+
+def _kept(path: Path, wanted: set[str]) -> dict[str, Row]:
+    """The rows that are wanted, without failed ones; a line that a kill cut short is none."""
+    rows: dict[str, Row] = {}
+    if not path.exists():
+        return rows
+    with failures(path), path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            with suppress(ValueError, TypeError, KeyError):
+                row = json.loads(line)
+                if row["key"] in wanted and row["error"] is None:
+                    rows[row["key"]] = row
+    return rows
+
+
+@contextmanager
+def _appending(path: Path, rows: Mapping[str, Row]) -> Iterator[IO[str]]:
+    """A file with whole lines of some rows, to which more can be added."""
+    with beside(path) as partial, failures(path):
+        partial.write_text("".join(f"{json.dumps(row)}\n" for row in rows.values()), "utf-8")
+        os.replace(partial, path)
+        file = path.open("a", encoding="utf-8", newline="\n")
+    with file:
+        yield file
+
+
+def _results(pending: Sequence[Work], jobs: int) -> Generator[list[Row], None, None]:
+    """The rows of each work, as they come."""
+    if jobs == 1 or len(pending) < 2:
+        with _one_thread():
+            yield from map(scored, pending)
+        return
+    pool = ProcessPoolExecutor(min(jobs, len(pending)), _context(), initializer=_begin)
+    try:
+        futures: list[Future[list[Row]]] = [pool.submit(scored, work) for work in pending]
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a process was ended from outside, maybe for want of memory: what was done is kept; "
+            "go on with --resume and fewer --jobs"
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _context() -> BaseContext:
+    """How processes are begun: all from one that has loaded what they need, where that is safe."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _begin() -> None:
+    """What a process does first: one thread, deaf to Ctrl-C, and it ends when its parent does."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    sentinel = parent.sentinel
+
+    def follow() -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def scored(work: Work) -> list[Row]:
+    """The rows of one pair; what fails becomes a row with an error, and stops no other."""
+    try:
+        sound = work.pair.read()
+    except InputError as error:
+        return [_row(work, at, {}, error=str(error)) for at in range(len(work.keys))]
+    return [_scored(work, at, sound) for at in range(len(work.keys))]
+
+
+def _scored(work: Work, at: int, sound: Sound) -> Row:
+    rate = sound.sample_rate
+    try:
+        made = work.methods[at](work.pair, sound)
+        if not np.isfinite(made.samples).all():
+            raise InputError("the estimate holds samples that are no numbers")
+        scores, note = measured(
+            work.metrics, made.samples, sound.clean, rate, unscored=sound.unscored
+        )
+        # Of what a vocoder makes again the phases are free, and tell nothing.
+        lies = {} if work.pair.alone else alignment(made.samples, sound.clean, rate)
+    except Exception as error:
+        # A rival may fail in any way: that is its result.
+        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        return _row(work, at, {}, error=kind + " ".join(str(error).split())[:500])
+    taken = None if made.taken is None else round(made.taken, 6)
+    told = {"seconds": sound.seconds, "taken": taken, "memory": made.memory, "note": note}
+    left = 0 if sound.unscored is None else int(sound.unscored.sum())
+    return _row(work, at, {**scores, **lies, **told, "unscored": left})
+
+
+def _row(work: Work, at: int, found: Row, *, error: str | None = None) -> Row:
+    pair, method = work.pair, work.methods[at]
+    told = {"key": work.keys[at], "file": pair.name, "recording": pair.recording}
+    nothing = dict.fromkeys([*work.metrics, *ALIGNMENT, *WORK])
+    return {**told, "method": method.name, **nothing, **found, "error": error}

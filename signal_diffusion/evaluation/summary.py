@@ -1,0 +1,281 @@
+"""What many scores say: means and intervals, differences, by group, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from signal_diffusion.evaluation.measures import METRICS
+
+Array = NDArray[np.float64]
+
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+RESAMPLES = 1000
+
+
+#: Index values that are held at once.
+DRAWN = 1 << 20
+
+
+#: Groups of more values are in the JSON alone.
+MOST_SHOWN = 20
+
+
+def interval(values: Array, units: Sequence[str], *, seed: int = 0) -> tuple[float, float] | None:
+    """The 95 % bootstrap interval of the mean of values (n,), as percentiles of resampled means.
+
+    None where all belong to one unit, which tells nothing of others.
+
+    Args:
+        units: what each value belongs to: these are resampled, since mixes of one recording at
+            several SNRs, say, are not independent.
+        seed: of the resampling.
+
+    Efron (1979), "Bootstrap methods: another look at the jackknife".
+
+    >>> interval(np.arange(100.0), [str(n) for n in range(100)])   # 49.5 -+ 1.96 * 28.9 / 10
+    (43.9, 54.9)
+    """
+    _, places = np.unique(np.asarray(units), return_inverse=True)
+    counts = np.bincount(places).astype(np.float64)
+    if len(counts) < 2:
+        return None
+    sums = np.bincount(places, weights=values)
+    rng, many = np.random.default_rng(seed), max(1, DRAWN // len(sums))
+    means: list[float] = []
+    while len(means) < RESAMPLES:
+        picks = rng.integers(len(sums), size=(min(many, RESAMPLES - len(means)), len(sums)))
+        means += (sums[picks].sum(1) / counts[picks].sum(1)).tolist()
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def statistics(values: Sequence[float], units: Sequence[str], *, seed: int = 0) -> dict[str, float]:
+    """Mean, median, the ends of the mean's interval if it has one, and the number of values."""
+    array = np.asarray(values, np.float64)
+    found = {"mean": array.mean(), "median": np.median(array)}
+    ends = interval(array, units, seed=seed)
+    if ends is not None:
+        found |= {"low": ends[0], "high": ends[1]}
+    return {**{k: round(float(v), 6) for k, v in found.items()}, "count": len(array)}
+
+
+def scores_of(rows: Rows, metrics: Sequence[str], *, seed: int = 0) -> dict[str, dict[str, float]]:
+    """Statistics of each metric over rows, of those that have a value."""
+    found = {}
+    for metric in metrics:
+        some = [row for row in rows if row[metric] is not None]
+        if some:
+            values, units = [row[metric] for row in some], [row["recording"] for row in some]
+            found[metric] = statistics(values, units, seed=seed)
+    return found
+
+
+def differences(
+    rows: Rows, others: Rows, metrics: Sequence[str], *, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """Statistics of rows' scores less those of other rows on the same files."""
+    known = {row["file"]: row for row in others}
+    paired = [
+        {**row, **{metric: _less(row[metric], known[row["file"]][metric]) for metric in metrics}}
+        for row in rows
+    ]
+    return scores_of(paired, metrics, seed=seed)
+
+
+def _less(value: float | None, other: float | None) -> float | None:
+    return None if value is None or other is None else value - other
+
+
+def summary(
+    rows: Rows, model: str, metrics: Sequence[str], groups: Sequence[str], *, seed: int = 0
+) -> dict[str, Any]:
+    """Everything that the tables show, as plain values for JSON.
+
+    Args:
+        rows: of `evaluation.evaluate`, with the columns of the groups besides.
+        model: name of the method that all others are subtracted from.
+        metrics, groups: names of columns.
+        seed: of the bootstrap.
+    """
+    of = by_column(rows, "method")
+    return {
+        "methods": {name: _method(some, metrics, seed) for name, some in of.items()},
+        "compared_with": model,
+        "differences": {
+            name: differences(some, of[model], metrics, seed=seed)
+            for name, some in of.items()
+            if name != model
+        },
+        "groups": {
+            group: {
+                value: {
+                    name: scores_of(few, metrics, seed=seed)
+                    for name, few in by_column(some, "method").items()
+                }
+                for value, some in sorted(by_column(rows, group).items(), key=_order)
+            }
+            for group in groups
+        },
+    }
+
+
+def by_column(rows: Rows, column: str) -> dict[str, list[Mapping[str, Any]]]:
+    """Rows by the value of a column, in the order in which the values come."""
+    parts: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        parts.setdefault(row[column], []).append(row)
+    return parts
+
+
+def _order(item: tuple[str, Any]) -> tuple[bool, float, str]:
+    """Numbers by their size, then words."""
+    try:
+        return False, float(item[0]), ""
+    except ValueError:
+        return True, 0.0, item[0]
+
+
+def _method(rows: Rows, metrics: Sequence[str], seed: int) -> dict[str, Any]:
+    done = [row for row in rows if row["error"] is None]
+    timed = [row for row in done if row["taken"] is not None]
+    seconds = sum(row["seconds"] for row in timed)
+    memory = [row["memory"] for row in done if row["memory"] is not None]
+    return {
+        "scores": scores_of(rows, metrics, seed=seed),
+        "files": len(done),
+        "failed": len(rows) - len(done),
+        "real_time_factor": round(sum(r["taken"] for r in timed) / seconds, 5) if timed else None,
+        "peak_memory_mb": round(max(memory) / 1e6, 1) if memory else None,
+    }
+
+
+#: Deviations of the reference by which the middle of the offsets may differ from 0 without a note.
+OFFSET = 0.1
+
+
+#: dB by which the middle of the gains may differ from 1 without a note.
+GAIN = 1.0
+
+
+class Column(Protocol):
+    """How a score is shown: `measures.Metric`, or one of a set."""
+
+    @property
+    def heading(self) -> str: ...
+
+    def shown(self, score: float, *, sign: str = "") -> str: ...
+
+
+def notes(rows: Rows) -> list[str]:
+    """What looks like a mistake in a method, or could not be scored, in lines."""
+    lines = _left_out(rows)
+    for name, some in by_column(rows, "method").items():
+        lines += [f"{name}: {line}" for line in _oddities(some)]
+    return lines
+
+
+def _left_out(rows: Rows) -> list[str]:
+    """A line on readings that are missing in the recordings, whatever the method."""
+    count = {row["file"]: row["unscored"] for row in rows if row["unscored"]}
+    if not count:
+        return []
+    files = len({row["file"] for row in rows})
+    total = sum(count.values())
+    return [f"{total} missing readings in {len(count)} of {files} files are not scored"]
+
+
+def _oddities(rows: Rows) -> list[str]:
+    done = [row for row in rows if row["error"] is None]
+    heard = [row for row in done if row["lag"] is not None]
+    lags = [row["lag"] for row in heard if row["lag"]]
+    gain = float(np.median([row["gain_db"] for row in heard])) if heard else 0.0
+    offset = float(np.median([row["offset"] for row in heard])) if heard else 0.0
+    turned = sum(row["polarity"] < 0 for row in heard)
+    told = [row["channels"] for row in done if row["channels"] is not None]
+    moved = sum(channels != _own(channels) for channels in told)
+    unscored = [row["note"] for row in done if row["note"] is not None]
+    found = {
+        f"{len(rows) - len(done)} of {len(rows)} files failed": len(done) < len(rows),
+        f"late by {np.median(lags or [0]):g} samples in {len(lags)} of {len(done)} files": lags,
+        f"gain of {gain:+.1f} dB": abs(gain) > GAIN,
+        f"offset of {offset:+.2g} deviations of the reference": abs(offset) > OFFSET,
+        f"upside down in {turned} of {len(done)} files": turned,
+        f"channels exchanged in {moved} of {len(done)} files": moved,
+        f"{len(unscored)} files lack a score ({(unscored or [''])[0]})": unscored,
+    }
+    return [line for line, odd in found.items() if odd]
+
+
+def _own(channels: str) -> str:
+    """Channels in their own order, as many as there are."""
+    return " ".join(str(n + 1) for n in range(len(channels.split())))
+
+
+def markdown(
+    told: Mapping[str, Any], metrics: Sequence[str], columns: Mapping[str, Column] = METRICS
+) -> str:
+    """The tables of a summary: methods, differences, and groups, means with their intervals.
+
+    Args:
+        told: of `summary.summary`.
+        metrics: what is shown, by name.
+        columns: how each is shown.
+    """
+    head = [columns[metric].heading for metric in metrics]
+    cells = partial(_cells, shown=[(metric, columns[metric]) for metric in metrics])
+    parts = [
+        _table(["", "files", *head, "real-time factor", "peak MB"], [
+            [name, str(row["files"]), *cells(row["scores"]),
+             _number(row["real_time_factor"], 4), _number(row["peak_memory_mb"], 0)]
+            for name, row in told["methods"].items()
+        ]),
+    ]  # fmt: skip
+    if told["differences"]:
+        parts += [f"Differences to {told['compared_with']}, file by file:"]
+        lines = [[k, *cells(row, sign="+")] for k, row in told["differences"].items()]
+        parts += [_table(["", *head], lines)]
+    for group, values in told["groups"].items():
+        if len(values) <= MOST_SHOWN:
+            lines = [
+                [value, name, *cells(row)]
+                for value, rows in values.items()
+                for name, row in rows.items()
+            ]
+            parts += [_table([group, "", *head], lines)]
+    return "\n\n".join(parts)
+
+
+def _cells(
+    scores: Mapping[str, Mapping[str, float]],
+    *,
+    shown: Sequence[tuple[str, Column]],
+    sign: str = "",
+) -> list[str]:
+    """Means, with the ends of their intervals."""
+    return [_cell(column, scores.get(metric), sign) for metric, column in shown]
+
+
+def _cell(column: Column, found: Mapping[str, float] | None, sign: str) -> str:
+    if found is None:
+        return ""
+    mean, *ends = (
+        column.shown(found[key], sign=sign) for key in ("mean", "low", "high") if key in found
+    )
+    return f"{mean} ({' to '.join(ends)})" if ends else mean
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---"] + ["---:"] * (len(head) - 1)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *lines))

@@ -1,0 +1,139 @@
+"""Results as arrays in an .npz file, written block by block."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from signal_diffusion.errors import InputError
+from signal_diffusion.files.atomic import beside, failures, require_writable
+
+COPY_BYTES = 1 << 20
+
+
+class ArraysWriter:
+    """Arrays (C, L) float32 of an .npz file, which grow by blocks (C, n); made by `writing_npz`."""
+
+    def __init__(self, path: Path, arrays: dict[str, _GrowingArray]) -> None:
+        self._path, self._arrays = path, arrays
+        self._values: dict[str, NDArray[Any]] = {}
+
+    def write(self, name: str, samples: NDArray[Any]) -> None:
+        """Append samples (C, n) to one of the arrays.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        with failures(self._path):
+            self._arrays[name].append(samples)
+
+    def put(self, name: str, value: float | str | NDArray[Any]) -> None:
+        """Keep one value, such as a sample rate, or one whole array beside the growing ones."""
+        self._values[name] = np.asarray(value)
+
+    def save(self, path: Path) -> None:
+        """Put everything together; `writing_npz` does so at its end."""
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for name, array in self._arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    array.save(file)
+            for name, value in self._values.items():
+                with archive.open(f"{name}.npy", "w") as file:
+                    npy.write_array(file, value, allow_pickle=False)
+
+
+@contextmanager
+def writing_npz(
+    path: str | Path, names: Sequence[str], channels: int, *, force: bool = False
+) -> Iterator[ArraysWriter]:
+    """Write arrays (C, L) of any length to an .npz file, in bounded memory, whole or not at all.
+
+    Args:
+        path: output file, which appears under its name when the block ends without an error.
+        names: of the arrays.
+        channels: C.
+        force: replace a file that exists.
+
+    Raises:
+        InputError: the file exists or can't be written.
+
+    >>> import numpy as np, tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.npz"
+    >>> with writing_npz(path, ["mean"], channels=2) as arrays:
+    ...     arrays.write("mean", np.zeros((2, 3))), arrays.write("mean", np.ones((2, 1)))
+    ...     arrays.put("sample_rate", 16000)
+    (None, None)
+    >>> np.load(path)["mean"]
+    array([[0., 0., 0., 1.], [0., 0., 0., 1.]], dtype=float32)
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".npz":
+        raise InputError(f"{path} must have the suffix .npz")
+    require_writable(path, force=force)
+    with beside(path) as partial, ExitStack() as files:
+        arrays = {
+            name: _GrowingArray(files.enter_context(_nameless(path)), channels) for name in names
+        }
+        writer = ArraysWriter(path, arrays)
+        yield writer
+        with failures(path):
+            writer.save(partial)
+            os.replace(partial, path)
+
+
+@contextmanager
+def _nameless(path: Path) -> Iterator[IO[bytes]]:
+    """A file in the path's folder, without a name where that can be: no kill leaves it."""
+    with failures(path):
+        file = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115
+    try:
+        yield file
+    finally:
+        # On a full disk, closing fails again.
+        with suppress(OSError):
+            file.close()
+
+
+class _GrowingArray:
+    """An array (C, L) whose blocks (C, n) lie one after the other in a file."""
+
+    def __init__(self, file: IO[bytes], channels: int) -> None:
+        self._file, self._channels = file, channels
+        self._lengths: list[int] = []
+
+    def append(self, samples: NDArray[Any]) -> None:
+        if len(samples) != self._channels:
+            raise ValueError(f"samples have {len(samples)} channels, not {self._channels}")
+        self._file.write(np.ascontiguousarray(samples, "<f4").tobytes())
+        self._lengths.append(samples.shape[1])
+
+    def save(self, target: IO[bytes]) -> None:
+        """Write an .npy file, in which each channel lies in one piece."""
+        shape = (self._channels, sum(self._lengths))
+        layout = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        npy.write_array_header_1_0(target, layout)
+        for channel in range(self._channels):
+            self._copy_channel(channel, target)
+
+    def _copy_channel(self, channel: int, target: IO[bytes]) -> None:
+        start = 0
+        for length in self._lengths:
+            self._file.seek(4 * (start + channel * length))
+            _copy(self._file, target, 4 * length)
+            start += self._channels * length
+
+
+def _copy(source: IO[bytes], target: IO[bytes], size: int) -> None:
+    while size:
+        content = source.read(min(size, COPY_BYTES))
+        target.write(content)
+        size -= len(content)

@@ -1,0 +1,159 @@
+"""What a model file or a recording holds, in words: for `signal-diffusion info` and cards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from signal_diffusion.audio import opened
+from signal_diffusion.audio.provenance import read_provenance
+from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
+from signal_diffusion.files.artifact import resolve, shipped
+
+Rows = list[tuple[str, ...]]
+
+#: Samples that stand for a second where a model knows no rate.
+SAMPLES = 16000
+
+
+def shipped_models() -> Rows:
+    """A table, heading first, of the models that come with the package."""
+    rows: Rows = [("model", "domain", "rate", "parameters", "licence")]
+    for name in shipped():
+        denoiser = Denoiser.from_pretrained(name)
+        licence = told(denoiser.card.get("licence", "unknown"))
+        rows.append((name, _domain(denoiser), _rate(denoiser), _parameters(denoiser), licence))
+    return rows
+
+
+def model_facts(name_or_path: str | Path) -> Rows:
+    """Pairs of what is told and its value: measured ones first, then the model's card.
+
+    Raises:
+        InputError: there is no such model, or its file is damaged.
+    """
+    denoiser = Denoiser.from_pretrained(name_or_path)
+    second = duration(denoiser.sample_rate or SAMPLES, denoiser.sample_rate)
+    rows: Rows = [
+        ("file", str(resolve(name_or_path))),
+        ("domain", _domain(denoiser)),
+        ("rate", _rate(denoiser)),
+        ("parameters", _parameters(denoiser)),
+        ("process", f"{denoiser.schedule}, target {denoiser.target}"),
+        *_views(denoiser),
+        ("compute", f"{macs(denoiser) / 1e9:.3g} GMAC per {second} and call"),
+        *_bands(denoiser),
+        *_asked(denoiser),
+    ]
+    return rows + [(key.replace("_", " "), told(value)) for key, value in denoiser.card.items()]
+
+
+def macs(denoiser: NetworkDenoiser) -> float:
+    """Multiply-accumulates of one call on one second, in matrix products and convolutions.
+
+    Where the denoiser has no rate, a second is `SAMPLES` samples.
+
+    >>> from signal_diffusion.nn.stack import DilatedStack
+    >>> from signal_diffusion.schedules import BrownianBridge
+    >>> backbone = DilatedStack(1, channels=8, hidden=4, layers=1, paired=True)
+    >>> per_sample = macs(NetworkDenoiser(backbone, BrownianBridge())) / SAMPLES
+    >>> round(per_sample)  # 2*8 in, 8*4 + 12*8 + 4*8 in the block, 4*8 skip, 8*2 head
+    224
+    """
+    of_state = getattr(denoiser.backbone, "state_channels", 1)
+    channels = max(1, of_state // denoiser.codec.state_channels(1))
+    x = torch.zeros(1, channels, denoiser.sample_rate or SAMPLES)
+    state = denoiser.codec.encode(x.to(next(denoiser.parameters()).device))
+    y = state if denoiser.schedule.paired else None
+    # Without gradients, products are added to in place, which the counter does not see.
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        denoiser(state, torch.tensor(denoiser.schedule.t_max), y)
+    return counter.get_total_flops() / 2
+
+
+def duration(samples: int, rate: float | None) -> str:
+    """Samples in milliseconds, or as they are where there is no rate.
+
+    >>> duration(512, 16000), duration(512, None)
+    ('32 ms', '512 samples')
+    """
+    return f"{samples} samples" if rate is None else f"{1000 * samples / rate:.0f} ms"
+
+
+def told(value: Any) -> str:
+    """One line for an entry of a model card.
+
+    >>> told({"PESQ": 2.5, "data": ["a", "b"]})
+    'PESQ 2.5; data a, b'
+    """
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {told(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(told(inner) for inner in value)
+    return " ".join(str(value).split())
+
+
+def recording_facts(path: Path) -> Rows:
+    """What a recording is, and where it comes from if it says that it is synthetic.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    with opened(path) as reader:
+        form, frames = reader.form, reader.frames
+    rows: Rows = [
+        ("file", str(path)),
+        ("rate", f"{form.sample_rate} Hz"),
+        ("channels", str(form.channels)),
+        ("form", f"{form.container} {form.subtype}"),
+    ]
+    if frames is not None:
+        rows.append(("length", f"{frames / form.sample_rate:.3f} s"))
+    found = read_provenance(path) or {"synthetic": "it doesn't say so"}
+    return rows + [(key.replace("_", " "), told(value)) for key, value in found.items()]
+
+
+def _views(denoiser: NetworkDenoiser) -> Rows:
+    """What an estimate depends on, of models that take recordings."""
+    if denoiser.length is not None:
+        return [("length", duration(denoiser.length, denoiser.sample_rate))]
+    view = f"{duration(denoiser.receptive_field, denoiser.sample_rate)} a call"
+    if denoiser.mel is not None:
+        return [("receptive field", view), ("takes", denoiser.mel.told)]
+    return [("receptive field", view), ("latency", _latency(denoiser))]
+
+
+def _asked(denoiser: NetworkDenoiser) -> Rows:
+    """What a generator can be asked for."""
+    return [(f"--{condition.name}", condition.told) for condition in denoiser.conditions]
+
+
+def _latency(denoiser: NetworkDenoiser) -> str:
+    """What an estimate waits for, in a stream at the model's own rate."""
+    one, two = (denoiser.context(calls)[1] for calls in (1, 2))
+    rate = denoiser.sample_rate
+    return f"{duration(one, rate)} at 1 call, {duration(two - one, rate)} more for each further one"
+
+
+def _bands(denoiser: NetworkDenoiser) -> Rows:
+    """What the bands around several draws go by, where they are calibrated."""
+    bands = denoiser.bands
+    if bands is None:
+        return []
+    told = f"90 %, calibrated for {bands.steps} steps, on {bands.told or 'data that is not told'}"
+    return [("bands", told)]
+
+
+def _domain(denoiser: NetworkDenoiser) -> str:
+    return denoiser.domain or "any"
+
+
+def _rate(denoiser: NetworkDenoiser) -> str:
+    return f"{denoiser.sample_rate} Hz" if denoiser.sample_rate else "any"
+
+
+def _parameters(denoiser: NetworkDenoiser) -> str:
+    return f"{sum(p.numel() for p in denoiser.parameters()):,}"

@@ -1,0 +1,207 @@
+"""The charts of a report: scores, changes of files, and groups, for light and for dark pages."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from signal_diffusion.evaluation.measures import METRICS, better_by, direction, heading, shown
+from signal_diffusion.plots.curves import INPUT
+from signal_diffusion.plots.spectrograms import DRAWING
+from signal_diffusion.report.clips import data_uri
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+#: Letters, and lines of the axes, on light and on dark pages; nothing else has these colours.
+LIGHT, DARK = ("#333a45", "#aab4c2"), ("#d5dbe5", "#5b6675")
+#: Of methods, readable on both; the untouched input is grey.
+PALETTE = ("#3584d6", "#e0702a", "#3f9c4b", "#a06be0", "#c9a400", "#d1558f", "#1fa5a5")
+BETTER, WORSE = "#3584d6", "#d9534f"
+#: Inches: narrow, since a phone shows charts at about this width.
+WIDTH, LINE = 4.0, 0.34
+LONGEST_NAME, MOST_BINS = 20, 30
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart as data URIs for both kinds of page, and what it shows, in words."""
+
+    light: str
+    dark: str
+    title: str
+    alt: str
+
+
+def colours_of(methods: Sequence[str], given: str) -> dict[str, str]:
+    """A colour for each method; the input's is grey."""
+    others = [name for name in methods if name != given]
+    own = {name: PALETTE[at % len(PALETTE)] for at, name in enumerate(others)}
+    return {name: own.get(name, INPUT) for name in methods}
+
+
+def scores_chart(scores: Scores, metric: str, colours: Mapping[str, str]) -> Chart:
+    """The mean of each method, with its interval."""
+    some = {name: found[metric] for name, found in scores.items() if metric in found}
+
+    def draw(axes: Axes) -> None:
+        for at, (name, found) in enumerate(some.items()):
+            _mark(axes, metric, found, at, colours[name])
+        _names(axes, list(some))
+
+    title = f"{heading(metric)} by method"
+    means = "; ".join(f"{name} {shown(metric, found['mean'])}" for name, found in some.items())
+    title += f", {direction(metric)}"
+    return _chart(draw, len(some), title, f"{title}. Means: {means}.")
+
+
+def changes_chart(changes: Sequence[float], metric: str) -> Chart:
+    """How many files a model changed by how much, those made worse in another colour."""
+    from matplotlib.ticker import MaxNLocator
+
+    scaled = METRICS[metric].scale * np.asarray(changes, np.float64)
+    edges = _edges(scaled)
+    counts = np.histogram(scaled, edges)[0]
+    middles = (edges[:-1] + edges[1:]) / 2
+    fills = [BETTER if better_by(metric, middle) > 0 else WORSE for middle in middles]
+
+    def draw(axes: Axes) -> None:
+        axes.bar(middles, counts, np.diff(edges) * 0.94, color=fills)
+        axes.axvline(0, color=axes.xaxis.label.get_color(), lw=1)
+        axes.set_xlabel(f"change of {heading(metric)}")
+        axes.set_ylabel("files")
+        axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
+
+    better = sum(better_by(metric, change) > 0 for change in changes)
+    title = f"Change of {heading(metric)}, file by file"
+    told = f"Better in {better} of {len(changes)} files"
+    span = f"from {scaled.min():+.3g} to {scaled.max():+.3g}, median {np.median(scaled):+.3g}"
+    return _chart(draw, 6, f"{title}. {told}.", f"{title}: {told.lower()}; {span}.")
+
+
+def group_chart(
+    values: Mapping[str, Scores], group: str, metric: str, colours: Mapping[str, str]
+) -> Chart:
+    """The means of all methods by the values of a group: lines over numbers, or else rows."""
+    numbers = _numbers(list(values))
+
+    def draw(axes: Axes) -> None:
+        for name, colour in colours.items():
+            found = {at: s[name][metric] for at, s in enumerate(values.values()) if name in s
+                     and metric in s[name]}  # fmt: skip
+            if numbers is None:
+                for at, one in found.items():
+                    _mark(axes, metric, one, at, colour)
+            else:
+                _curve(axes, metric, {numbers[at]: one for at, one in found.items()}, colour)
+        if numbers is None:
+            _names(axes, list(values))
+        else:
+            axes.set_xlabel(group, parse_math=False)
+            axes.set_ylabel(heading(metric))
+
+    title = f"{heading(metric)} by {group}, {direction(metric)}"
+    rows = len(values) if numbers is None else 7
+    told = f"{title}, for {', '.join(colours)} at {', '.join(values)}."
+    return _chart(draw, rows, title, f"{told} The numbers are in the table below.")
+
+
+def _numbers(words: Sequence[str]) -> list[float] | None:
+    """Words as numbers, if they all are some and there are several."""
+    try:
+        found = [float(word) for word in words]
+    except ValueError:
+        return None
+    return found if len(found) > 1 and np.isfinite(found).all() else None
+
+
+def _edges(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Edges of bins, one of which is 0, so that no bin holds both better and worse."""
+    count = int(np.clip(2 * np.sqrt(len(values)), 6, MOST_BINS))
+    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+    width = (high - low) / count or 1.0
+    below, above = int(np.ceil(-low / width - 1e-9)), int(np.ceil(high / width - 1e-9))
+    return width * np.arange(-below, max(above, 1 - below) + 1)
+
+
+def _scaled(metric: str, value: float) -> float:
+    return METRICS[metric].scale * value
+
+
+def _mark(axes: Axes, metric: str, found: Mapping[str, float], at: int, colour: str) -> None:
+    """A dot at a mean, and a bar for its interval."""
+    if "low" in found:
+        ends = [_scaled(metric, found[end]) for end in ("low", "high")]
+        axes.plot(ends, [at, at], color=colour, lw=5, alpha=0.35, solid_capstyle="butt")
+    axes.plot([_scaled(metric, found["mean"])], [at], "o", color=colour, ms=7)
+
+
+def _curve(
+    axes: Axes, metric: str, found: Mapping[float, Mapping[str, float]], colour: str
+) -> None:
+    """Means over numbers, with their intervals as a band."""
+    places = sorted(found)
+    means = [_scaled(metric, found[x]["mean"]) for x in places]
+    low, high = (
+        [_scaled(metric, found[x].get(end, found[x]["mean"])) for x in places]
+        for end in ("low", "high")
+    )
+    axes.fill_between(places, low, high, color=colour, alpha=0.18, lw=0)
+    axes.plot(places, means, color=colour, marker="o", ms=5, lw=1.6)
+
+
+def _names(axes: Axes, names: Sequence[str]) -> None:
+    """Names down the upright axis, the first at the top."""
+    short = [n if len(n) <= LONGEST_NAME else f"{n[: LONGEST_NAME - 1]}…" for n in names]
+    axes.set_yticks(range(len(names)), short, parse_math=False)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+
+
+def _chart(draw: Callable[[Axes], None], rows: int, title: str, alt: str) -> Chart:
+    """A chart for light pages, and with the letters and lines of dark ones."""
+    light = dark = _svg(draw, rows)
+    for before, after in zip(LIGHT, DARK, strict=True):
+        dark = dark.replace(before, after)
+    return Chart(_uri(light), _uri(dark), title, alt)
+
+
+def _uri(svg: str) -> str:
+    return data_uri("image/svg+xml", svg.encode())
+
+
+def _svg(draw: Callable[[Axes], None], rows: int) -> str:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    letters, lines = LIGHT
+    given: dict[Any, Any] = {
+        "text.color": letters, "axes.labelcolor": letters, "xtick.labelcolor": letters,
+        "ytick.labelcolor": letters, "axes.edgecolor": lines, "xtick.color": lines,
+        "ytick.color": lines, "grid.color": lines, "axes.facecolor": "none",
+        "font.size": 10.5, "svg.hashsalt": "report", "svg.fonttype": "path",
+    }  # fmt: skip
+    with DRAWING, matplotlib.rc_context(given), warnings.catch_warnings():
+        # Names may be in a script that matplotlib's fonts lack: it draws boxes, and says so.
+        warnings.filterwarnings("ignore", "Glyph")
+        size = (WIDTH, 0.75 + LINE * min(max(rows, 3), 22))
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.35, lw=0.6)
+        axes.set_axisbelow(True)
+        return _saved(figure)
+
+
+def _saved(figure: Figure) -> str:
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return file.getvalue()

@@ -1,0 +1,367 @@
+"""Stretches of recordings that a report shows and plays: made again, cut out, encoded."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+
+from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp.resampling import resample
+from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.methods import Estimate, Method
+from signal_diffusion.evaluation.pairs import Pair, Sound
+from signal_diffusion.evaluation.run import Work, scored
+from signal_diffusion.plots.spectrograms import RANGE_DB, colours, spectrogram, top_level
+from signal_diffusion.plots.window import Busiest
+from signal_diffusion.streaming.background import threads
+
+#: What is shown of a file, in the order of `Stretch.lines`.
+TITLES = ("Input", "Result", "Removed", "Reference")
+
+
+#: Below, and of other domains, signals are drawn as waveforms and not played.
+LEAST_RATE, SOUND = 3000, (None, "speech", "music", "audio")
+
+
+#: Seconds of a clip, and samples of a stretch that is not played.
+LONGEST, SAMPLES = 10.0, 2000
+
+
+#: Bytes of all sounds of a page.
+BYTES = 12e6
+
+
+#: Seconds that a lossless clip must have: otherwise it is compressed.
+SHORTEST = 4.0
+
+
+#: Bytes a sample of FLAC, and a second of MP3, for each channel; a third more as text.
+FLAC_BYTES, MP3_BYTES, AS_TEXT = 1.5, 11e3, 4 / 3
+
+
+#: Hz that MP3 can have; above, sounds are resampled to the highest.
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+
+
+#: Of libsndfile's compression from 0, the best, to 1.
+MP3_LEVEL = 0.3
+
+
+#: Peak of the loudest of the clips of a file, and by how much they are turned up at most.
+PEAK, MOST_GAIN = 0.9, 10.0
+
+
+#: Relative difference of a score that is reckoned again: rounding, on another machine.
+EQUAL = 1e-6
+
+
+@dataclass(frozen=True)
+class Form:
+    """How clips are encoded: what browsers play, FLAC or, where that is too much, MP3."""
+
+    container: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a recording.
+
+    Attributes:
+        lines: (4, C, n): input, result, what was removed, and the reference.
+        sample_rate: Hz.
+        begin: where it begins in the recording, s.
+        seconds: of the whole recording.
+        score: of the result, by the metric that was asked for; None where there is none.
+        form: how its sounds are encoded; None where it is drawn as waveforms.
+    """
+
+    lines: Array
+    sample_rate: float
+    begin: float
+    seconds: float
+    score: float | None
+    form: Form | None
+
+    @property
+    def end(self) -> float:
+        return self.begin + self.lines.shape[2] / self.sample_rate
+
+
+def is_sound(domain: str | None, sample_rate: float, *, table: bool = False) -> bool:
+    """Whether signals are played and drawn as spectrograms; others are drawn as waveforms.
+
+    >>> is_sound("speech", 16000), is_sound(None, 360), is_sound("vibration", 12000)
+    (True, False, False)
+    """
+    return sample_rate >= LEAST_RATE and domain in SOUND and not table
+
+
+def form_of(sound: Sound, files: int) -> Form:
+    """FLAC, if so many files fit into `BYTES` with clips that are long enough, or else MP3.
+
+    Both are played by Chromium, Firefox and Safari, which OGG is not.
+    """
+    clips = max(1, files) * len(TITLES) * min(2, len(sound.clean)) * AS_TEXT
+    lossless = BYTES / (clips * FLAC_BYTES * sound.sample_rate)
+    if lossless >= SHORTEST:
+        return Form("FLAC", min(LONGEST, lossless))
+    return Form("MP3", min(LONGEST, BYTES / (clips * MP3_BYTES)))
+
+
+@dataclass
+class Kept:
+    """A method whose last estimate is kept, with what it was made of."""
+
+    method: Method
+    sound: Sound | None = None
+    made: Array | None = None
+
+    @property
+    def name(self) -> str:
+        return self.method.name
+
+    @property
+    def key(self) -> object:
+        return self.method.key
+
+    def __call__(self, pair: Pair, sound: Sound) -> Estimate:
+        found = self.method(pair, sound)
+        self.sound, self.made = sound, found.samples
+        return found
+
+
+def stretch_of(
+    pair: Pair, method: Method, metric: str, *, domain: str | None, files: int
+) -> Stretch:
+    """The stretch of a pair in which a method removes most, as long as a page of files allows.
+
+    The method is called and scored anew, in the way and in one thread as before.
+
+    Raises:
+        InputError: the pair can't be read, or the method fails.
+    """
+    kept = Kept(method)
+    with threads(1):
+        row = scored(Work(pair, (kept,), ("",), (metric,)))[0]
+    if row["error"] is not None or kept.sound is None or kept.made is None:
+        raise InputError(row["error"])
+    sound, made = kept.sound, kept.made
+    heard = is_sound(domain, sound.sample_rate, table=pair.table)
+    form = form_of(sound, files) if heard else None
+    lines = np.stack([sound.noisy, made, sound.noisy - made, sound.clean])
+    length = SAMPLES if form is None else round(form.seconds * sound.sample_rate)
+    busiest = Busiest(length)
+    busiest.push(np.nan_to_num(lines))
+    first, _ = busiest.finish()
+    begin, part = first / sound.sample_rate, lines[..., first : first + length]
+    return Stretch(part, sound.sample_rate, begin, sound.seconds, row[metric], form)
+
+
+def is_again(score: float | None, found: float | None) -> bool:
+    """Whether a score is the one that was found before."""
+    if score is None or found is None:
+        return score is found
+    return abs(score - found) <= EQUAL * max(1.0, abs(found))
+
+
+def players(stretch: Stretch) -> tuple[list[str], float]:
+    """The four sounds of a stretch as data URIs, and the gain that they have in common.
+
+    Of more than two channels, the first two are heard.
+    """
+    assert stretch.form is not None
+    lines, form = np.nan_to_num(stretch.lines[:, :2]), stretch.form
+    gain = min(MOST_GAIN, PEAK / max(float(np.abs(lines).max(initial=0)), 1e-9))
+    rate = _playable(stretch.sample_rate, form.container)
+    return [_sound(resample(gain * x, stretch.sample_rate, rate), rate, form) for x in lines], gain
+
+
+def _playable(sample_rate: float, container: str) -> int:
+    """The rate itself if browsers play it, or the next higher one that they do."""
+    if container == "FLAC" and sample_rate <= MP3_RATES[-1]:
+        return round(sample_rate)
+    return next((rate for rate in MP3_RATES if rate >= sample_rate), MP3_RATES[-1])
+
+
+def _sound(samples: Array, rate: int, form: Form) -> str:
+    file = io.BytesIO()
+    samples = np.clip(samples, -1, 1).T
+    if form.container == "MP3":
+        soundfile.write(
+            file, samples, rate, format="MP3", subtype="MPEG_LAYER_III",
+            compression_level=MP3_LEVEL, bitrate_mode="VARIABLE",
+        )  # fmt: skip
+        return data_uri("audio/mpeg", file.getvalue())
+    soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
+    return data_uri("audio/flac", file.getvalue())
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """Content as an address that holds it.
+
+    >>> data_uri("text/plain", b"one")
+    'data:text/plain;base64,b25l'
+    """
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def busiest_channel(lines: Sequence[Array]) -> int:
+    """The channel of (4, C, n) from which most was removed, beside what it holds."""
+    heard, _, removed, _ = (np.nan_to_num(line) for line in lines)
+    return int(np.argmax(removed.var(axis=1) / np.maximum(heard.var(axis=1), 1e-30)))
+
+
+#: Pixels of a spectrogram at most.
+COLUMNS, ROWS = 480, 160
+
+
+#: Parts of a waveform, of each of which the least and the greatest are drawn.
+PARTS = 500
+
+
+#: Units in which waveforms are drawn.
+WIDE, HIGH = 1000, 200
+
+
+#: Stops of the bar that tells what colours mean.
+STOPS = 9
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture without its axes, which the page writes beside it.
+
+    Attributes:
+        image: data URI of a spectrogram, or "".
+        line: path of a waveform in `WIDE` by `HIGH` units, or "".
+        top, bottom: what stands at the ends of its upright axis.
+    """
+
+    image: str
+    line: str
+    top: str
+    bottom: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the pictures of a file have in common, in words."""
+
+    told: str
+    low: str = ""
+    high: str = ""
+
+
+def colour_bar() -> str:
+    """The colours of levels from low to high, as a gradient of a style sheet."""
+    from matplotlib.colors import to_hex
+
+    stops = [to_hex(colours()(place)) for place in np.linspace(0, 1, STOPS)]
+    return f"linear-gradient(to right, {', '.join(stops)})"
+
+
+def spectrograms(stretch: Stretch) -> tuple[list[Panel], Scale]:
+    """The spectrograms of a stretch, of which the means over channels are drawn."""
+    powers = [_power(line, stretch.sample_rate) for line in np.nan_to_num(stretch.lines)]
+    top = top_level(powers)
+    highest = f"{stretch.sample_rate / 2000:g} kHz"
+    panels = [Panel(_image(power, top), "", highest, "0 kHz") for power in powers]
+    low, high = (f"{level:g} dB".replace("-", "−") for level in (top - RANGE_DB, top))
+    return panels, Scale("Level, dB of full scale", low, high)
+
+
+def waveforms(stretch: Stretch) -> tuple[list[Panel], Scale]:
+    """The waveforms of the channel of a stretch from which most was removed."""
+    channel = busiest_channel(list(stretch.lines))
+    lines = stretch.lines[:, channel]
+    middles = np.array([_middle(line) for line in lines])
+    around = lines - middles[:, None]
+    half = 1.05 * float(np.nanmax(np.abs(around), initial=0)) or 1.0
+    panels = [
+        Panel("", _line(line, half), *_ends(middle, half))
+        for line, middle in zip(around, middles, strict=True)
+    ]
+    count = stretch.lines.shape[1]
+    which = f"Channel {channel + 1} of {count}, from which most was removed. " if count > 1 else ""
+    return panels, Scale(f"{which}All four axes span {2 * half:.4g} of the recording's own units.")
+
+
+def _power(line: Array, sample_rate: float) -> Array:
+    """Power (columns, rows) of channels (C, n), of no more pixels than are drawn."""
+    channels = [spectrogram(channel, sample_rate) for channel in line]
+    power: Array = np.mean(channels, axis=0)
+    for axis, most in enumerate((COLUMNS, ROWS)):
+        power = _pooled(power, axis, most)
+    return power
+
+
+def _pooled(power: Array, axis: int, most: int) -> Array:
+    """Means of neighbours along an axis, so that at most so many are left."""
+    length = power.shape[axis]
+    count = min(length, most)
+    starts = np.arange(count) * length // count
+    sizes = np.diff([*starts, length])
+    sums = np.add.reduceat(power, starts, axis=axis)
+    return sums / (sizes[:, None] if axis == 0 else sizes)
+
+
+def _image(power: Array, top: float) -> str:
+    """Power (columns, rows) as a small PNG, from `RANGE_DB` below the top to the top."""
+    from PIL import Image
+
+    scale = colours()
+    levels = (10 * np.log10(power.T[::-1]) - top) / RANGE_DB + 1
+    places = np.clip(levels * scale.N, 0, scale.N - 1).astype(np.uint8)
+    picture, file = Image.fromarray(places), io.BytesIO()
+    picture.putpalette((scale(np.arange(scale.N), bytes=True)[:, :3]).tobytes())
+    picture.save(file, "png", optimize=True)
+    return data_uri("image/png", file.getvalue())
+
+
+def _middle(line: Array) -> float:
+    """Half-way between the least and the greatest of a line, or 0 where all are missing."""
+    known = line[np.isfinite(line)]
+    return float(known.min() / 2 + known.max() / 2) if known.size else 0.0
+
+
+def _ends(middle: float, half: float) -> tuple[str, str]:
+    """What stands at the top and at the bottom of a waveform's axis."""
+    digits = max(0, 2 - math.floor(math.log10(2 * half)))
+    high, low = (f"{middle + sign * half:.{min(digits, 9)}f}" for sign in (1, -1))
+    return high.replace("-", "−"), low.replace("-", "−")
+
+
+def _line(line: Array, half: float) -> str:
+    """A path through samples (n,), or, of many, through the least and the greatest of parts."""
+    places, values = _thinned(line)
+    x = WIDE * places / max(1, len(line) - 1)
+    y = HIGH / 2 * (1 - values / half)
+    return _path(x, y)
+
+
+def _thinned(line: Array) -> tuple[Array, Array]:
+    """Places and values (k,) that look like a line (n,)."""
+    if len(line) <= 2 * PARTS:
+        return np.arange(len(line)), line
+    starts = np.arange(PARTS) * len(line) // PARTS
+    ends = [np.minimum.reduceat(line, starts), np.maximum.reduceat(line, starts)]
+    return np.repeat(starts, 2), np.stack(ends, axis=1).reshape(-1)
+
+
+def _path(x: Sequence[float] | Array, y: Sequence[float] | Array) -> str:
+    """Drawing commands through points, with a gap where one is missing."""
+    words, pen = [], "M"
+    for across, down in zip(x, y, strict=True):
+        if math.isfinite(down):
+            words.append(f"{pen}{across:.0f} {down:.1f}")
+            pen = "L"
+        else:
+            pen = "M"
+    return "".join(words)

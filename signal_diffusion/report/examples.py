@@ -1,0 +1,167 @@
+"""The files that a report shows: which ones, and what it tells of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.measures import better_by, heading, is_seen, shown
+from signal_diffusion.evaluation.methods import Method
+from signal_diffusion.evaluation.pairs import Pair
+from signal_diffusion.evaluation.run import Row
+from signal_diffusion.report.clips import (
+    TITLES,
+    Panel,
+    Scale,
+    Stretch,
+    is_again,
+    players,
+    spectrograms,
+    stretch_of,
+    waveforms,
+)
+
+#: Files at either end.
+MOST = 10
+#: The input's row and the model's, of one file.
+Both = tuple[Row, Row]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric of one file: of the input, of the result, and the change, as text.
+
+    `better` tells whether the change is for the better; None where none is to be seen.
+    """
+
+    heading: str
+    before: str
+    after: str
+    change: str
+    better: bool | None
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One of the four signals of a file: its picture, its sound ("" for none), and in words."""
+
+    title: str
+    panel: Panel
+    sound: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A file as the page has it; `trouble` tells why there is nothing to see, or what is wrong."""
+
+    name: str
+    groups: tuple[tuple[str, str], ...]
+    scores: list[Score]
+    trouble: str = ""
+    told: str = ""
+    begin: str = ""
+    end: str = ""
+    clips: list[Clip] = field(default_factory=list)
+    scale: Scale | None = None
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What all examples have in common: the method, the metrics, and how many files there are."""
+
+    method: Method
+    metrics: Sequence[str]
+    domain: str | None
+    files: int
+
+
+def chosen(
+    rows: Sequence[Row], metric: str, model: str, given: str
+) -> tuple[list[Both], list[Both]]:
+    """The files that gained most by a metric, and those that gained least, each in that order.
+
+    At most ten of either, and no file in both; without a score a file is neither.
+
+    >>> rows = [{"file": f, "method": m, "snr": s} for f, m, s in [
+    ...     ("a", "input", 1.0), ("a", "model", 3.0), ("b", "input", 1.0), ("b", "model", 0.0)]]
+    >>> best, worst = chosen(rows, "snr", "model", "input")
+    >>> [row["file"] for row, _ in best], [row["file"] for row, _ in worst]
+    (['a'], ['b'])
+    """
+    inputs = {row["file"]: row for row in rows if row["method"] == given}
+    both = [(inputs[row["file"]], row) for row in rows if row["method"] == model]
+    known = [pair for pair in both if None not in (pair[0][metric], pair[1][metric])]
+
+    def gain(pair: Both) -> float:
+        return better_by(metric, pair[1][metric] - pair[0][metric])
+
+    ranked = sorted(known, key=gain, reverse=True)
+    best = ranked[: min(MOST, (len(ranked) + 1) // 2)]
+    return best, ranked[len(best) :][::-1][:MOST]
+
+
+def example_of(maker: Maker, pair: Pair, given: Row, result: Row) -> Example:
+    """A file's scores and its most telling stretch; what fails is told in its place."""
+    scores = [_score(metric, given[metric], result[metric]) for metric in maker.metrics]
+    plain = Example(pair.name, pair.groups, scores)
+    try:
+        return _drawn(maker, pair, plain, result[maker.metrics[0]])
+    except InputError as error:
+        return replace(plain, trouble=f"It can't be shown: {error}.")
+
+
+def _score(metric: str, before: float | None, after: float | None) -> Score:
+    change = None if before is None or after is None else after - before
+    told = shown(metric, change, sign="+")
+    better = better_by(metric, change) > 0 if change is not None and is_seen(told) else None
+    return Score(heading(metric), shown(metric, before), shown(metric, after), told, better)
+
+
+def _drawn(maker: Maker, pair: Pair, plain: Example, found: float | None) -> Example:
+    first = maker.metrics[0]
+    stretch = stretch_of(pair, maker.method, first, domain=maker.domain, files=maker.files)
+    clips, scale, heard = (_seen if stretch.form is None else _heard)(stretch, plain.name)
+    again = f"Made again for this page, the result scores {shown(first, stretch.score)}, not "
+    again += f"{shown(first, found)}: what is here is not what was scored."
+    return replace(
+        plain, trouble="" if is_again(stretch.score, found) else again,
+        told=f"{_where(stretch)} {heard}".strip(),
+        begin=f"{stretch.begin:.4g} s", end=f"{stretch.end:.4g} s", clips=clips, scale=scale,
+    )  # fmt: skip
+
+
+def _where(stretch: Stretch) -> str:
+    if stretch.end - stretch.begin >= stretch.seconds - 1e-9:
+        return f"All of it, {stretch.seconds:.3g} s."
+    return (
+        f"From {stretch.begin:.4g} to {stretch.end:.4g} of {stretch.seconds:.4g} s, "
+        "where most was removed."
+    )
+
+
+def _heard(stretch: Stretch, name: str) -> tuple[list[Clip], Scale, str]:
+    """Spectrograms with sounds, and what was done to make them heard."""
+    panels, scale = spectrograms(stretch)
+    sounds, gain = players(stretch)
+    louder = f"{20 * math.log10(gain):+.0f} dB".replace("-", "−")
+    lossy = stretch.form is not None and stretch.form.container == "MP3"
+    told = f"All four sounds have the same gain, {louder}{', and are compressed by MP3' * lossy}."
+    return _clips("Spectrogram", stretch, name, panels, sounds), scale, told
+
+
+def _seen(stretch: Stretch, name: str) -> tuple[list[Clip], Scale, str]:
+    panels, scale = waveforms(stretch)
+    return _clips("Waveform", stretch, name, panels, [""] * len(panels)), scale, ""
+
+
+def _clips(
+    kind: str, stretch: Stretch, name: str, panels: Sequence[Panel], sounds: Sequence[str]
+) -> list[Clip]:
+    where = f"from {stretch.begin:.4g} to {stretch.end:.4g} s"
+    return [
+        Clip(title, panel, sound, f"{kind} of {name}, {title.lower()}, {where}")
+        for title, panel, sound in zip(TITLES, panels, sounds, strict=True)
+    ]

@@ -1,0 +1,137 @@
+"""The report of an evaluation: one page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.measures import WORDS, direction, heading
+from signal_diffusion.evaluation.methods import Method
+from signal_diffusion.evaluation.outputs import FIGURES
+from signal_diffusion.evaluation.pairs import Pair
+from signal_diffusion.evaluation.run import Row
+from signal_diffusion.files.atomic import beside, failures, require_writable
+from signal_diffusion.report import charts as charts
+from signal_diffusion.report.clips import HIGH, WIDE, colour_bar
+from signal_diffusion.report.examples import Example, Maker, chosen, example_of
+from signal_diffusion.report.tables import (
+    GIVEN,
+    changes_of,
+    differences,
+    duration,
+    failures_of,
+    groups,
+    lines,
+    verdicts,
+)
+from signal_diffusion.streaming.pieces import Progress
+
+TEMPLATES = Path(__file__).parent / "templates"
+#: What draws and fills the page.
+NEEDED = ("jinja2", "matplotlib")
+#: Failures that are told one by one.
+MOST_FAILED = 20
+
+
+def require_report(path: Path, folder: Path, methods: Sequence[Method], *, force: bool) -> None:
+    """Raise an InputError unless a report of methods can be written, once the folder is there."""
+    for package in NEEDED:
+        if importlib.util.find_spec(package) is None:
+            raise InputError(
+                f"html needs {package}, which is not installed: "
+                "pip install 'signal-diffusion[evaluate]'"
+            )
+    if GIVEN not in [method.name for method in methods]:
+        raise InputError("html is for denoisers, whose input is scored too: leave it out")
+    if folder.exists() or path.parent.resolve() != folder.resolve():
+        require_writable(path, force=force)
+
+
+def write_report(
+    path: Path,
+    folder: Path,
+    rows: Sequence[Row],
+    pairs: Sequence[Pair],
+    methods: Sequence[Method],
+    *,
+    domain: str | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write what an evaluation found, with its best and worst files to look at and to hear.
+
+    Those files are read and denoised again, since results are not kept.
+
+    Args:
+        path: of the page, which appears whole and replaces an earlier one.
+        folder: of the evaluation, with its `summary.json`.
+        rows: of `evaluation.evaluate`.
+        pairs, methods: what they are of.
+        domain: of the model; other signals than sound are drawn as waveforms.
+        progress: called as progress(done files, all files).
+
+    Raises:
+        InputError: the page can't be written.
+    """
+    facts = json.loads((folder / FIGURES).read_text(encoding="utf-8"))
+    made = _examples(facts, rows, pairs, methods, domain, progress)
+    text = _filled(facts, rows, *made)
+    with beside(path) as partial, failures(path):
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+
+
+def _examples(
+    facts: Mapping[str, Any],
+    rows: Sequence[Row],
+    pairs: Sequence[Pair],
+    methods: Sequence[Method],
+    domain: str | None,
+    progress: Progress | None,
+) -> tuple[list[Example], list[Example]]:
+    """The best files and the worst, made again."""
+    metrics, model = facts["metrics"], facts["compared_with"]
+    best, worst = chosen(rows, metrics[0], model, GIVEN)
+    files = {pair.name: pair for pair in pairs}
+    method = next(method for method in methods if method.name == model)
+    maker = Maker(method, metrics, domain, len(best) + len(worst))
+    found = []
+    for done, (given, result) in enumerate([*best, *worst], start=1):
+        found.append(example_of(maker, files[given["file"]], given, result))
+        if progress is not None:
+            progress(done, maker.files)
+    return found[: len(best)], found[len(best) :]
+
+
+def _filled(
+    facts: Mapping[str, Any],
+    rows: Sequence[Row],
+    best: Sequence[Example],
+    worst: Sequence[Example],
+) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    metrics, model, methods = facts["metrics"], facts["compared_with"], facts["methods"]
+    scores = {name: found["scores"] for name, found in methods.items()}
+    colours = charts.colours_of(list(methods), GIVEN)
+    changes = {metric: changes_of(rows, metric, model) for metric in metrics}
+    failed = failures_of(rows)
+    return environment.get_template("report.html").render(
+        facts=facts, model=model, given=GIVEN, best=best, worst=worst, first=heading(metrics[0]),
+        direction=direction(metrics[0]), verdicts=verdicts(facts, changes),
+        duration=duration(rows, model),
+        metrics=[(heading(m), WORDS.get(m, ""), direction(m)) for m in metrics],
+        lines=lines(facts), differences=differences(facts), groups=groups(facts, colours),
+        charts=[charts.scores_chart(scores, m, colours) for m in metrics],
+        changes=[charts.changes_chart(some, m) for m, some in changes.items() if some],
+        colours=colours, failed=failed[:MOST_FAILED], unnamed=max(0, len(failed) - MOST_FAILED),
+        bar=colour_bar(), wide=WIDE, high=HIGH,
+    )  # fmt: skip

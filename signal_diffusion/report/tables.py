@@ -1,0 +1,150 @@
+"""The tables of a report: methods, differences, groups, and what they come to in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from signal_diffusion.evaluation.measures import (
+    Cell,
+    best_of,
+    better_by,
+    cell,
+    direction,
+    heading,
+    shown,
+)
+from signal_diffusion.evaluation.methods import Untouched
+from signal_diffusion.evaluation.run import Row
+from signal_diffusion.evaluation.summary import MOST_SHOWN
+from signal_diffusion.report.charts import Chart, group_chart
+
+GIVEN = Untouched().name
+#: Units of durations, from the longest.
+UNITS = (("h", 3600), ("min", 60), ("s", 0))
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table: its name, a cell for each metric, and what else there is."""
+
+    name: str
+    cells: list[Cell]
+    files: str = ""
+    factor: str = ""
+    memory: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The scores by the values of a group: a chart, and the lines of each value."""
+
+    name: str
+    chart: Chart
+    values: dict[str, list[Line]]
+
+
+def duration(rows: Sequence[Row], model: str) -> str:
+    """How much was denoised, in words.
+
+    >>> duration([{"method": "a", "seconds": 100.0}, {"method": "a", "seconds": 50.0}], "a")
+    '2.5 min'
+    """
+    seconds = sum(row["seconds"] or 0.0 for row in rows if row["method"] == model)
+    unit, scale = next(some for some in UNITS if seconds >= some[1])
+    return f"{seconds / (scale or 1):.3g} {unit}"
+
+
+def lines(facts: Mapping[str, Any]) -> list[Line]:
+    """The table of methods."""
+    metrics, methods = facts["metrics"], facts["methods"]
+    scores = [found["scores"] for found in methods.values()]
+    best = {m: best_of(m, [some.get(m, {}).get("mean") for some in scores]) for m in metrics}
+    return [
+        Line(
+            name,
+            [_marked(cell(m, found["scores"].get(m)), at in best[m]) for m in metrics],
+            f"{found['files']}",
+            _factor(found["real_time_factor"]),
+            "–" if found["peak_memory_mb"] is None else f"{found['peak_memory_mb']:.0f}",
+        )
+        for at, (name, found) in enumerate(methods.items())
+    ]
+
+
+def _marked(plain: Cell, best: bool) -> Cell:
+    return Cell(plain.mean, plain.ends, best=best)
+
+
+def _factor(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if value >= 1e-3 else "< 0.001"
+
+
+def differences(facts: Mapping[str, Any]) -> list[Line]:
+    return [
+        Line(name, [cell(metric, found.get(metric), sign="+") for metric in facts["metrics"]])
+        for name, found in facts["differences"].items()
+    ]
+
+
+def groups(facts: Mapping[str, Any], colours: Mapping[str, str]) -> list[Group]:
+    """The groups that have several values, and not too many."""
+    metrics = facts["metrics"]
+    return [
+        Group(name, group_chart(values, name, metrics[0], colours), {
+            value: [Line(n, [cell(m, s.get(m)) for m in metrics]) for n, s in some.items()]
+            for value, some in values.items()
+        })
+        for name, values in facts["groups"].items()
+        if 1 < len(values) <= MOST_SHOWN
+    ]  # fmt: skip
+
+
+def failures_of(rows: Sequence[Row]) -> list[str]:
+    """What failed, a line for each method and reason.
+
+    >>> failures_of([{"method": "a", "file": f, "error": "no licence"} for f in ("x", "y")])
+    ['a failed on 2 files, the first of which is x: no licence']
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["error"] is not None:
+            found.setdefault((row["method"], row["error"]), []).append(row["file"])
+    return [
+        f"{method} failed on {_files(some)}: {error}" for (method, error), some in found.items()
+    ]
+
+
+def _files(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    return f"{len(names)} files, the first of which is {names[0]}"
+
+
+def changes_of(rows: Sequence[Row], metric: str, model: str) -> list[float]:
+    """The model's scores less the input's, of the files where both have one."""
+    given = {row["file"]: row[metric] for row in rows if row["method"] == GIVEN}
+    return [
+        row[metric] - given[row["file"]]
+        for row in rows
+        if row["method"] == model and None not in (row[metric], given[row["file"]])
+    ]
+
+
+def verdicts(facts: Mapping[str, Any], changes: Mapping[str, Sequence[float]]) -> list[str]:
+    """What the model did to each metric, a sentence each."""
+    return [_verdict(facts, metric, some) for metric, some in changes.items() if some]
+
+
+def _verdict(facts: Mapping[str, Any], metric: str, changes: Sequence[float]) -> str:
+    methods = (GIVEN, facts["compared_with"])
+    means = [facts["methods"][name]["scores"][metric]["mean"] for name in methods]
+    before, after = (shown(metric, mean) for mean in means)
+    better = sum(better_by(metric, change) > 0 for change in changes)
+    return (
+        f"{heading(metric)}: {before} → {after} on average, better in {better} of {len(changes)} "
+        f"files ({direction(metric)})."
+    )

@@ -1,0 +1,262 @@
+"""Which columns of a table are its channels, and which one is the time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from signal_diffusion.errors import InputError
+from signal_diffusion.tables.time import UNITS
+
+TIME = re.compile(
+    r"((elapsed|rel|relative|abs|absolute|unix|epoch|local|utc|gmt|sample|recording)[\s_]*)?"
+    r"(time|times|timestamps?|time[\s_]stamp|datetime|date[\s_]?time|date|utc|epoch|t|ts"
+    r"|seconds|secs?|ms|us|ns|milliseconds|microseconds|nanoseconds)"
+    rf"([\s_]*(utc|gmt|local|({'|'.join(UNITS)})|[(\[].*[)\]]))?"
+)
+
+
+INDEX = re.compile(
+    r"|#|n|no|nr|idx|index|row|sample|samples?[\s_]*(#|no|number|index)|unnamed: 0"
+    r"|__index_level_0__"
+)
+
+
+UNIT = re.compile(r".*[(\[]([^()\[\]\d][^()\[\]]*)[)\]]\s*")
+
+
+SHOWN = 12
+
+
+#: What the mask of a channel is called, after its name.
+FILLED = "_filled"
+
+
+def pick(
+    path: Path, names: Sequence[str], numeric: Sequence[bool], choice: Choice, time: int | None
+) -> list[int]:
+    """The columns that are channels: those that were named, or all of numbers but two.
+
+    These are the time, and a count of rows, which is known by its name; masks do not count.
+
+    Args:
+        path: the file, for errors.
+        names: of all columns.
+        numeric: whether they hold numbers.
+        choice: what the user says.
+        time: place of the time column.
+
+    Raises:
+        InputError: there is none of that name or of numbers, or there are too many.
+    """
+    if len(names) > MOST_COLUMNS:
+        raise InputError(f"{path} has {len(names)} columns; {MOST_COLUMNS} may be: split it")
+    skipped = {place(path, names, name) for name in choice.skip} | {time}
+    if choice.channels is not None:
+        return [_numeric(path, names, numeric, name) for name in choice.channels]
+    found = [
+        column
+        for column, name in enumerate(names)
+        if numeric[column]
+        and column not in skipped
+        and not INDEX.fullmatch(plain(name))
+        and not _marks(name, names)
+    ]
+    if not found:
+        raise InputError(
+            f"{path} has no column of numbers but the time and what is skipped (columns: "
+            f"{listed(names)}): name its delimiter by delimiter= (--delimiter), if it was mistaken"
+        )
+    return found
+
+
+def time_column(path: Path, names: Sequence[str], stampy: Sequence[bool], choice: Choice) -> int:
+    """The place of the time column, -1 if there is none or the rate was given.
+
+    Args:
+        path: the file, for errors.
+        names: of all columns.
+        stampy: whether they hold what only time stamps look like.
+        choice: what the user says.
+    """
+    if choice.time is not None:
+        return place(path, names, choice.time)
+    named = [at for at, name in enumerate(names) if TIME.fullmatch(plain(name))]
+    # Of a date and a time in columns of their own, the time comes last.
+    named = [at for at in named if plain(names[at]) != "date"] or named
+    return next(iter(named), next((at for at, is_time in enumerate(stampy) if is_time), -1))
+
+
+def place(path: Path, names: Sequence[str], name: str) -> int:
+    """The column of a name.
+
+    Raises:
+        InputError: there is none, or there are several.
+    """
+    found = [at for at, other in enumerate(names) if name in (other, other.strip(" '\""))]
+    if len(found) == 1:
+        return found[0]
+    many = "no column" if not found else f"{len(found)} columns"
+    raise InputError(f"{path} has {many} '{name}': its columns are {listed(names)}")
+
+
+def plain(name: str) -> str:
+    """A name without what tables put around it.
+
+    >>> plain(" 'Elapsed time'")
+    'elapsed time'
+    """
+    return name.strip(" '\"#").lower()
+
+
+def unit_of(name: str) -> str:
+    """The unit that a name tells in brackets, "" if none.
+
+    >>> unit_of("ECG1 (mV)"), unit_of("ECG1")
+    ('mV', '')
+    """
+    found = UNIT.fullmatch(name)
+    return found[1] if found else ""
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Names, with the column's number after one that is empty or occurred before.
+
+    >>> distinct(["a", "", "a"])
+    ['a', 'column 2', 'a 3']
+    """
+    found: list[str] = []
+    for at, name in enumerate(names):
+        name = name or f"column {at + 1}"
+        found.append(name if name not in found else f"{name} {at + 1}")
+    return found
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for an error, not too many of them."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(repr(name) for name in names[:SHOWN]) + more
+
+
+def _marks(name: str, names: Sequence[str]) -> bool:
+    """Whether a column is the mask of another one, as written here."""
+    return name.endswith(FILLED) and name.removesuffix(FILLED) in names
+
+
+def _numeric(path: Path, names: Sequence[str], numeric: Sequence[bool], name: str) -> int:
+    column = place(path, names, name)
+    if not numeric[column]:
+        raise InputError(f"{path}: column '{name}' holds text; a channel must hold numbers")
+    return column
+
+
+#: Containers by suffix.
+CONTAINERS = {
+    ".csv": "CSV",
+    ".tsv": "CSV",
+    ".txt": "CSV",
+    ".parquet": "PARQUET",
+    ".npy": "NPY",
+    ".npz": "NPZ",
+    ".hea": "WFDB",
+    ".dat": "WFDB",
+}
+
+
+#: Hz: below a reading in some 30 years, and above what converters do.
+RATES = (1e-9, 1e12)
+
+
+MOST_COLUMNS = 1 << 14
+
+
+@dataclass(frozen=True)
+class TableForm:
+    """How a table of readings is stored.
+
+    Attributes:
+        sample_rate: rows per second, Hz, gaps filled in.
+        channels: how many columns are signals.
+        container: "CSV", "PARQUET", "NPY", "NPZ" or "WFDB".
+        names: of the channels.
+        units: of the channels, "" where the file does not tell.
+    """
+
+    sample_rate: float
+    channels: int
+    container: str
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+
+    @property
+    def dtype(self) -> str:
+        """The floats that its readings are handed out in."""
+        return "float64"
+
+    def __str__(self) -> str:
+        return f"{self.container} of {', '.join(self.names)} at {self.sample_rate:g} Hz"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user says of a table, None where it is to be found.
+
+    Args:
+        rate: rows per second, Hz; then the time column is not looked at.
+        channels: names of the columns to take; of a table without a header, numbers from "1".
+        time: name of the time column.
+        delimiter: between the fields of a text file.
+        skip: names of columns that are left as they are.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+
+    rate: float | None = None
+    channels: Sequence[str] | None = None
+    time: str | None = None
+    delimiter: str | None = None
+    skip: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.rate is not None and not RATES[0] <= self.rate <= RATES[1]:
+            raise InputError(f"rate is {self.rate} Hz; it goes from {RATES[0]:g} to {RATES[1]:g}")
+        for name, value in (("channels", self.channels), ("skip", self.skip)):
+            if isinstance(value, str):
+                raise InputError(f"{name} is '{value}'; pass names in a tuple: ('{value}',)")
+        if self.channels is not None and len(set(self.channels)) != max(len(self.channels), 1):
+            raise InputError(f"channels is {self.channels}; name one or more, each once")
+        if self.delimiter is not None and not _delimits(self.delimiter):
+            raise InputError(f"delimiter is {self.delimiter!r}; it must be one sign, e.g. ';'")
+
+
+def container_of(path: Path) -> str | None:
+    """The container by the path's suffix, or by the header of a record; None for no table.
+
+    >>> container_of(Path("a.tsv")), container_of(Path("a.wav"))
+    ('CSV', None)
+    """
+    found = CONTAINERS.get(path.suffix.lower())
+    return "WFDB" if found is None and is_record(path) else found
+
+
+def is_record(path: Path) -> bool:
+    """Whether a path is the name of a WFDB record, without a suffix."""
+    return not path.exists() and path.with_name(path.name + ".hea").is_file()
+
+
+def _delimits(sign: str) -> bool:
+    return len(sign) == 1 and sign.isascii() and not sign.isalnum() and sign not in "\r\n\"'.+-_"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a user says of a table, see `recordings.tables.opened_table`."""
+
+    rate: float | None = None
+    channels: Sequence[str] | None = None
+    time: str | None = None
+    delimiter: str | None = None
+    skip: Sequence[str] = ()

@@ -1,0 +1,312 @@
+"""How a text table is laid out, found from its first rows."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from signal_diffusion.errors import InputError
+from signal_diffusion.tables.columns import unit_of
+from signal_diffusion.tables.time import CLOCK
+
+HEAD = 1 << 20
+
+
+ROWS = 200
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+DATE = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?([T ].*)?")
+
+
+UNIT = re.compile(
+    r"(?i)[fpnumµkM]?(V|A|g|T|W|Pa|Hz|m|s|K|N|bar|rad|mol)([/²^*].*)?|°?C|%|a\.?u\.?|nu|dB\w*|adu"
+    r"|bpm|mmHg|deg.*|hh:mm.*|[(\[].*[)\]]"
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a text table is laid out.
+
+    Attributes:
+        delimiter, decimal, encoding: of the text.
+        end: the byte that ends a row: of CR and LF, the latter.
+        start: bytes before the first row of readings.
+        heads: where each line of the header ends (bytes, before its end of line), names first.
+        first: number of the first row of readings, from 1, of all lines of the file.
+        names, units: of the columns; names are numbers from "1" where there is no header.
+        rows: the fields of the first rows of readings.
+        numeric: which columns hold numbers.
+    """
+
+    delimiter: str
+    decimal: str
+    encoding: str
+    end: bytes
+    start: int
+    heads: tuple[int, ...]
+    first: int
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[bool, ...]
+
+    def column(self, at: int) -> list[str]:
+        """The first fields of a column."""
+        return [row[at].strip() for row in self.rows]
+
+    @property
+    def stampy(self) -> list[bool]:
+        """Which columns look like time stamps and like nothing else."""
+        return [
+            all(CLOCK.fullmatch(text) or DATE.fullmatch(text) for text in _bare(self.column(at)))
+            for at in range(len(self.names))
+        ]
+
+
+def layout(path: Path, delimiter: str | None) -> Layout:
+    """Find how a text table is laid out.
+
+    Raises:
+        InputError: the file is empty, no text, or no table.
+    """
+    head, encoding, end = _head(path)
+    lines = _lines(head, end, encoding)
+    split = best_split([text for text, _ in lines], delimiter)
+    top = next((at for at, row in enumerate(split.fields) if len(row) == split.count), None)
+    if top is None:
+        raise InputError(f"{path} holds no rows, but comments: there is nothing to process")
+    _require_no_readings(path, split, top)
+    _require_numbers(path, split)
+    data = next((at for at in range(top, len(lines)) if not _is_header(split, at)), len(lines))
+    names, units, heads = _titles(split, lines, top, data)
+    return Layout(
+        delimiter=split.delimiter,
+        decimal=split.decimal,
+        encoding=encoding,
+        end=end,
+        start=lines[data][1],
+        heads=tuple(lines[at][1] + len(lines[at][0].encode(encoding)) for at in heads),
+        first=data + 1,
+        names=tuple(names),
+        units=tuple(unit or unit_of(name) for unit, name in zip(units, names, strict=True)),
+        rows=tuple(tuple(row) for row in split.fields[data:] if len(row) == split.count),
+        numeric=split.numeric,
+    )
+
+
+def _head(path: Path) -> tuple[bytes, str, bytes]:
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+        more = bool(file.read(1))
+    if b"\0" in head:
+        raise InputError(f"{path} is no text table in UTF-8 (it holds zero bytes): save it as such")
+    end = b"\n" if b"\n" in head or b"\r" not in head else b"\r"
+    if more:
+        head = head[: head.rfind(end) + 1]
+    if not head.strip(BOM + b" \r\n"):
+        raise InputError(
+            f"{path} holds no rows"
+            if not more
+            else f"{path} has a first row of more than {HEAD} bytes: split its columns into files"
+        )
+    try:
+        head.decode("utf-8")
+        return head, "utf-8", end
+    except UnicodeDecodeError:
+        return head, "latin-1", end
+
+
+def _lines(head: bytes, end: bytes, encoding: str) -> list[tuple[str, int]]:
+    """The first lines with the byte at which each begins; an open quote goes on in the next."""
+    lines: list[tuple[str, int]] = []
+    start = len(BOM) if head.startswith(BOM) else 0
+    open_from = start
+    while start < len(head) and len(lines) < ROWS:
+        stop = head.find(end, start) + 1 or len(head)
+        text = head[open_from:stop].decode(encoding, "replace")
+        if text.count('"') % 2 == 0 or text.startswith(COMMENTS):
+            lines.append((text.rstrip("\r\n"), open_from))
+            open_from = stop
+        start = stop
+    while len(lines) > 1 and not lines[-1][0].strip():
+        lines.pop()
+    return lines
+
+
+def _is_header(split: Split, at: int) -> bool:
+    """Whether most of the columns of numbers hold text in a line, or it is a comment."""
+    row = split.fields[at]
+    if len(row) != split.count:
+        return not row
+    held = [text for text, numeric in zip(row, split.numeric, strict=True) if numeric]
+    told = [text for text in held if not is_missing(text)]
+    words = len([text for text in told if not is_number(text, split.decimal)])
+    if any(len(above) == split.count for above in split.fields[:at]):
+        # Below the names there may be units, and rows with a text that is amiss.
+        return 0 < words == len(told) and (words > 1 or _are_units(told))
+    # Names may be numbers, but then that of the first column is none.
+    named = split.numeric[0] and not is_number(row[0], split.decimal) and not is_missing(row[0])
+    return named or 2 * words > len(told)
+
+
+def _require_no_readings(path: Path, split: Split, top: int) -> None:
+    """Lines above the table may hold anything but what looks like its rows."""
+    for at, row in enumerate(split.fields[:top]):
+        if row and any(is_number(part, ".") for part in re.split(r"[,;\t|]", row[0])[:1]):
+            raise InputError(
+                f"{path}, row {at + 1}: it has {len(row)} fields by '{split.delimiter}', others "
+                f"have {split.count}: make them equal, or name the delimiter (--delimiter)"
+            )
+
+
+def _require_numbers(path: Path, split: Split) -> None:
+    if sum(len(row) == split.count for row in split.fields) == 1 and not any(split.numeric):
+        raise InputError(f"{path} has a header, but no rows below it: there is nothing to process")
+    if not any(split.numeric):
+        raise InputError(
+            f"{path} has no column of numbers, as its first {len(split.fields)} rows show: name "
+            f"its delimiter (--delimiter) if it is not a tab, blanks or one of ; | ,"
+        )
+
+
+def _titles(
+    split: Split, lines: Sequence[tuple[str, int]], top: int, data: int
+) -> tuple[list[str], list[str], tuple[int, ...]]:
+    """Names and units of the columns, and the lines that hold them."""
+    none = [""] * split.count
+    above = [at for at in range(top, data) if split.fields[at]]
+    if not above:
+        names = _commented(split, lines, top)
+        return names or [str(at + 1) for at in range(split.count)], none, ()
+    titles = above[-1:]
+    if len(above) > 1 and _are_units(split.fields[above[-1]]):
+        titles = above[-2:]
+    texts = [_bare(split.fields[at]) for at in titles]
+    return texts[0], texts[1] if len(texts) > 1 else none, tuple(titles)
+
+
+def _are_units(fields: list[str]) -> bool:
+    texts = [text for text in _bare(fields) if text]
+    return bool(texts) and all(UNIT.fullmatch(text) for text in texts)
+
+
+def _commented(split: Split, lines: Sequence[tuple[str, int]], top: int) -> list[str]:
+    """Names in the last comment above the rows, if there are as many."""
+    text = lines[top - 1][0].lstrip("#%!/ ") if top else ""
+    names = _bare(fields_of(text, split.delimiter))
+    return names if len(names) == split.count else []
+
+
+def _bare(texts: Sequence[str]) -> list[str]:
+    return [text.strip(" '") for text in texts]
+
+
+DELIMITERS = ("\t", ";", "|", ",", " ")
+
+
+COMMENTS = ("#", "%", "//", "!")
+
+
+#: Fields that stand for no reading, beside those that pandas knows.
+MISSING = (
+    *("-", "--", "?", ".", "missing", "Missing", "MISSING", "nodata", "NoData", "NODATA"),
+    *("NAN", "Nan", "na", "NONE", "none", "Null"),
+)
+
+
+NOTHING = re.compile(r"(?i)|#?n/?a|-?nan|null|none|<na>|-|--|\?|\.|missing|nodata")
+
+
+NUMBERS = {
+    mark: re.compile(
+        rf"(?i)[+-]?(\d+{re.escape(mark)}?\d*|{re.escape(mark)}\d+)(e[+-]?\d+)?|[+-]?inf(inity)?"
+    )
+    for mark in ".,"
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """The first lines of a text table by one delimiter.
+
+    Attributes:
+        delimiter, decimal: of the text.
+        fields: of each line; none of a comment.
+        count: how many fields most lines have.
+        numeric: which columns hold numbers.
+    """
+
+    delimiter: str
+    decimal: str
+    fields: list[list[str]]
+    count: int
+    numeric: tuple[bool, ...]
+
+    @property
+    def score(self) -> tuple[float, int]:
+        """The share of columns of numbers, and how many columns there are."""
+        return (sum(self.numeric) / self.count, self.count)
+
+
+def best_split(texts: list[str], delimiter: str | None) -> Split:
+    """Lines as fields by the delimiter, or by the one that shows most columns of numbers."""
+    if delimiter is not None:
+        return _split(texts, delimiter)
+    splits = [_split(texts, sign) for sign in DELIMITERS]
+    wide = [split for split in splits if split.count > 1] or [_split(texts, ",")]
+    return max(wide, key=lambda split: split.score)
+
+
+def is_number(text: str, decimal: str) -> bool:
+    """Whether a field holds a number with that decimal mark."""
+    return NUMBERS[decimal].fullmatch(text.strip()) is not None
+
+
+def is_missing(text: str) -> bool:
+    """Whether a field says that there is no reading."""
+    return NOTHING.fullmatch(text.strip()) is not None
+
+
+def fields_of(text: str, delimiter: str) -> list[str]:
+    """The fields of a line."""
+    # A field may go over lines, but to the library only where quotes are as it expects.
+    line = " ".join(text.splitlines()) if delimiter != " " else " ".join(text.split())
+    try:
+        rows = csv.reader([line], delimiter=delimiter, skipinitialspace=delimiter != "\t")
+        return next(rows, [])
+    except csv.Error:
+        # Of more signs than a field may have.
+        return [line]
+
+
+def _split(texts: list[str], delimiter: str) -> Split:
+    fields = [[] if text.startswith(COMMENTS) else fields_of(text, delimiter) for text in texts]
+    counts = Counter(len(row) for row in fields[len(fields) // 4 :] if row)
+    count = max(counts, key=lambda size: (counts[size], size), default=1)
+    rows = [row for row in fields if len(row) == count]
+    rows = rows[len(rows) // 2 :]
+    decimal = _decimal(rows, delimiter)
+    numeric = tuple(_is_numeric([row[at] for row in rows], decimal) for at in range(count))
+    return Split(delimiter, decimal, fields, count, numeric)
+
+
+def _decimal(rows: list[list[str]], delimiter: str) -> str:
+    if delimiter == ",":
+        return "."
+    commas = sum("," in text and is_number(text, ",") for row in rows for text in row)
+    points = sum("." in text and is_number(text, ".") for row in rows for text in row)
+    return "," if commas > points else "."
+
+
+def _is_numeric(texts: list[str], decimal: str) -> bool:
+    """Whether most are numbers; a stray text among them is an error to be told later."""
+    good = sum(is_number(text, decimal) or is_missing(text) for text in texts)
+    return good >= 0.8 * len(texts) and any(text.strip() for text in texts)

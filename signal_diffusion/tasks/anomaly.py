@@ -1,0 +1,386 @@
+"""Tell unusual readings by the error of a denoiser that learnt readings without faults."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count, tee
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp.robust import Scale
+from signal_diffusion.errors import InputError
+from signal_diffusion.files.atomic import beside, failures, require_writable
+from signal_diffusion.nn.frames import Identity
+from signal_diffusion.tables import TableReader, opened_table
+from signal_diffusion.tables.columns import Columns
+from signal_diffusion.tables.time import QUOTES
+from signal_diffusion.tasks.jobs import Job, require_distinct
+from signal_diffusion.tasks.window_errors import LEVELS, Usual, state_channels, window_errors
+
+Array = NDArray[Any]
+
+
+#: Rows of a window where nothing tells it, and at most.
+ROWS, MOST_ROWS = 32, 1 << 16
+
+
+#: Rows, or windows, that medians are taken of: more are thinned out evenly.
+MOST_LOOKED_AT = 1 << 16
+
+
+#: Windows of a baseline: the deviation of fewer tells nothing.
+FEWEST = 8
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """What was scored: `rows` make a window, `highest` is the largest score, at the time `at`.
+
+    `measured` tells that the errors were compared with the file's own, not with training's: with
+    those of its first `baseline` seconds, or of all of it if that is None. `unscored` windows lack
+    more than half of the readings of every channel.
+    """
+
+    path: str
+    output: str
+    sample_rate: float
+    channels: int
+    rows: int
+    windows: int
+    highest: float
+    at: str
+    measured: bool
+    baseline: float | None
+    unscored: int
+
+
+def score_table(
+    denoiser: NetworkDenoiser,
+    source: Path,
+    target: Path,
+    *,
+    columns: Columns = Columns(),
+    seconds: float | None = None,
+    rows: int | None = None,
+    baseline: float | None = None,
+    seed: int = 0,
+    force: bool = False,
+) -> ScoreReport:
+    """Write how unusual each window of a table is: its time, a score, and one for each channel.
+
+    With x a channel brought to a median of 0 and a robust deviation of 1 over the file, or by the
+    scale that the model knows (see `learn_usual`), the error of a window at the level sigma is the
+    mean of |x - D(x + sigma z; sigma)|^2. A channel's score is the mean over `LEVELS` of
+    (error - m) / s, where m and s are the error's median and robust deviation on the training
+    data, or, where the model doesn't know them for such windows, over the file; the score is the
+    mean over channels. Missing readings don't count: a channel that lacks more than half of a
+    window's has an empty field there, and no part in the mean. With a baseline, medians and
+    deviations, of readings and of errors, are those of the file's beginning. A rest of at least
+    half a window counts as one.
+
+    Args:
+        denoiser: of an unpaired schedule, for as many channels at once or for one.
+        source, target: the table and the CSV to write.
+        columns: which columns are channels, and at what rate, where the file does not tell.
+        seconds, rows: length of a window; None for both takes the model's own, or `ROWS`.
+        baseline: seconds at the beginning that are without faults, `FEWEST` windows or more.
+        seed: of the noise z.
+        force: replace an output that exists.
+
+    Raises:
+        InputError: a file can't be read or written, or the model, window or baseline doesn't fit.
+    """
+    _require_scoring(denoiser, seed)
+    _require_target(source, target, force=force)
+    known = denoiser.card.get("readings", {})
+    names = columns.channels or known.get("columns")
+    opening = opened_table(
+        source, rate=columns.rate, channels=names, time=columns.time,
+        delimiter=columns.delimiter, skip=columns.skip,
+    )  # fmt: skip
+    with opening as reader:
+        size = _window(reader.form.sample_rate, seconds, rows, known.get("window"))
+        _require_fitting(denoiser, reader)
+        beginning = _beginning(reader, baseline, size)
+        scale = _scale(known, reader, beginning)
+        # One pass through the file for both: they are taken in step.
+        first, second = tee(reader.marked())
+        readings, missing = (scale(values) for values, _ in first), (mask for _, mask in second)
+        errors = window_errors(
+            denoiser, readings, reader.form.channels, size, missing=missing, seed=seed
+        )
+        with spooled(errors, (len(LEVELS), reader.form.channels)) as spool:
+            if not spool.length:
+                raise InputError(
+                    f"{source} is shorter than half a window of {size} rows: take shorter windows "
+                    "(--window)"
+                )
+            usual = _trained(known, reader.form.names, size) if beginning is None else None
+            measured = usual is None
+            usual = usual or _found(spool, reader, beginning, size)
+            scores = (usual.scores(block) for block in spool.blocks())
+            highest, at, unscored = written_scores(target, reader, size, scores)
+    form = reader.form
+    return ScoreReport(
+        str(source), str(target), form.sample_rate, form.channels, size, spool.length,
+        highest, at, measured, baseline, unscored,
+    )  # fmt: skip
+
+
+def learn_usual(
+    denoiser: NetworkDenoiser,
+    runs: Iterable[Array],
+    names: Sequence[str],
+    *,
+    rows: int = ROWS,
+    seed: int = 0,
+    scale: Scale | None = None,
+) -> None:
+    """Put into a model's card how large its errors are on runs (C, n) without faults.
+
+    Args:
+        runs: readings of which each channel has a median of 0 and a deviation of about 1.
+        names: of the channels, which `score_table` will then look for.
+        rows: of a window.
+        scale: what brought the runs there, where it is to bring every file's readings there, too:
+            of the same machine, or of machines alike. None: each file has a scale of its own.
+    """
+    found = [
+        np.stack(list(window_errors(denoiser, [run], len(names), rows, seed=seed))) for run in runs
+    ]
+    usual = Usual.of(np.concatenate(found))
+    denoiser.card["readings"] = {
+        "columns": list(names),
+        "window": rows,
+        "levels": list(LEVELS),
+        "median": usual.middle.tolist(),
+        "deviation": usual.deviation.tolist(),
+    }
+    if scale is not None:
+        told = {"middle": scale.middle.tolist(), "spread": scale.spread.tolist()}
+        denoiser.card["readings"]["scale"] = told
+
+
+def _scale(known: Mapping[str, Any], reader: TableReader, beginning: int | None) -> Scale:
+    """Of so many rows at the beginning, or else the model's own, or else of the whole file."""
+    if beginning is None and "scale" in known and known["columns"] == list(reader.form.names):
+        told = known["scale"]
+        return Scale(np.array(told["middle"]), np.array(told["spread"]))
+    return Scale.of(*_looked_at(reader, beginning or reader.scan().frames))
+
+
+def _looked_at(reader: TableReader, rows: int) -> tuple[Array, Array]:
+    """Some of the first rows (C, n), evenly spread, and which of them were filled in."""
+    step, start, found = max(1, math.ceil(rows / MOST_LOOKED_AT)), 0, []
+    for block in reader.marked():
+        some = slice(-start % step, max(rows - start, 0), step)
+        found.append([part[:, some] for part in block])
+        start += block[0].shape[1]
+        if start >= rows:
+            break
+    values, missing = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+    return values, missing
+
+
+def _trained(known: Mapping[str, Any], names: Sequence[str], rows: int) -> Usual | None:
+    """What the model knows of errors on these channels in such windows."""
+    told = known.get("columns"), known.get("window"), known.get("levels")
+    if told != (list(names), rows, list(LEVELS)) or "median" not in known:
+        return None
+    return Usual(np.array(known["median"]), np.array(known["deviation"]))
+
+
+def _found(spool: Spool, reader: TableReader, beginning: int | None, size: int) -> Usual:
+    """What is usual by the errors of the file itself, or of so many rows at its beginning."""
+    if beginning is None:
+        return Usual.of(spool.thinned(MOST_LOOKED_AT))
+    errors = spool.thinned(MOST_LOOKED_AT, beginning // size)
+    _require_readings(errors, reader, size)
+    return Usual.of(errors)
+
+
+def _require_readings(errors: Array, reader: TableReader, size: int) -> None:
+    """A few windows tell what is usual only where they have readings."""
+    counts = (~np.isnan(errors).any(axis=1)).sum(axis=0)
+    few = [name for name, n in zip(reader.form.names, counts, strict=True) if n < FEWEST]
+    if few:
+        raise InputError(
+            f"the baseline of {reader.path} has too few readings of {', '.join(few)}: {FEWEST} "
+            f"windows of {size} rows must have half of theirs; give more seconds (--baseline), "
+            "shorter windows (--window) or other columns (--columns)"
+        )
+
+
+def _window(rate: float, seconds: float | None, rows: int | None, known: int | None) -> int:
+    """Rows of a window."""
+    if seconds is not None:
+        rows = round(min(max(seconds * rate, 0), 2 * MOST_ROWS))
+    rows = rows if rows is not None else known or ROWS
+    if not 1 <= rows <= MOST_ROWS:
+        raise InputError(f"window is {rows} rows at {rate:g} Hz; it goes from 1 to {MOST_ROWS}")
+    return rows
+
+
+def _beginning(reader: TableReader, seconds: float | None, size: int) -> int | None:
+    """Rows of a baseline, None for none."""
+    if seconds is None:
+        return None
+    rate, frames = reader.form.sample_rate, reader.scan().frames
+    if not seconds > 0:
+        raise InputError(
+            f"baseline is {seconds:g} s; give the seconds at the beginning that are without faults"
+        )
+    if seconds * rate >= frames + 1:
+        raise InputError(
+            f"baseline is {seconds:g} s, but {reader.path} is {frames / rate:g} s long: give fewer "
+            "seconds (--baseline)"
+        )
+    rows = round(seconds * rate)
+    if rows < FEWEST * size:
+        raise InputError(
+            f"baseline is {seconds:g} s, but {FEWEST} windows of {size} rows are "
+            f"{FEWEST * size / rate:g} s: give so many seconds (--baseline), or shorter windows "
+            "(--window)"
+        )
+    return rows
+
+
+def _require_target(source: Path, target: Path, *, force: bool) -> None:
+    if target.suffix.lower() != ".csv":
+        raise InputError(f"{target}: scores are written as CSV: give it a name that ends in .csv")
+    require_distinct([Job(source, target)])
+    require_writable(target, force=force)
+
+
+def _require_scoring(denoiser: NetworkDenoiser, seed: int) -> None:
+    if seed < 0:
+        raise InputError(f"seed is {seed}; it must be a whole number, 0 or more")
+    if denoiser.schedule.paired:
+        raise InputError(
+            "this model denoises an observation: scores need one of an unpaired schedule, e.g. "
+            "of experiment=skab"
+        )
+    if not isinstance(denoiser.codec, Identity):
+        raise InputError("this model works on spectra: scores need one that works on samples")
+
+
+def _require_fitting(denoiser: NetworkDenoiser, reader: TableReader) -> None:
+    form, rate, state = reader.form, denoiser.sample_rate, state_channels(denoiser)
+    if rate is not None and not math.isclose(rate, form.sample_rate, rel_tol=1e-3):
+        raise InputError(
+            f"{reader.path} is sampled at {form.sample_rate:g} Hz, but the model is for {rate:g} "
+            "Hz: resample the table, or train a model on such readings"
+        )
+    if state not in (1, form.channels):
+        raise InputError(
+            f"{reader.path} has {form.channels} channels ({', '.join(form.names)}), but the model "
+            f"takes {state}: name them by channels= (--columns)"
+        )
+
+
+#: Windows that are read back at once.
+BLOCK = 1 << 12
+
+
+class Spool:
+    """Arrays of one shape in a temporary file, so that memory stays bounded; `spooled` makes one.
+
+    Attributes:
+        length: how many there are.
+    """
+
+    def __init__(self, file: IO[bytes], shape: tuple[int, ...], length: int) -> None:
+        self._file, self._shape, self.length = file, shape, length
+
+    def blocks(self, first: int | None = None) -> Iterator[Array]:
+        """All arrays, or the first so many, (n, *shape) float64."""
+        bytes_each = 8 * math.prod(self._shape)
+        length = self.length if first is None else first
+        for start in range(0, length, BLOCK):
+            self._file.seek(start * bytes_each)
+            held = self._file.read(min(BLOCK, length - start) * bytes_each)
+            yield np.frombuffer(held).reshape(-1, *self._shape)
+
+    def thinned(self, most: int, first: int | None = None) -> Array:
+        """At most so many of all arrays, or of the first ones, evenly spread."""
+        step = max(1, math.ceil((self.length if first is None else first) / most))
+        blocks = enumerate(self.blocks(first))
+        return np.concatenate([block[-n * BLOCK % step :: step] for n, block in blocks])
+
+
+@contextmanager
+def spooled(arrays: Iterable[Array], shape: tuple[int, ...]) -> Iterator[Spool]:
+    """Arrays of a shape, written to a temporary file that is gone at the end."""
+    with TemporaryFile() as file:
+        length = 0
+        for array in arrays:
+            file.write(np.asarray(array, np.float64).tobytes())
+            length += 1
+        yield Spool(file, shape, length)
+
+
+def written_scores(
+    path: Path, reader: TableReader, rows: int, scores: Iterable[Array]
+) -> tuple[float, str, int]:
+    """Write the scores (n, C) of windows as a CSV: the highest of all, its time, and how many lack.
+
+    What is not known, NaN, is an empty field.
+
+    Raises:
+        InputError: no window has a score, or the file can't be written.
+    """
+    names = [f"{name}_score" for name in reader.form.names]
+    times, highest, at, unscored = window_times(reader, rows), -math.inf, "", 0
+    with beside(path) as partial, failures(path):
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(["time", "score", *names])
+            for block in scores:
+                for each in block:
+                    known = each[~np.isnan(each)]
+                    score, time = float(known.mean()) if len(known) else math.nan, next(times)
+                    table.writerow([time, *(_written(value) for value in (score, *each))])
+                    unscored += math.isnan(score)
+                    if score > highest:
+                        highest, at = score, time
+        if not at:
+            raise InputError(
+                f"{reader.path}: every window of {rows} rows lacks more than half of its readings: "
+                "take longer windows (--window), or columns with fewer gaps (--columns)"
+            )
+        os.replace(partial, path)
+    return highest, at, unscored
+
+
+def _written(score: float) -> str:
+    return "" if math.isnan(score) else f"{score:.4f}"
+
+
+def window_times(reader: TableReader, rows: int) -> Iterator[str]:
+    """The time stamp of each window's first row, or of the next one where that is missing.
+
+    Tables without time stamps have seconds from their beginning on.
+    """
+    if reader.source.clock is None:
+        for start in count(0, rows):
+            yield f"{start / reader.form.sample_rate:.10g}"
+    scan, done, due = reader.scan(), 0, 0
+    missing = np.concatenate([[0], np.cumsum(scan.counts)])
+    for piece in reader.source.pieces(stamps=True):
+        assert piece.stamps is not None
+        lines = np.arange(done, done + len(piece.stamps))
+        frames = lines + missing[np.searchsorted(scan.places, lines, side="right")]
+        while len(frames) and due <= frames[-1]:
+            yield str(piece.stamps[np.searchsorted(frames, due)]).strip(QUOTES)
+            due += rows
+        done += len(lines)

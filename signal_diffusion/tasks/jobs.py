@@ -1,0 +1,366 @@
+"""Which files are denoised into which."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path
+
+from signal_diffusion.audio import CONTAINERS
+from signal_diffusion.audio.files import opened
+from signal_diffusion.audio.forms import Form, stored_form
+from signal_diffusion.errors import InputError
+from signal_diffusion.tables import TableForm, is_table, opened_table
+from signal_diffusion.tables.columns import Columns
+
+#: Suffixes of the pictures and arrays that are written beside recordings.
+PLOT, UNCERTAINTY = ".png", ".npz"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A file to denoise and the files that this writes.
+
+    Attributes:
+        source: the noisy file.
+        target: the clean one, as asked for: a container that can't hold it changes the suffix.
+        keep_noise, plot, uncertainty: further outputs, where they are wanted.
+    """
+
+    source: Path
+    target: Path
+    keep_noise: Path | None = None
+    plot: Path | None = None
+    uncertainty: Path | None = None
+
+    @property
+    def outputs(self) -> list[Path]:
+        """All that is written, the target first."""
+        sides = (self.keep_noise, self.plot, self.uncertainty)
+        return [self.target, *(path for path in sides if path is not None)]
+
+
+def single(inputs: Sequence[str]) -> bool:
+    """Whether the inputs are one file: no folder, no pattern, no list."""
+    return len(inputs) == 1 and not os.path.isdir(inputs[0]) and not is_pattern(inputs[0])
+
+
+def plan(
+    inputs: Sequence[str],
+    output: str,
+    *,
+    keep_noise: str | None = None,
+    plot: str | None = None,
+    uncertainty: str | None = None,
+    left_out: LeftOut = lambda _: None,
+) -> list[Job]:
+    """The jobs that some inputs stand for, in order.
+
+    Args:
+        inputs: files, folders (all recordings in them, hidden ones left out) and patterns of paths.
+            Below a folder, or the fixed beginning of a pattern, the tree of folders is kept; where
+            there are several inputs a folder keeps its own name, too.
+        output: a file for one file; a folder for several, for a folder or a pattern, or where it
+            exists as one or ends with a slash.
+        keep_noise, plot, uncertainty: the same for what else is written. In a folder, names that
+            would be equal keep the source's suffix, too: a.wav.png beside a.flac.png.
+        left_out: called with the suffix of each recording of a format that can't be read.
+
+    Raises:
+        InputError: an input is missing or holds nothing, or an output would be written twice or
+            over an input.
+    """
+    places = (output, keep_noise, plot, uncertainty)
+    one = single(inputs)
+    folders = frozenset() if one else frozenset(Path(p).resolve() for p in places if p is not None)
+    several = len(inputs) > 1
+    pairs = [
+        pair
+        for given in inputs
+        for pair in found(given, folders, several=several, left_out=left_out)
+    ]
+    names = _names(pairs)
+    jobs = [_job(pair[0], own, places, one=one) for pair, own in zip(pairs, names, strict=True)]
+    require_distinct(jobs)
+    return jobs
+
+
+def require_distinct(jobs: Sequence[Job]) -> None:
+    """Raise an `InputError` if two outputs are one file, or one is an input."""
+    sources = {_identity(job.source): job.source for job in jobs if os.path.exists(job.source)}
+    writers: dict[Path, Path] = {}
+    for job in jobs:
+        for path in job.outputs:
+            source = sources.get(_identity(path)) if os.path.exists(path) else None
+            if source is not None:
+                itself = "the input itself" if source == job.source else f"another input, {source}"
+                raise InputError(f"the output {path} is {itself}: give it another name")
+            key = path.parent.resolve() / path.name
+            if key in writers:
+                both = " and ".join(dict.fromkeys(map(str, (writers[key], job.source))))
+                raise InputError(f"two outputs of {both} would be {path}: give them other names")
+            writers[key] = job.source
+
+
+def _names(pairs: Sequence[tuple[Path, Path]]) -> list[list[Path]]:
+    """For each source, the names below output folders: of sound, of a picture, of arrays."""
+    wanted = [_wanted(source, name) for source, name in pairs]
+    taken = Counter(path for paths in wanted for path in paths)
+    return [
+        [path if path == name or taken[path] == 1 else _longer(name, path) for path in paths]
+        for (_, name), paths in zip(pairs, wanted, strict=True)
+    ]
+
+
+def _wanted(source: Path, name: Path) -> list[Path]:
+    kept = name.suffix.lower() in CONTAINERS or is_table(source)
+    sound = name if kept else name.with_suffix(".wav")
+    return [sound, name.with_suffix(PLOT), name.with_suffix(UNCERTAINTY)]
+
+
+def _longer(name: Path, path: Path) -> Path:
+    """A recording's whole name, and the suffix of what is written."""
+    return name.with_name(name.name + path.suffix)
+
+
+def _job(source: Path, names: Sequence[Path], places: Sequence[str | None], *, one: bool) -> Job:
+    """The job of a recording whose outputs have these names below output folders."""
+    sound, picture, arrays = names
+    target, *sides = (
+        None if place is None else _placed(place, inside, one=one)
+        for place, inside in zip(places, (sound, sound, picture, arrays), strict=True)
+    )
+    assert target is not None
+    return Job(source, target, *sides)
+
+
+def _placed(place: str, name: Path, *, one: bool) -> Path:
+    return Path(place) / name if is_folder(place, one=one) else Path(place)
+
+
+def is_folder(place: str, *, one: bool) -> bool:
+    """Whether an output is a folder, for the one file that is the input or for many."""
+    return not one or place.endswith(("/", os.sep)) or os.path.isdir(place)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What tells a file that exists from all others, whatever its names."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header of a job's file tells.
+
+    Attributes:
+        job: what is asked for.
+        written: the job with the outputs that are really written.
+        form: of the output; None where the file can't be read.
+        frames: as promised; None where they are not.
+        note: what can't be given back as it came.
+        error: why the file can't be read or written.
+    """
+
+    job: Job
+    written: Job
+    form: Form | TableForm | None = None
+    frames: int | None = None
+    note: str | None = None
+    error: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """0 where it is not known."""
+        return 0.0 if self.form is None else (self.frames or 0) / self.form.sample_rate
+
+    @property
+    def table(self) -> bool:
+        """Whether it is a table of readings."""
+        return is_table(self.job.source)
+
+
+def header_of(job: Job, *, mix: bool = False, columns: Columns = Columns()) -> Header:
+    """Read the header of a job's file, without its samples.
+
+    Args:
+        job: what to do.
+        mix: the channels become one.
+        columns: of a table of readings.
+    """
+    try:
+        if is_table(job.source):
+            return _of_table(job, columns)
+        with opened(job.source) as reader:
+            form, frames = reader.form, reader.frames
+            if frames == 0:
+                # Which raises an error, unless the header is wrong.
+                next(reader.blocks(), None)
+        form = replace(form, channels=1) if mix else form
+        target, _, note = stored_form(job.target, form, frames=frames)
+        keep_noise = _stored(job.keep_noise, form, frames)
+    except InputError as error:
+        return Header(job, job, error=str(error))
+    return Header(job, replace(job, target=target, keep_noise=keep_noise), form, frames, note)
+
+
+def _of_table(job: Job, columns: Columns) -> Header:
+    opening = opened_table(
+        job.source, rate=columns.rate, channels=columns.channels, time=columns.time,
+        delimiter=columns.delimiter, skip=columns.skip,
+    )  # fmt: skip
+    with opening as reader:
+        return Header(job, job, reader.form, reader.frames)
+
+
+def _stored(path: Path | None, form: Form, frames: int | None) -> Path | None:
+    return None if path is None else stored_form(path, form, frames=frames)[0]
+
+
+#: Suffixes of what soundfile reads and nothing is written as: such recordings become WAV.
+READ_ONLY = (
+    ".avr",
+    ".ircam",
+    ".mp1",
+    ".mp2",
+    ".nist",
+    ".paf",
+    ".pvf",
+    ".sf",
+    ".sph",
+    ".svx",
+    ".voc",
+)
+
+
+SOUND = (*CONTAINERS, *READ_ONLY)
+
+
+#: Suffixes of sound, with or without pictures, that soundfile can't read.
+UNKNOWN = (
+    *(".3gp", ".aac", ".ac3", ".adts", ".alac", ".amr", ".ape", ".awb", ".dff", ".dsf"),
+    *(".dss", ".dts", ".eac3", ".flv", ".m4a", ".m4b", ".m4r", ".m4v", ".mka", ".mkv"),
+    *(".mov", ".mp4", ".mpc", ".ra", ".shn", ".spx", ".tak", ".tta", ".webm", ".wma"),
+    ".wv",
+)
+
+
+DANGLING = "link that leads nowhere"
+
+
+#: Called with what a recording is that can't be read: its suffix, or `DANGLING`.
+LeftOut = Callable[[str], None]
+
+
+def found(
+    given: str, folders: frozenset[Path], *, several: bool, left_out: LeftOut
+) -> list[tuple[Path, Path]]:
+    """The recordings that an input stands for, and their names below an output folder.
+
+    Args:
+        given: a file, a folder or a pattern of paths.
+        folders: of the outputs, in which no input is looked for.
+        several: there are other inputs, so that a folder keeps its own name.
+        left_out: called for each recording that can't be read.
+
+    Raises:
+        InputError: the input is missing, holds nothing, or is where the output goes.
+    """
+    path, above = Path(given), Path()
+    if os.path.isdir(path):
+        root = path
+        above = Path(path.resolve().name) if several else above
+    elif is_pattern(given):
+        root = _fixed_part(path)
+    elif os.path.exists(path) or is_table(path):
+        return [(path, Path(path.name))]
+    else:
+        raise InputError(f"{path}: there is no such file")
+    if root.resolve() in folders:
+        raise InputError(f"the output folder {root} is the input itself: give another one")
+    outputs = frozenset(folder for folder in folders if root.resolve() in folder.parents)
+    files = sorted(_walked(root, outputs) if root == path else _matched(path, outputs))
+    recordings = _recordings(files)
+    unread = [kind for kind in map(_unreadable, files) if kind is not None]
+    for kind in unread:
+        left_out(kind)
+    if not recordings:
+        raise InputError(_nothing(given, unread))
+    return [(file, above / file.relative_to(root)) for file in recordings]
+
+
+def is_pattern(given: str) -> bool:
+    """Whether an input stands for all paths that fit it."""
+    return any(mark in given for mark in "*?[") and not os.path.exists(given)
+
+
+def counted(kinds: Iterable[str]) -> str:
+    """What was left out, in words.
+
+    >>> counted([".wma", ".m4a", ".wma"])
+    '1 .m4a, 2 .wma'
+    """
+    return ", ".join(
+        f"{number} {kind}" + ("s" if number > 1 and kind == DANGLING else "")
+        for kind, number in sorted(Counter(kinds).items())
+    )
+
+
+def _nothing(given: str, unread: list[str]) -> str:
+    known = " ".join(SOUND)
+    line = f"{given} holds no recordings: their names end in {known} or .csv, .hea"
+    return f"{line}; left out: {counted(unread)}" if unread else line
+
+
+def _walked(root: Path, outputs: frozenset[Path]) -> Iterator[Path]:
+    """The files below a folder, and below those that it links to, without hidden ones."""
+
+    def stop(error: OSError) -> None:
+        raise InputError(f"{error.filename} can't be listed: {error.strerror}") from error
+
+    for folder, below, names in os.walk(root, onerror=stop, followlinks=True):
+        here = Path(folder)
+        seen = [name for name in below if not name.startswith(".")]
+        below[:] = [name for name in seen if not _leads_back(here / name, root, outputs)]
+        yield from (here / name for name in names if not name.startswith("."))
+
+
+def _leads_back(folder: Path, root: Path, outputs: frozenset[Path]) -> bool:
+    """Whether a folder is one of the outputs, or a link to where the walk came from."""
+    there = folder.resolve()
+    if there in outputs or not folder.is_symlink():
+        return there in outputs
+    above = (part for part in folder.parents if part == root or root in part.parents)
+    return there in {part.resolve() for part in above}
+
+
+def _matched(pattern: Path, outputs: frozenset[Path]) -> Iterator[Path]:
+    """The files that a pattern of paths fits, without hidden ones."""
+    for name in glob.iglob(str(pattern), recursive=True):
+        if outputs.isdisjoint(Path(name).resolve().parents):
+            yield Path(name)
+
+
+def _recordings(files: list[Path]) -> list[Path]:
+    """The sound files, or, where there is none, the tables of readings."""
+    there = [file for file in files if os.path.isfile(file)]
+    sound = [file for file in there if file.suffix.lower() in SOUND]
+    # A WFDB record is its header and its samples: its header stands for it.
+    return sound or [f for f in there if is_table(f) and f.suffix.lower() not in (".dat", ".txt")]
+
+
+def _unreadable(file: Path) -> str | None:
+    suffix = file.suffix.lower()
+    if suffix in UNKNOWN and os.path.isfile(file):
+        return suffix
+    sound = suffix in UNKNOWN or suffix in SOUND
+    return DANGLING if sound and os.path.islink(file) and not os.path.exists(file) else None
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folder that a pattern of paths surely lies in."""
+    return Path(*takewhile(lambda part: not any(mark in part for mark in "*?["), pattern.parts))

@@ -1,0 +1,152 @@
+"""The errors of a denoiser on windows of readings, at several levels of noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp.buffer import Buffer
+from signal_diffusion.dsp.robust import median_and_deviation
+from signal_diffusion.noise import Noise
+
+Array = NDArray[Any]
+
+#: Noise over the readings' own spread at which errors are looked at.
+LEVELS = (0.3, 1.0, 4.0)
+#: Readings that are denoised at once, at least a window of all channels.
+PIECE = 1 << 16
+#: Deviation of errors that don't vary.
+LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class Usual:
+    """Errors on readings without faults, by level and channel (levels, C)."""
+
+    middle: Array
+    deviation: Array
+
+    @staticmethod
+    def of(errors: Array) -> Usual:
+        """What is usual by errors (W, levels, C) of readings that are mostly without faults.
+
+        NaN are left out; of a channel with nothing else nothing is known, which is NaN.
+        """
+        known = np.asarray(~np.isnan(errors).any(axis=1))
+        each = [median_and_deviation(errors[rows, :, c]) for c, rows in enumerate(known.T)]
+        middle, deviation = (np.stack(some, axis=-1) for some in zip(*each, strict=True))
+        return Usual(middle, np.maximum(deviation, LEAST))
+
+    def scores(self, errors: Array) -> Array:
+        """Errors (W, levels, C) as deviations from the median, averaged over the levels: (W, C)."""
+        return np.asarray(((errors - self.middle) / self.deviation).mean(axis=1))
+
+
+@torch.no_grad()
+def window_errors(
+    denoiser: NetworkDenoiser,
+    blocks: Iterable[Array],
+    channels: int,
+    rows: int,
+    *,
+    missing: Iterable[Array] | None = None,
+    seed: int = 0,
+    piece: int = PIECE,
+) -> Iterator[Array]:
+    """The errors (levels, C) of each window of some readings, however these are cut into blocks.
+
+    Readings that were filled in don't count; where they are more than half of a window's, its
+    error is NaN.
+
+    Args:
+        blocks: (C, n), of a median of 0 and a deviation of 1.
+        channels: C.
+        rows: of a window.
+        missing: masks of what was filled in, in step with the blocks; None means nothing.
+        seed: of the noise.
+        piece: readings that are denoised at once.
+    """
+    state = state_channels(denoiser)
+    batch = [(n, 0) for n in range(channels // state)]
+    noise = Noise(seed, rows=batch, channels=state)
+    unit = math.lcm(rows, denoiser.hop)
+    size = max(1, piece // (channels * unit)) * unit
+    before, after = denoiser.context()
+    before = math.ceil(before / denoiser.hop) * denoiser.hop
+    marked = blocks if missing is None else map(_above, blocks, missing)
+    for start, past, both in overlapping(marked, size=size, before=before, after=after):
+        x, filled = both[:channels], both[channels:, past : past + size] > 0
+        given = torch.from_numpy(np.ascontiguousarray(x, np.float32))
+        given = given.reshape(len(batch), state, -1).to(next(denoiser.parameters()).device)
+        draws = [noise(n, start - past, given.shape[-1]).to(given) for n in range(len(LEVELS))]
+        errors = torch.stack([
+            squared_errors(denoiser, given, torch.tensor(level), z)[0]
+            for level, z in zip(LEVELS, draws, strict=True)
+        ]).reshape(len(LEVELS), channels, -1)  # fmt: skip
+        inner = errors[..., past : past + size].cpu().double().numpy()
+        yield from _windows(np.where(filled, np.nan, inner) if filled.size else inner, rows)
+
+
+def _above(readings: Array, mask: Array) -> Array:
+    """Readings (C, n) over what tells which were filled in, (2C, n)."""
+    return np.concatenate([readings, mask])
+
+
+def overlapping(
+    blocks: Iterable[Array], *, size: int, before: int, after: int
+) -> Iterator[tuple[int, int, Array]]:
+    """Pieces of readings with what lies around them: where one starts, how much of it is before.
+
+    >>> pieces = overlapping([np.arange(7)[None]], size=4, before=2, after=1)
+    >>> [(start, past, x[0].tolist()) for start, past, x in pieces]
+    [(0, 0, [0, 1, 2, 3, 4]), (4, 2, [2, 3, 4, 5, 6])]
+    """
+    held, start, past = Buffer(), 0, 0
+    for block in chain(blocks, [None]):
+        if block is not None:
+            held.push(block)
+        # At the end nothing more comes after the last pieces.
+        while len(held) >= past + (1 if block is None else size + after):
+            yield start, past, held.peek(past + size + after)
+            start, gone = start + size, past + size
+            past = min(before, start)
+            held.take(gone - past)
+
+
+def squared_errors(
+    denoiser: NetworkDenoiser, x: Tensor, level: Tensor, z: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(x - D(x + level z; level))^2 of states (B, K, n) of deviation 1, and the times of D.
+
+    The level is a scalar or (B, 1, 1); the denoiser's own states are `sigma_data` times as large.
+    """
+    schedule, spread = denoiser.schedule, denoiser.sigma_data
+    t = schedule.time_at(-(level.cpu().double() * spread).log())
+    alpha, _, sigma = (part.to(x) for part in schedule(t))
+    x_hat = denoiser(alpha * spread * x + sigma * z, t.to(x)).float()
+    return (x - x_hat / spread).square(), t.to(x)
+
+
+def _windows(errors: Array, rows: int) -> Iterator[Array]:
+    """The means (levels, C) over windows of errors (levels, C, n), where half of them is known."""
+    for start in range(0, errors.shape[-1], rows):
+        window = errors[..., start : start + rows]
+        if 2 * window.shape[-1] < rows:
+            return
+        counts = (~np.isnan(window)).sum(axis=-1)
+        enough = 2 * counts >= window.shape[-1]
+        yield np.where(enough, np.nansum(window, axis=-1) / np.maximum(counts, 1), np.nan)
+
+
+def state_channels(denoiser: NetworkDenoiser) -> int:
+    """Channels that a denoiser takes at once."""
+    return int(getattr(denoiser.backbone, "state_channels", 1))

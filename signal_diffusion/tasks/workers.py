@@ -1,0 +1,247 @@
+"""Denoise many files, one after another or several at the same time."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from signal_diffusion.errors import InputError, reason
+from signal_diffusion.files.atomic import beside, failures
+from signal_diffusion.tasks.jobs import Job, plan
+
+if TYPE_CHECKING:
+    from signal_diffusion.tasks.denoise_files import FileReport
+
+
+__all__ = ["Job", "Outcome", "plan", "run_jobs"]
+
+
+#: Seconds after which a waiting main thread looks up, since not every system lets Ctrl-C wake it.
+LOOK_UP = 0.5
+
+
+#: Called as progress(done calls, all calls).
+Progress = Callable[[int, int], None]
+
+
+Work = Callable[[Job, Progress], "FileReport"]
+
+
+Result = tuple[Job, "FileReport | BaseException"]
+
+
+@dataclass
+class Outcome:
+    """What became of some jobs.
+
+    Attributes:
+        reports: of the files that were denoised.
+        failed: the other jobs, and their errors.
+        taken: seconds.
+    """
+
+    reports: list[FileReport] = field(default_factory=list)
+    failed: list[tuple[Job, Exception]] = field(default_factory=list)
+    taken: float = 0.0
+
+
+class Stopped(Exception):
+    """Ends the work on a file once the others are given up."""
+
+
+def _unheard(*_: object) -> None:
+    """Takes what nobody asked to be told."""
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    work: Work,
+    *,
+    workers: int = 1,
+    progress: Callable[[Job, int, int], None] = _unheard,
+    finished: Callable[[Job, FileReport | Exception], None] = _unheard,
+) -> Outcome:
+    """Do all jobs, `workers` at a time in threads; one that fails stops none of the others.
+
+    Args:
+        jobs: what to do; the folders of their outputs are made.
+        work: does one, given a function to call as progress(done, all), which raises where the work
+            is to be given up.
+        workers: threads.
+        progress: called as progress(job, done, all), in those threads.
+        finished: called in this thread as soon as a job is done, with its report or its error.
+
+    Raises:
+        KeyboardInterrupt: the files that were being denoised were given up.
+    """
+    outcome, began = Outcome(), time.perf_counter()
+    # Closed at once, since a loop that is left would otherwise go on in its threads.
+    with closing(_results(jobs, work, workers, progress)) as results:
+        for job, result in results:
+            if isinstance(result, BaseException):
+                if not isinstance(result, Exception):
+                    raise result
+                outcome.failed.append((job, result))
+            else:
+                outcome.reports.append(result)
+            finished(job, result)
+    outcome.taken = time.perf_counter() - began
+    return outcome
+
+
+def _results(
+    jobs: Sequence[Job], work: Work, workers: int, progress: Callable[[Job, int, int], None]
+) -> Generator[Result, None, None]:
+    """Every job with its report or its error, as they come."""
+    stopped, results = threading.Event(), SimpleQueue[Result]()
+
+    def do(job: Job) -> None:
+        def tell(done: int, total: int) -> None:
+            if stopped.is_set():
+                raise Stopped
+            progress(job, done, total)
+
+        try:
+            _make_folders(job)
+            results.put((job, work(job, tell)))
+        except BaseException as error:
+            results.put((job, error))
+
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for job in jobs:
+                pool.submit(do, job)
+            for _ in jobs:
+                yield _next(results)
+        finally:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _next(results: SimpleQueue[Result]) -> Result:
+    while True:
+        with suppress(Empty):
+            return results.get(timeout=LOOK_UP)
+
+
+def _make_folders(job: Job) -> None:
+    for path in job.outputs:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{path} can't be written: {error.strerror or error}") from error
+
+
+if TYPE_CHECKING:
+    from signal_diffusion.tasks.denoise_files import FileReport
+    from signal_diffusion.tasks.jobs import Job
+
+
+class ReportFile:
+    """A file that gets a line, whole and at once, for each recording that is done.
+
+    A line holds the fields of `FileReport` and `error`: null, or why there is no output. Lines of
+    other recordings, from earlier runs, stay; a line that a kill cut short is dropped.
+
+    Args:
+        path: of the report.
+        again: paths of the recordings that will be done, whose old lines go.
+
+    Raises:
+        InputError: the file can't be written, or is something else than a report.
+    """
+
+    def __init__(self, path: Path, again: Iterable[Path]) -> None:
+        named = {source.resolve() for source in again}
+        kept = [line for line, row in old_rows(path) if _source(row) not in named]
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with beside(path) as partial:
+                partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+                os.replace(partial, path)
+            self._file = path.open("a", encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise InputError(f"{path} can't be written: {error.strerror or error}") from error
+
+    def __enter__(self) -> ReportFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        # What could not be written fails again.
+        with suppress(OSError):
+            self._file.close()
+
+    def add(self, job: Job, result: FileReport | Exception) -> None:
+        """Write the line of one recording.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        with failures(self._path):
+            self._file.write(json.dumps(_row(job, result)) + "\n")
+            self._file.flush()
+
+
+def old_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The whole lines of a report and what they hold; none if there is no such file.
+
+    Raises:
+        InputError: it is something else than a report.
+    """
+    if os.path.isdir(path):
+        raise InputError(f"the report {path} is a folder: name a file")
+    try:
+        content = path.read_bytes() if os.path.exists(path) else b""
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror or error}") from error
+    if content and not content.startswith(b"{"):
+        raise InputError(f"{path} exists and is no report: give another name with --report")
+    lines = content.decode("utf-8", "replace").split("\n")
+    rows = [(line, _parsed(line)) for line in lines]
+    return [(line, row) for line, row in rows if row is not None]
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    with suppress(ValueError):
+        row = json.loads(line)
+        return row if isinstance(row, dict) else None
+    return None
+
+
+def _source(row: dict[str, Any]) -> Path | None:
+    """The recording that a line is about, by whatever name."""
+    with suppress(TypeError, ValueError, OSError):
+        return Path(row["path"]).resolve() if "path" in row else None
+    return None
+
+
+def _row(job: Job, result: FileReport | Exception) -> dict[str, Any]:
+    from signal_diffusion.tasks.denoise_files import FileReport
+
+    row: dict[str, Any] = {item.name: None for item in fields(FileReport)}
+    row |= {"path": str(job.source), "output": str(job.target), "error": None}
+    if isinstance(result, Exception):
+        return {**row, "error": reason(result)}
+    return {**row, **{name: _json(value) for name, value in asdict(result).items()}}
+
+
+def _json(value: Any) -> Any:
+    """A value that JSON has: null stands for numbers that are none."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

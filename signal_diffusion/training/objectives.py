@@ -1,0 +1,418 @@
+"""What a training run minimises: with clean signals, or from noisy recordings alone."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from signal_diffusion.data.batches import Batch
+from signal_diffusion.data.noisy import within
+from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.errors import InputError
+from signal_diffusion.metrics import log_spectral_distance, si_sdr
+from signal_diffusion.nn.mel import conditioner, padded, scale_of
+from signal_diffusion.schedules import DiscreteVariancePreserving, Schedule
+from signal_diffusion.tasks.denoise import denoise
+from signal_diffusion.tasks.diffwave import mel_of
+from signal_diffusion.tasks.vocode import require_vocoder, vocode
+from signal_diffusion.tasks.window_errors import squared_errors
+from signal_diffusion.training.losses import AbsoluteError
+
+#: Least noise above the recordings' own that is learnt from them, over it.
+LEAST = 1.2
+
+
+class Objective(nn.Module, ABC):
+    """The loss of a batch and the score of a recording."""
+
+    @abstractmethod
+    def terms(
+        self, denoiser: NetworkDenoiser, batch: Batch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Terms whose sum is minimised, with what is random drawn from the generator."""
+
+    @abstractmethod
+    def score(
+        self,
+        denoiser: NetworkDenoiser,
+        clean: Tensor,
+        noisy: Tensor,
+        missing: Tensor | None = None,
+    ) -> Tensor:
+        """How well a recording (C, L) is denoised in one step, in dB.
+
+        `missing` (C, L) is true where samples of the noisy one were filled in.
+        """
+
+
+def times_of(
+    schedule: Schedule, size: int, generator: torch.Generator, *, last_time: float
+) -> Tensor:
+    """Times (size, 1, 1), evenly drawn but for a share of them at the last."""
+    t = torch.rand(size, generator=generator) * (schedule.t_max - schedule.t_min)
+    last = torch.rand(size, generator=generator) < last_time
+    return torch.where(last, schedule.t_start, schedule.t_min + t).reshape(size, 1, 1)
+
+
+def compared(
+    denoiser: NetworkDenoiser,
+    loss: nn.Module,
+    x_0: Tensor,
+    t: Tensor,
+    generator: torch.Generator,
+    *,
+    signal: Tensor,
+    y: Tensor | None = None,
+    cond: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """The terms of a loss on the estimate at x_t = alpha x_0 + beta y + sigma z, with z drawn."""
+    z = torch.randn(x_0.shape, generator=generator).to(x_0)
+    alpha, beta, sigma = denoiser.schedule(t)
+    x_t = alpha * x_0 + sigma * z + (0.0 if y is None else beta * y)
+    x_hat = denoiser(x_t, t, y, cond).float()
+    with full_precision(x_0.device):
+        terms: dict[str, Tensor] = loss(x_hat, x_0, signal, t, denoiser)
+    return terms
+
+
+class Supervised(Objective):
+    """Draws t and z, forms x_t = alpha x_0 + beta y + sigma z, and compares x_hat with x_0.
+
+    Args:
+        loss: see `losses`.
+        last_time: share of the clips at the last time, where one-step denoising is learnt.
+        noise_std: of the validation recordings, for unpaired schedules; see `denoise`.
+    """
+
+    def __init__(
+        self, loss: nn.Module, *, last_time: float = 0.0, noise_std: float | None = None
+    ) -> None:
+        super().__init__()
+        self.loss, self.last_time, self.noise_std = loss, last_time, noise_std
+
+    def terms(
+        self, denoiser: NetworkDenoiser, batch: Batch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        x_0 = denoiser.codec.encode(batch.clean)
+        y = denoiser.codec.encode(batch.noisy) if denoiser.schedule.paired else None
+        t = times_of(denoiser.schedule, len(x_0), generator, last_time=self.last_time).to(x_0)
+        return compared(
+            denoiser, self.loss, x_0, t, generator, signal=batch.clean, y=y, cond=batch.cond
+        )
+
+    def score(
+        self,
+        denoiser: NetworkDenoiser,
+        clean: Tensor,
+        noisy: Tensor,
+        missing: Tensor | None = None,
+    ) -> Tensor:
+        rows = noisy.reshape(-1, noisy.shape[-1])
+        gaps = None if missing is None else missing.reshape(rows.shape)
+        estimate = denoise(denoiser, rows, noise_std=self.noise_std, missing=gaps)
+        return si_sdr(estimate, clean.reshape(estimate.shape)).mean()
+
+
+class NoisyOnly(Objective):
+    """Learns from recordings x + z' in white Gaussian noise of variance 1, without any x.
+
+    The signal is known to lie in some bands, P x = x (`data.signal_bands`), so that only P z' is
+    noise that can't be drawn anew: recordings come as y = P (x + z') + n with a new n that makes
+    their noise white again, and P (x + z') is what estimates are compared with. At the
+    recordings' own noise, by Stein's unbiased estimate of the squared error, with a divergence
+    along random directions b:
+
+        |x_hat(y) - P (x + z')|^2 + 2 P^2 b (x_hat(y + e b) - x_hat(y)) / e - |P|^2
+
+    Above it, by comparing what is made of x_t = y + s z with what has independent noise, so that
+    its mean given x_t is that of x,
+
+        |x_hat(x_t) - P (x + z') + P^2 z / s|^2,  s^2 = sigma_t^2 - 1
+
+    Args:
+        above: share of the clips above the recordings' noise.
+        most: largest sigma_t there.
+        probe: e.
+
+    Source: Stein 1981; Ramani and others 2008 for the divergence; Pang and others 2021
+    (CVPR, "Recorrupted-to-Recorrupted") for the pair of independent noises.
+    """
+
+    def __init__(self, *, above: float = 0.75, most: float = 3.0, probe: float = 0.05) -> None:
+        super().__init__()
+        self.above, self.most, self.probe = above, most, probe
+
+    def terms(
+        self, denoiser: NetworkDenoiser, batch: Batch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        assert batch.bands is not None
+        passed, y, bands = batch.clean, batch.noisy, batch.bands
+        # Small batches, too, learn the recordings' own noise, which denoising starts from.
+        own = max(round(len(y) * (1 - self.above)), int(self.above < 1))
+        b, z = torch.randn(y.shape, generator=generator).to(y).tensor_split([own])
+        share = torch.rand(len(z), generator=generator).reshape(-1, 1, 1)
+        sigma = LEAST * (self.most / LEAST) ** share
+        t = time_of(denoiser, torch.cat([torch.ones(2 * own, 1, 1), sigma])).to(y)
+        s = (sigma**2 - 1).sqrt().to(y)
+        states = torch.cat([y[:own], y[:own] + self.probe * b, y[own:] + s * z])
+        # All at once, since many small products are slow.
+        made = denoiser(states, t).float()
+        x_hat, moved, above = made.tensor_split([own, 2 * own])
+        terms = {}
+        if own:
+            terms["sure"] = self._stein(x_hat, moved, b, passed[:own], bands[:own]).mean()
+        if len(above):
+            target = passed[own:] - within(z, bands[own:]) / s
+            # By the noise of the target, the levels are made alike.
+            terms["recorrupted"] = ((above - target).square() / (1 + 1 / s**2)).mean()
+        return terms
+
+    def risk(
+        self,
+        denoiser: NetworkDenoiser,
+        y: Tensor,
+        generator: torch.Generator,
+        *,
+        passed: Tensor,
+        bands: Tensor,
+    ) -> Tensor:
+        """Stein's estimate of the mean squared error of each clip (B,), without any clean one.
+
+        Args:
+            denoiser: what is judged.
+            y: clips (B, 1, L) in noise of variance 1.
+            generator: of the direction in which the divergence is measured.
+            passed: what the bands pass of the recordings, (B, 1, L).
+            bands: responses (B, 1, n), odd and symmetric, of the bands passed twice.
+        """
+        b = torch.randn(y.shape, generator=generator).to(y)
+        both = torch.cat([y, y + self.probe * b])
+        t = time_of(denoiser, torch.ones(1, 1, 1)).to(y).expand(len(both), 1, 1)
+        x_hat, moved = denoiser(both, t).float().chunk(2)
+        return self._stein(x_hat, moved, b, passed, bands)
+
+    def score(
+        self,
+        denoiser: NetworkDenoiser,
+        clean: Tensor,
+        noisy: Tensor,
+        missing: Tensor | None = None,
+    ) -> Tensor:
+        """The estimated SNR of the estimate: the signal's power over Stein's risk in all bands.
+
+        A risk is known to some sqrt(2 / L). Below that, where it may be negative, the logarithm
+        goes on as its tangent, so that of two estimates the better one still has the higher score.
+        """
+        y = noisy.reshape(-1, 1, noisy.shape[-1])
+        everything = torch.ones(len(y), 1, 1).to(y)
+        generator = torch.Generator().manual_seed(0)
+        risk = self.risk(denoiser, y, generator, passed=y, bands=everything).mean()
+        power = (y - y.mean(dim=-1, keepdim=True)).square().mean() - 1
+        least = math.sqrt(2 / y.numel())
+        below = (1 - risk / least).clamp_min(0)
+        natural = power.clamp_min(1e-3).log() - risk.clamp_min(least).log() + below
+        return 10 / math.log(10) * natural
+
+    def _stein(
+        self, x_hat: Tensor, moved: Tensor, b: Tensor, passed: Tensor, bands: Tensor
+    ) -> Tensor:
+        """Stein's estimate (B,) from what is made of y and of y + probe b."""
+        divergence = (within(b, bands) * (moved - x_hat)).mean(dim=(1, 2)) / self.probe
+        noise = bands[:, 0, bands.shape[-1] // 2]
+        return (x_hat - passed).square().mean(dim=(1, 2)) + 2 * divergence - noise
+
+
+class LevelErrors(Objective):
+    """Learns states of any number of channels, at levels of noise drawn evenly in their logarithm.
+
+        |D(x + level z; level) - x|^2 / c_out^2
+
+    Args:
+        least, most: range of the level, over the signal's deviation.
+    """
+
+    def __init__(self, *, least: float = 0.05, most: float = 5.0) -> None:
+        super().__init__()
+        self.least, self.most = least, most
+
+    def terms(
+        self, denoiser: NetworkDenoiser, batch: Batch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        x = batch.clean
+        share = torch.rand(len(x), 1, 1, generator=generator)
+        level = self.least * (self.most / self.least) ** share
+        z = torch.randn(x.shape, generator=generator).to(x)
+        errors, t = squared_errors(denoiser, x, level, z)
+        weight = denoiser.sigma_data**2 * denoiser.loss_weight(t)
+        return {"squared_error": (weight * errors).mean()}
+
+    def score(
+        self,
+        denoiser: NetworkDenoiser,
+        clean: Tensor,
+        noisy: Tensor,
+        missing: Tensor | None = None,
+    ) -> Tensor:
+        """The SNR of the estimates of a recording (B, C, L) out of noise as strong as it, in dB."""
+        z = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(clean)
+        errors, _ = squared_errors(denoiser, clean, torch.ones(1, 1, 1), z)
+        return 10 * torch.log10(clean.square().mean() / errors.mean())
+
+
+def time_of(denoiser: NetworkDenoiser, sigma: Tensor) -> Tensor:
+    """The times at which an unpaired process has noises sigma, relative to its signal."""
+    return denoiser.schedule.time_at(-sigma.double().log()).to(sigma)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Turns autocast off, on the devices that know it."""
+    if device.type in ("cpu", "cuda"):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
+class Generative(Objective):
+    """Draws t with a normal log-SNR of the flow, forms x_t and compares x_hat with x_0.
+
+        t = sigmoid(u),  u ~ N(0, 1)
+
+    so that most of the training lies between signal and noise (Esser and others 2024,
+    arXiv:2403.03206).
+
+    Args:
+        loss: see `losses`.
+    """
+
+    #: Times at which held-out signals are scored.
+    TIMES = (0.2, 0.4, 0.6, 0.8)
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def terms(
+        self, denoiser: NetworkDenoiser, batch: Batch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        schedule = denoiser.schedule
+        x_0 = denoiser.codec.encode(batch.clean)
+        u = torch.randn((len(x_0), 1, 1), generator=generator).to(x_0)
+        t = schedule.t_min + (schedule.t_max - schedule.t_min) * torch.sigmoid(u)
+        return compared(denoiser, self.loss, x_0, t, generator, signal=batch.clean, cond=batch.cond)
+
+    def score(
+        self,
+        denoiser: NetworkDenoiser,
+        clean: Tensor,
+        noisy: Tensor,
+        missing: Tensor | None = None,
+    ) -> Tensor:
+        """Less the error, in dB of the training loss's units, a mean over `TIMES`."""
+        x_0 = denoiser.codec.encode(clean.reshape(1, 1, -1))
+        generator, errors = torch.Generator().manual_seed(0), []
+        for time in self.TIMES:
+            t = torch.full((1, 1, 1), time).to(x_0)
+            alpha, _, sigma = denoiser.schedule(t)
+            x_t = alpha * x_0 + sigma * torch.randn(x_0.shape, generator=generator).to(x_0)
+            with torch.no_grad():
+                error = denoiser(x_t, t) - x_0
+            errors.append((denoiser.loss_weight(t) * error.square()).mean())
+        return -10 * torch.log10(torch.stack(errors).mean())
+
+
+class Vocoding(Objective):
+    """Magnitudes from mel frames: a bridge from the pseudo-inverse's, at random times.
+
+    Args:
+        loss: see `losses.MagnitudeError`.
+        last_time: share of the clips at the last time, where one-step vocoding is learnt.
+        jitter: deviation of the loudness, natural logarithm of power.
+    """
+
+    #: What a silent clip is lifted by, at most: natural logarithm of power.
+    MOST_LIFTED = 12.0
+
+    def __init__(self, loss: nn.Module, *, last_time: float = 0.6, jitter: float = 0.7) -> None:
+        super().__init__()
+        self.loss, self.last_time, self.jitter = loss, last_time, jitter
+
+    def terms(
+        self, denoiser: NetworkDenoiser, batch: Batch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        mel, codec = require_vocoder(denoiser)
+        clean = padded(batch.clean[:, 0], mel)
+        log_mel = mel(clean)
+        jitter = self.jitter * torch.randn((len(clean), 1, 1), generator=generator).to(clean)
+        lift = (jitter - scale_of(log_mel)).clamp_max(self.MOST_LIFTED)
+        signal = clean[:, None] * (lift / 2).exp()
+        t = times_of(denoiser.schedule, len(clean), generator, last_time=self.last_time).to(clean)
+        return compared(
+            denoiser, self.loss, codec.encode(signal), t, generator, signal=signal,
+            y=codec.compressed(mel.magnitudes(log_mel + lift)), cond=conditioner(log_mel + lift),
+        )  # fmt: skip
+
+    def score(
+        self,
+        denoiser: NetworkDenoiser,
+        clean: Tensor,
+        noisy: Tensor,
+        missing: Tensor | None = None,
+    ) -> Tensor:
+        """Less the log-spectral distance of what one step makes of the recording's own frames."""
+        mel, _ = require_vocoder(denoiser)
+        x = padded(clean.reshape(1, -1).cpu(), mel)
+        sound = vocode(denoiser, mel(x)[0])
+        return -log_spectral_distance(torch.from_numpy(sound), x[0, : len(sound)])
+
+
+class Stepwise(Objective):
+    """Draws one of the schedule's steps n, forms x_t at t = n / steps and compares x_hat with x_0.
+
+    Args:
+        loss: see `losses`.
+    """
+
+    #: Shares of the steps at which held-out signals are scored.
+    SCORED = (0.02, 0.1, 0.25, 0.5, 1.0)
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def terms(
+        self, denoiser: NetworkDenoiser, batch: Batch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        steps, x_0 = _steps_of(denoiser), batch.clean
+        drawn = torch.randint(1, steps + 1, (len(x_0), 1, 1), generator=generator)
+        t = (drawn / steps).to(x_0)
+        return compared(denoiser, self.loss, x_0, t, generator, signal=x_0, cond=batch.cond)
+
+    def score(
+        self,
+        denoiser: NetworkDenoiser,
+        clean: Tensor,
+        noisy: Tensor,
+        missing: Tensor | None = None,
+    ) -> Tensor:
+        """Less the absolute error of the estimated noise, in dB, of a signal (1, 256 N)."""
+        steps, mel = _steps_of(denoiser), mel_of(denoiser)
+        x_0 = clean.reshape(1, 1, -1).expand(len(self.SCORED), -1, -1)
+        cond = mel(clean.reshape(1, -1))[..., : clean.shape[-1] // mel.hop]
+        t = (steps * torch.tensor(self.SCORED)).ceil().reshape(-1, 1, 1).to(x_0) / steps
+        with torch.no_grad():
+            (error,) = compared(
+                denoiser, AbsoluteError(), x_0, t, torch.Generator().manual_seed(0),
+                signal=x_0, cond=cond.expand(len(x_0), -1, -1),
+            ).values()  # fmt: skip
+        return -20 * torch.log10(error)
+
+
+def _steps_of(denoiser: NetworkDenoiser) -> int:
+    schedule = denoiser.schedule
+    if not isinstance(schedule, DiscreteVariancePreserving):
+        raise InputError("this objective counts steps: use schedule=discrete_vp")
+    return schedule.steps
