@@ -45,7 +45,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from shared.bearing_sets import Windows, varied, windows_of, write_windows
 from shared.classifier import Classifier, train_classifier
 from shared.readme_tables import data_digest, insert_table
@@ -58,7 +57,6 @@ from signal_diffusion.files.atomic import beside
 from signal_diffusion.tasks.generate import generate
 from signal_diffusion.training.runs import trained
 
-Array = NDArray[Any]
 RATE, LENGTH = 12000, 4096
 #: Calls of the network for a window, which is drawn without guidance, that is by the law learnt.
 STEPS = 8

@@ -24,7 +24,7 @@ import torch
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.nn.mel import UnitMel
-from signal_diffusion.tasks.diffwave import FAST, diffwave
+from signal_diffusion.tasks.diffwave_checkpoint import FAST, diffwave
 from signal_diffusion.tasks.generate import generate
 from signal_diffusion.tasks.vocode import vocode
 from signal_diffusion.training.runs import conf_folder

@@ -28,12 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from shared.readme_tables import data_digest, insert_table
 
+from signal_diffusion.dsp import Array
 from signal_diffusion.evaluation.outputs import write_results
-
-Array = NDArray[Any]
 
 RATE = 360
 #: Hours and leads of the tables.

@@ -29,7 +29,6 @@ import evaluate_ecg
 import evaluate_vibration
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from shared.readme_tables import data_digest
 
 from signal_diffusion import Denoiser, denoise
@@ -37,11 +36,11 @@ from signal_diffusion.calibration import Bands, calibrated, spread
 from signal_diffusion.data.ecg import EcgSources, ElectrodeMixer
 from signal_diffusion.data.vibration import VibrationSources
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp import Array
 from signal_diffusion.evaluation.outputs import machine
 from signal_diffusion.metrics import coverage, crps_of_draws, crps_of_normal
 from signal_diffusion.tasks.denoise import measured_normal
 
-Array = NDArray[Any]
 STEPS = 16
 #: One ECG window of so many is drawn, and one drawn window of `GENTLE` has noise of 0 to 0.2.
 EVERY, GENTLE = 2, 5

@@ -47,10 +47,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from signal_diffusion import Denoiser, denoise_blocks
 from signal_diffusion.data.sets.qt import CHANNELS, RATE, HeldOut, held_out
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.filters import fir_bandpass, iir_bandpass, soft_thresholds
 from signal_diffusion.errors import InputError
 from signal_diffusion.files import artifact
@@ -58,7 +58,6 @@ from signal_diffusion.files.atomic import beside, failures, require_writable
 from signal_diffusion.metrics import cosine_similarity, mad, prd, ssd
 from signal_diffusion.streaming.settings import STEPS_OF_SHOTS, Settings
 
-Array = NDArray[Any]
 #: Beats (n, L) to estimates (n, L).
 Method = Callable[[Array], Array]
 BINS = ((0.2, 0.6), (0.6, 1.0), (1.0, 1.5), (1.5, 2.0))

@@ -25,11 +25,10 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from shared.classifier import train_classifier
 from shared.judging import SHOWN, relative, scores, table_of_scores
 from shared.readme_tables import data_digest, insert_table
@@ -38,6 +37,7 @@ from signal_diffusion import Denoiser
 from signal_diffusion.data.corpus import Corpus, clips_of, manifest_rows
 from signal_diffusion.data.labelled import fitted
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.generators import Sounds, parted
 from signal_diffusion.evaluation.outputs import write_results
@@ -45,7 +45,6 @@ from signal_diffusion.files import artifact
 from signal_diffusion.plots.grid import draw_grid
 from signal_diffusion.tasks.generate import generate
 
-Array = NDArray[Any]
 #: Digits in the words that the model's condition has them in.
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SEEN = "real, that the classifier has seen"

@@ -17,21 +17,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from shared.readme_tables import data_digest, insert_table
 
 from signal_diffusion import Denoiser, denoise
 from signal_diffusion.data.ecg import KINDS, EcgSources, ElectrodeMixer
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.filters import fir_bandpass, iir_bandpass, soft_thresholds
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.files import artifact
 from signal_diffusion.metrics import cosine_similarity, mad, prd, snr, ssd
 
-Array = NDArray[Any]
 Method = Callable[[Array], Array]
 RATE = 360
 BINS = ((0.2, 0.6), (0.6, 1.0), (1.0, 1.5), (1.5, 2.0))

@@ -20,11 +20,9 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from shared.readme_tables import data_digest, insert_table
 from statsmodels.regression.linear_model import burg
@@ -32,13 +30,13 @@ from statsmodels.tsa.statespace.sarimax import SARIMAX
 
 from signal_diffusion import Denoiser, denoise
 from signal_diffusion.data.ecg import EcgSources, ElectrodeMixer
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.filters import iir_bandpass
 from signal_diffusion.dsp.gaps import filled
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.files import artifact
 from signal_diffusion.metrics import crps_of_draws, crps_of_normal
 
-Array = NDArray[Any]
 RATE = 360
 #: Seconds of a block, or the share of single samples that are missing.
 GAPS = {"0.1 s": 0.1, "0.3 s": 0.3, "1 s": 1.0, "10 %": 0.1, "30 %": 0.3}

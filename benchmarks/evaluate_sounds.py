@@ -32,11 +32,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from shared.classifier import train_classifier
 from shared.judging import SHOWN, Columns, interval, mean_of, relative, scores, table_of_scores
 from shared.pitch import cents_off, pitch_scores
@@ -47,6 +45,7 @@ from signal_diffusion.conditions import Names, Value
 from signal_diffusion.data.corpus import Corpus, clips_of, manifest_rows
 from signal_diffusion.data.labelled import fitted
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.generators import Sounds, parted
 from signal_diffusion.evaluation.memorisation import REFERENCES, Clips, memorisation
@@ -54,7 +53,6 @@ from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.files import artifact
 from signal_diffusion.tasks.generate import generate
 
-Array = NDArray[Any]
 Row = dict[str, float]
 
 #: Where the manifest has the clips of a kind, and how often a classifier is shown them.

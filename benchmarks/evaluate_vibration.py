@@ -16,22 +16,20 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.signal
 import torch
-from numpy.typing import NDArray
 from shared.readme_tables import data_digest, insert_table
 
 from signal_diffusion import Denoiser, denoise
 from signal_diffusion.data.vibration import MachineMixer, VibrationSources, pink
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.filters import soft_thresholds
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.files import artifact
 from signal_diffusion.metrics import envelope_peak_error, kurtosis_error, snr
 
-Array = NDArray[Any]
 Method = Callable[["Clip"], Array]
 RATE = 12000
 SNRS = (-5, 0, 5, 10)

@@ -32,16 +32,15 @@ import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import librosa
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from shared.readme_tables import data_digest, insert_table
 
 from signal_diffusion import Denoiser
 from signal_diffusion.data.corpus import Corpus, list_manifest
+from signal_diffusion.dsp import Array
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.files import artifact
 from signal_diffusion.metrics import (
@@ -54,7 +53,6 @@ from signal_diffusion.nn.mel import Mel, padded
 from signal_diffusion.nn.phases import griffin_lim
 from signal_diffusion.tasks.vocode import vocode
 
-Array = NDArray[Any]
 Method = Callable[[Array], Array]
 RATE, SECONDS, CLIPS = 16000, 8, 24
 METRICS: dict[str, Callable[[Array, Array], float]] = {

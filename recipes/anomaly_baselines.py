@@ -6,12 +6,11 @@ It needs scikit-learn, which is the extra "sklearn".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from signal_diffusion.dsp import Array
+
 #: Scores (W,) of the windows of a run (C, n).
 Scorer = Callable[[Array], Array]
 

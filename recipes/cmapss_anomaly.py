@@ -42,23 +42,21 @@ import csv
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from anomaly_baselines import area, distance, isolation_forest, subspace
-from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from signal_diffusion import Denoiser
 from signal_diffusion.data.sets.cmapss import TurbofanSources
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.robust import Scale
 from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tasks.anomaly import learn_usual, score_table
 from signal_diffusion.training.runs import trained
 
-Array = NDArray[Any]
 #: Cycles of a window, and those at an engine's beginning that it may be compared with.
 ROWS, BASELINE = 5, 40
 #: Cycles before the failure that count as worn, share of a life that counts as healthy, and cycles

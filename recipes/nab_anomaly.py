@@ -37,22 +37,20 @@ import argparse
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from anomaly_baselines import comparison, distance, isolation_forest, marked
-from numpy.typing import NDArray
 from score_plot import draw_scores
 
 from signal_diffusion import Denoiser
 from signal_diffusion.data.sets.nab import SPLITS, STEP, TemperatureSources
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp import Array
 from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tasks.anomaly import learn_usual, score_table
 from signal_diffusion.training.runs import trained
 
-Array = NDArray[Any]
 #: Readings of a window: three hours.
 ROWS = 36
 NAME = "temperature"

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside, failures, require_writable
 from signal_diffusion.plots.curves import INPUT, REMOVED, TIMES
 from signal_diffusion.plots.spectrograms import DRAWING
-
-Array = NDArray[Any]
 
 #: Scores are drawn on a scale that is linear up to this and logarithmic above.
 LINEAR = 10.0

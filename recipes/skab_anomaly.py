@@ -34,23 +34,21 @@ import argparse
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from anomaly_baselines import comparison, isolation_forest, marked
-from numpy.typing import NDArray
 
 from signal_diffusion import Denoiser
 from signal_diffusion.data.sets.skab import SkabSources
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.robust import Scale
 from signal_diffusion.errors import InputError
 from signal_diffusion.tasks.anomaly import learn_usual
 from signal_diffusion.tasks.window_errors import Usual, window_errors
 from signal_diffusion.training.runs import trained
 
-Array = NDArray[Any]
 #: Seconds of a window, and of a run's beginning, which is without faults.
 ROWS, BASELINE = 30, 400
 

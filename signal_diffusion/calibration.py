@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-
-Array = NDArray[Any]
 
 #: Share of the truth that a band is meant to hold, and half of it in deviations of a normal law.
 SHARE, NORMAL = 0.9, 1.6448536269514722

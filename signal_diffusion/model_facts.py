@@ -13,6 +13,8 @@ from signal_diffusion.audio.provenance import read_provenance
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.files.artifact import resolve, shipped
 
+#: Domains whose signals are sound.
+AUDIO_DOMAINS = ("speech", "music", "audio")
 Rows = list[tuple[str, ...]]
 
 #: Samples that stand for a second where a model knows no rate.

@@ -18,7 +18,7 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.nn.diffwave import DiffWave
 from signal_diffusion.nn.mel import UnitMel
 from signal_diffusion.noise import Noise
-from signal_diffusion.tasks.diffwave import FAST, diffwave, rate_grid
+from signal_diffusion.tasks.diffwave_checkpoint import FAST, diffwave, rate_grid
 from signal_diffusion.training.losses import AbsoluteError
 from signal_diffusion.training.objectives import Stepwise
 

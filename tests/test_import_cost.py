@@ -15,12 +15,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "signal_diffusion"
 #: A room, or a file of the root, imports only from those before it and from itself.
 ORDER = [
     "errors",
+    "dsp",
     "schedules",
     "targets",
     "conditions",
     "calibration",
     "noise",
-    "dsp",
     "files",
     "audio",
     "tables",

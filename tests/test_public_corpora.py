@@ -23,7 +23,7 @@ from signal_diffusion.data.sets.speech_sets import (
 )
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.mel import UnitMel
-from signal_diffusion.tasks.diffwave import diffwave
+from signal_diffusion.tasks.diffwave_checkpoint import diffwave
 from signal_diffusion.training.runs import conf_folder
 
 Command = Callable[..., tuple[int, str, str]]

@@ -6,16 +6,14 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from signal_diffusion.conditions import Value
 from signal_diffusion.data.sets.cwru import CLASSES, BearingSources, scaled
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.memorisation import sped
 from signal_diffusion.metrics.likeness import imprint_mel, imprints
 from signal_diffusion.streaming.pieces import Progress
-
-Array = NDArray[Any]
 
 BATCH = 64
 #: Frames of a signal, at least, so that the convolutions leave one.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from signal_diffusion.dsp import Array
 
 #: Hz that pitches are looked for between, and samples of a frame a period of the lowest.
 LOWEST, HIGHEST, PERIODS = 32.0, 2500.0, 4

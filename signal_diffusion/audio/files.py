@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -18,11 +17,9 @@ from signal_diffusion.audio.bitrates import compression
 from signal_diffusion.audio.chunks import share_held
 from signal_diffusion.audio.forms import Form, native, nearest_form, quantised
 from signal_diffusion.audio.tags import Tags, read_tags, set_strings, write_tags
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside, failures, require_writable
-
-Samples = NDArray[Any]
-
 
 BLOCK = 1 << 16
 
@@ -36,7 +33,7 @@ UNKNOWN_FRAMES = 1 << 62
 
 @dataclass(frozen=True)
 class Recording:
-    """Samples of a recording and the form that they were stored in.
+    """Array of a recording and the form that they were stored in.
 
     Attributes:
         samples: (C, L) float32, where integer formats span [-1, 1).
@@ -90,8 +87,8 @@ class Reader:
         self.form = Form(file.samplerate, file.channels, file.format, file.subtype)
         self.frames = _promised(path, self.form, file.frames)
 
-    def blocks(self, size: int = BLOCK) -> Iterator[Samples]:
-        """Samples (C, n), n <= size, from the beginning on each call, in `form.dtype`.
+    def blocks(self, size: int = BLOCK) -> Iterator[Array]:
+        """Array (C, n), n <= size, from the beginning on each call, in `form.dtype`.
 
         Raises:
             InputError: the file is cut short or damaged, or holds no samples, or NaN or infinite
@@ -105,7 +102,7 @@ class Reader:
             yield np.ascontiguousarray(frames.T)
         self._require_complete(count)
 
-    def _frames(self, size: int, dtype: str) -> Iterator[Samples]:
+    def _frames(self, size: int, dtype: str) -> Iterator[Array]:
         size = max(1, min(size, BLOCK_SAMPLES // self.form.channels))
         with _sound_file(self.path) as file:
             try:
@@ -210,7 +207,7 @@ class Writer:
         self.path, self.form, self.frames = path, form, 0
         self._file = file
 
-    def write(self, samples: Samples) -> None:
+    def write(self, samples: Array) -> None:
         """Append samples (C, n); integer formats are rounded and clipped to [-1, 1].
 
         Raises:

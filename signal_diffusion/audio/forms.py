@@ -12,12 +12,9 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-
-Samples = NDArray[Any]
-
 
 #: Containers by suffix: the first is written unless the recording came in another of them.
 CONTAINERS: dict[str, tuple[str, ...]] = {
@@ -182,7 +179,7 @@ def holds(form: Form) -> bool:
         return False
 
 
-def quantised(frames: Samples, subtype: str) -> Samples:
+def quantised(frames: Array, subtype: str) -> Array:
     """Frames (n, C) as libsndfile takes them without loss: it would truncate floats, not round.
 
     >>> quantised(np.array([[0.5], [2.0]]), "PCM_16") >> 16

@@ -6,11 +6,10 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
 from signal_diffusion.audio.forms import Form, quantised
 from signal_diffusion.audio.wav_header import (
@@ -21,9 +20,8 @@ from signal_diffusion.audio.wav_header import (
     read_header,
     require_sane,
 )
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-
-Samples = NDArray[Any]
 
 #: libsndfile's names of the sample formats of raw PCM, by ffmpeg's.
 RAW_FORMATS = {
@@ -67,8 +65,8 @@ class PipeReader:
         self._frame = frame_bytes(self.form)
         self.frames = None if size is None else size // self._frame
 
-    def blocks(self) -> Iterator[Samples]:
-        """Samples (C, n) as they arrive, in one pass; n is 2^16 at most.
+    def blocks(self) -> Iterator[Array]:
+        """Array (C, n) as they arrive, in one pass; n is 2^16 at most.
 
         Raises:
             InputError: the stream is cut short, or holds no samples, or NaN or infinite ones.
@@ -111,7 +109,7 @@ class PipeReader:
                 f"frame of {self._frame}"
             )
 
-    def _decoded(self, frames: bytes) -> Samples:
+    def _decoded(self, frames: bytes) -> Array:
         samples, _ = soundfile.read(
             io.BytesIO(frames),
             dtype=self.form.dtype,
@@ -158,7 +156,7 @@ class PipeWriter:
             self._padding = bytes((data_bytes(stored, frames) or 0) % 2)
             self._send(header(stored, frames))
 
-    def write(self, samples: Samples) -> None:
+    def write(self, samples: Array) -> None:
         """Send samples (C, n)."""
         stored = io.BytesIO()
         soundfile.write(

@@ -9,18 +9,16 @@ from typing import NoReturn
 
 import typer
 
-from signal_diffusion.cli import (
-    benchmark,
-    denoise,
-    evaluate,
-    generate,
-    info,
-    memorisation,
-    score,
-    train,
-    vocode,
-)
+from signal_diffusion.cli.benchmark_command import benchmark
+from signal_diffusion.cli.denoise_command import denoise
+from signal_diffusion.cli.evaluate_command import evaluate
+from signal_diffusion.cli.generate_command import generate
+from signal_diffusion.cli.info_command import info
+from signal_diffusion.cli.memorisation_command import memorisation
 from signal_diffusion.cli.messages import say
+from signal_diffusion.cli.score_command import score
+from signal_diffusion.cli.train_command import train
+from signal_diffusion.cli.vocode_command import vocode
 from signal_diffusion.errors import InputError, one_line, reason
 
 app = typer.Typer(
@@ -32,16 +30,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(denoise.denoise)
-app.command(context_settings={"ignore_unknown_options": True})(train.train)
-app.command()(info.info)
-app.command()(score.score)
+app.command()(denoise)
+app.command(context_settings={"ignore_unknown_options": True})(train)
+app.command()(info)
+app.command()(score)
 OPEN = {"ignore_unknown_options": True, "allow_extra_args": True}
-app.command(context_settings=OPEN)(generate.generate)
-app.command()(vocode.vocode)
-app.command()(memorisation.memorisation)
-app.command()(benchmark.benchmark)
-app.command()(evaluate.evaluate)
+app.command(context_settings=OPEN)(generate)
+app.command()(vocode)
+app.command()(memorisation)
+app.command()(benchmark)
+app.command()(evaluate)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

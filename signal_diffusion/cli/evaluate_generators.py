@@ -24,7 +24,7 @@ from signal_diffusion.streaming.settings import Settings, device_named
 if TYPE_CHECKING:
     from signal_diffusion.denoiser import NetworkDenoiser
     from signal_diffusion.evaluation.pairs import Pair
-    from signal_diffusion.evaluation.request import Drawing
+    from signal_diffusion.evaluation.plan import Drawing
 
 
 def methods_of(drawing: Drawing) -> dict[str, Settings]:

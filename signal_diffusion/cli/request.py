@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 from signal_diffusion.cli.options import RAW_FORMATS
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.measures import AUDIO_DOMAINS
-from signal_diffusion.samplers import sampler_named
-from signal_diffusion.streaming.engine import require_process
-from signal_diffusion.streaming.settings import device_named
 
 if TYPE_CHECKING:
     from signal_diffusion.audio.forms import Form
+    from signal_diffusion.denoiser import NetworkDenoiser
     from signal_diffusion.plots.window import Window
+    from signal_diffusion.streaming.settings import Settings
     from signal_diffusion.tables.columns import Columns
 
 
@@ -205,6 +203,8 @@ def loaded(how: How, heard: str, *, table: bool = False) -> tuple[NetworkDenoise
         InputError: there is no such model, device or sampler, or a value can't be used.
     """
     from signal_diffusion.denoiser import Denoiser
+    from signal_diffusion.streaming.engine import require_process
+    from signal_diffusion.streaming.settings import device_named
 
     settings, device = _settings(how), device_named(how.device)
     denoiser = Denoiser.from_pretrained(how.model).to(device)
@@ -214,6 +214,7 @@ def loaded(how: How, heard: str, *, table: bool = False) -> tuple[NetworkDenoise
 
 
 def _settings(how: How) -> Settings:
+    from signal_diffusion.samplers import sampler_named
     from signal_diffusion.streaming.settings import Settings
 
     return Settings(
@@ -230,6 +231,8 @@ def _settings(how: How) -> Settings:
 
 
 def _require_domain(denoiser: NetworkDenoiser, model: str, heard: str, table: bool) -> None:
+    from signal_diffusion.model_facts import AUDIO_DOMAINS
+
     if table and denoiser.domain in AUDIO_DOMAINS:
         raise InputError(
             f"model '{model}' is for {denoiser.domain}, but {heard} is a table of readings: use a "

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from signal_diffusion.data.batches import Batch, Recordings, Source
 from signal_diffusion.data.corpus import manifest_rows
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.gaps import filled
 from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
@@ -61,9 +62,6 @@ class Gaps:
             start = int(rng.integers(length - size + 1))
             mask[start : start + size] = True
         return mask
-
-
-Array = NDArray[np.float32]
 
 
 #: Factors on the heart's pace, as (samples taken, samples given).

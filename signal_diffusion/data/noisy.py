@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.fft
 import scipy.signal
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from signal_diffusion.audio import CONTAINERS, opened
 from signal_diffusion.data.batches import Batch, Recordings, Source
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import LevelMeter
 from signal_diffusion.errors import InputError
-
-Array = NDArray[Any]
-
 
 #: Share of each recording, its end, that is held out, and samples of it at most.
 HELD_OUT, MOST_HELD_OUT = 0.15, 1 << 16

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from signal_diffusion.data.batches import Batch, Recordings, Source
 from signal_diffusion.data.corpus import Corpus, list_manifest, manifest_rows
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import level_db
-
-Array = NDArray[np.float32]
 
 #: Samples taken for `GIVEN`: the machine runs up to a tenth slower or faster.
 SPEEDS = (7500, 7776, 8192, 8640, 9000)

@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import scipy.signal
-from numpy.typing import NDArray
 
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-
-Array = NDArray[Any]
 
 #: Hz: what a monitor shows of an electrocardiogram.
 ECG_BAND = (0.67, 40.0)

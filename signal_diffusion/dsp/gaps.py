@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-
-Array = NDArray[Any]
 
 #: Rows, and readings of all channels, that wait for the end of a gap.
 MOST_ROWS, MOST_READINGS = 1 << 20, 1 << 25

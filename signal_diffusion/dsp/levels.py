@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Array = NDArray[Any]
+from signal_diffusion.dsp import Array
 
 SILENCE_DB = -80.0
 #: Samples of the frames whose levels count, as in `levels.level_db`.

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import soxr
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from signal_diffusion.dsp import Array
 
 
 class Resampler:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from signal_diffusion.dsp import Array
 
 #: Spreads that a reading may lie off its channel's median; what lies further is as unusual.
 FURTHEST = 20.0

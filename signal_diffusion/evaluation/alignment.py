@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.signal
 
-from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp import Array
 
 #: Seconds by which an estimate may lie beside its reference, and the lag be found.
 MOST_LAG = 0.5

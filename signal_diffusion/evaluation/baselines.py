@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.signal
 
-from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.filters import ECG_BAND, iir_bandpass, soft_thresholds
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError

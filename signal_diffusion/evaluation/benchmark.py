@@ -16,19 +16,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from signal_diffusion import samplers
 from signal_diffusion.audio import opened
 from signal_diffusion.data.corpus import list_folder
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.measures import METRICS, metrics_named
 from signal_diffusion.evaluation.pairs import Pair, folder_pairs
+from signal_diffusion.evaluation.plan import takes_readings
 from signal_diffusion.evaluation.readings import opened_columns, shape_of
-from signal_diffusion.evaluation.request import takes_readings
 from signal_diffusion.files.journal import Job
 from signal_diffusion.gaussian import GaussianDenoiser
 from signal_diffusion.nn.diffwave import DiffWave
@@ -104,9 +104,6 @@ def _alike(schedule: Schedule, which: Sequence[Sampler]) -> int:
         return 0
     # Where the start is certain, all that comes after the first call is drawn by every sampler.
     return 2 if schedule(torch.tensor(schedule.t_start))[2] == 0 else 1
-
-
-Array = NDArray[Any]
 
 
 #: Rate in Hz at which signals are timed whose model knows none.

@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 
 from signal_diffusion.audio import Recording, write
-from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.methods import Estimate
 from signal_diffusion.evaluation.pairs import Pair, Sound, by_name, files_of, require_partners

@@ -12,7 +12,7 @@ import torch
 
 from signal_diffusion.conditions import Value
 from signal_diffusion.denoiser import NetworkDenoiser
-from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.run import Row
 from signal_diffusion.evaluation.summary import statistics as statistics_of

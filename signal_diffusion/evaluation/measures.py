@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from signal_diffusion import metrics
-from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
 
@@ -296,6 +296,3 @@ def best_of(metric: str, means: Sequence[float | None]) -> set[int]:
         return set()
     best = shown(metric, max(known, key=lambda mean: better_by(metric, mean)))
     return {at for at, mean in enumerate(means) if mean is not None and shown(metric, mean) == best}
-
-
-AUDIO_DOMAINS = ("speech", "music", "audio")

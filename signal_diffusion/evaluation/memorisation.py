@@ -30,12 +30,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
 from signal_diffusion.metrics.likeness import SIGNALS, imprints, nearest
 from signal_diffusion.streaming.pieces import Progress, part_of
-
-Array = NDArray[np.float64]
 
 #: Share of the reference that counts as very near, and the probability under which it is no chance.
 VERY_NEAR, CHANCE = 0.01, 0.01

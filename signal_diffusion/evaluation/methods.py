@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from signal_diffusion.denoiser import NetworkDenoiser
-from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.baselines import FILTERS
 from signal_diffusion.evaluation.measures import require_package

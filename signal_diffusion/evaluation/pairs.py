@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.readings import Readings, read_readings, require_alike, unlike

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from signal_diffusion.audio import opened, read
-from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.tables import TableReader, is_table, opened_table
 from signal_diffusion.tables.columns import Columns

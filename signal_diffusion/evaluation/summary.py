@@ -7,12 +7,9 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from signal_diffusion.dsp import Array
 from signal_diffusion.evaluation.measures import METRICS
-
-Array = NDArray[np.float64]
-
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -17,12 +17,12 @@ from signal_diffusion.metrics.closeness import (
 )
 from signal_diffusion.metrics.distributions import diversity, frechet_distance
 from signal_diffusion.metrics.draws import coverage, crps_of_draws, crps_of_normal
-from signal_diffusion.metrics.listening import dnsmos, estoi, pesq_wb
-from signal_diffusion.metrics.vibration import (
+from signal_diffusion.metrics.envelopes import (
     envelope_peak,
     envelope_peak_error,
     kurtosis_error,
 )
+from signal_diffusion.metrics.listening import dnsmos, estoi, pesq_wb
 
 __all__ = [
     "cosine_similarity",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import soundfile
 
-from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.methods import Estimate, Method

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
-from signal_diffusion.dsp.buffer import Array, Buffer
+from signal_diffusion.dsp import Array
+from signal_diffusion.dsp.buffer import Buffer
 from signal_diffusion.dsp.resampling import Resampler
 from signal_diffusion.errors import InputError
 from signal_diffusion.schedules import Schedule, log_snr_grid, power_grid

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from signal_diffusion.denoiser import Denoiser
-from signal_diffusion.dsp.buffer import Array, Buffer
+from signal_diffusion.dsp import Array
+from signal_diffusion.dsp.buffer import Buffer
 from signal_diffusion.dsp.levels import FRAME, LOUD, LevelMeter, rms
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from signal_diffusion.dsp.buffer import Array, Buffer
+from signal_diffusion.dsp import Array
+from signal_diffusion.dsp.buffer import Buffer
 
 
 class Missing:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from signal_diffusion.denoiser import Denoiser
-from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp import Array
 from signal_diffusion.streaming.gain import Normal
 from signal_diffusion.streaming.settings import Settings
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from signal_diffusion import samplers
 from signal_diffusion.denoiser import Denoiser
-from signal_diffusion.dsp.buffer import Array, Buffer
+from signal_diffusion.dsp import Array
+from signal_diffusion.dsp.buffer import Buffer
 from signal_diffusion.nn.frames import Identity
 from signal_diffusion.noise import Noise
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from signal_diffusion import samplers
 from signal_diffusion.denoiser import Denoiser
-from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.gaps import filled
 from signal_diffusion.errors import InputError
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from signal_diffusion.dsp.buffer import Array, Buffer
+from signal_diffusion.dsp import Array
+from signal_diffusion.dsp.buffer import Buffer
 
 WINDOW, HOP = 512, 256
 #: Frames on either side that a frame's energies are averaged with.

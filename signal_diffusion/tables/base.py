@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.tables.time import Clock
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from signal_diffusion.dsp import Array
 from signal_diffusion.files.atomic import beside, failures
 from signal_diffusion.tables.base import Piece, Sink, library
 from signal_diffusion.tables.reader import TableReader
 from signal_diffusion.tables.wfdb_files import SampleFile, checksum, record_of
-
-Array = NDArray[Any]
-
 
 Columns = dict[str, Any]
 

@@ -11,17 +11,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside, failures
 from signal_diffusion.tables.base import Piece, Sink, changed
 from signal_diffusion.tables.columns import Choice, distinct, pick, time_column
 from signal_diffusion.tables.csv_layout import MISSING, Layout, is_missing, is_number, layout
 from signal_diffusion.tables.time import Clock
-
-Array = NDArray[Any]
-
 
 #: Of a column without a name, steps that vary less than this tell of time stamps.
 REGULAR = 0.5

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside, failures
 from signal_diffusion.tables.base import Piece, Sink, changed
 from signal_diffusion.tables.columns import Choice, pick, time_column, unit_of
 from signal_diffusion.tables.time import Clock
-
-Array = NDArray[Any]
 
 ROWS = 1 << 16
 RATES = ("sample_rate", "samplerate", "sampling_rate", "rate", "fs", "sr", "frequency")

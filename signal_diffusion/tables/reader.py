@@ -6,17 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.gaps import Filler, regrouped, with_missing
 from signal_diffusion.errors import InputError
 from signal_diffusion.tables.base import Source
 from signal_diffusion.tables.columns import CONTAINERS, Choice, TableForm, container_of
-
-Array = NDArray[Any]
 
 BLOCK = 1 << 16
 #: Of all channels, handed out at once.

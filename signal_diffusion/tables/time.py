@@ -11,12 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-
-Array = NDArray[Any]
-
 
 DAY = 86400.0
 

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import failures, require_writable
 from signal_diffusion.tables.base import Piece, Sink
 from signal_diffusion.tables.columns import CONTAINERS, container_of
 from signal_diffusion.tables.reader import TableReader
-
-Array = NDArray[Any]
 
 
 class TableWriter:

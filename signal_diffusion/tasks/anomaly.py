@@ -14,9 +14,9 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.robust import Scale
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside, failures, require_writable
@@ -26,9 +26,6 @@ from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tables.time import QUOTES
 from signal_diffusion.tasks.jobs import Job, require_distinct
 from signal_diffusion.tasks.window_errors import LEVELS, Usual, state_channels, window_errors
-
-Array = NDArray[Any]
-
 
 #: Rows of a window where nothing tells it, and at most.
 ROWS, MOST_ROWS = 32, 1 << 16

@@ -11,7 +11,7 @@ from torch import Tensor
 from signal_diffusion import samplers
 from signal_diffusion.calibration import Bands, spread
 from signal_diffusion.denoiser import Denoiser
-from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import SILENCE_DB, LevelMeter
 from signal_diffusion.dsp.resampling import Resampler
 from signal_diffusion.errors import InputError

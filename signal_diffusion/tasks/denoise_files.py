@@ -18,7 +18,7 @@ from signal_diffusion.audio.forms import Form, stored_form
 from signal_diffusion.audio.pipes import PipeReader, PipeWriter
 from signal_diffusion.calibration import spread
 from signal_diffusion.denoiser import Denoiser
-from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import FRAME, LevelMeter
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import require_writable

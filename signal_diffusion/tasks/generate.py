@@ -8,20 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from signal_diffusion import samplers
 from signal_diffusion.conditions import Value, encoded
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.guidance import ClassifierFree
 from signal_diffusion.noise import Noise
 from signal_diffusion.schedules import power_grid
 from signal_diffusion.streaming.pieces import Progress, part_of
 from signal_diffusion.streaming.settings import require_whole
-
-Array = NDArray[np.float32]
 
 #: Signals that are computed at once: matrix products round otherwise for another number of rows.
 BATCH = 1

@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from signal_diffusion.denoiser import Denoiser
+from signal_diffusion.dsp import Array
 from signal_diffusion.streaming.settings import Settings, model_or_given_rate
 from signal_diffusion.tasks.denoise import denoise
-
-Array = NDArray[Any]
 
 
 class SignalDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):

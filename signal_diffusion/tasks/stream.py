@@ -9,7 +9,7 @@ from torch import Tensor
 
 from signal_diffusion import samplers
 from signal_diffusion.denoiser import Denoiser
-from signal_diffusion.dsp.buffer import Array
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.streaming.engine import Engine, Known
 from signal_diffusion.streaming.settings import (

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from signal_diffusion import samplers
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.magnitudes import Magnitudes
 from signal_diffusion.nn.mel import Mel, conditioner, padded, scale_of
@@ -20,9 +21,6 @@ from signal_diffusion.noise import Noise
 from signal_diffusion.schedules import power_grid
 from signal_diffusion.streaming.pieces import Progress, part_of
 from signal_diffusion.streaming.settings import Settings, require_whole
-
-Array = NDArray[np.float32]
-
 
 #: Calls of the network: more change little.
 STEPS = 1

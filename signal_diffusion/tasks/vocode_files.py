@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from signal_diffusion import samplers
 from signal_diffusion.audio import read
 from signal_diffusion.audio.provenance import provenance, write_generated
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import require_writable
@@ -27,7 +27,6 @@ from signal_diffusion.nn.mel import Mel, padded
 from signal_diffusion.streaming.pieces import Progress
 from signal_diffusion.tasks.vocode import STEPS, checked_frames, require_vocoder, vocode
 
-Array = NDArray[Any]
 ARRAYS = (".npy", ".npz")
 #: What a mel spectrogram and its settings are called in an NPZ.
 FRAMES, SETTINGS = "log_mel", "mel"

@@ -6,19 +6,16 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import Buffer
 from signal_diffusion.dsp.robust import median_and_deviation
 from signal_diffusion.noise import Noise
-
-Array = NDArray[Any]
 
 #: Noise over the readings' own spread at which errors are looked at.
 LEVELS = (0.3, 1.0, 4.0)

@@ -18,7 +18,7 @@ from signal_diffusion.metrics import log_spectral_distance, si_sdr
 from signal_diffusion.nn.mel import conditioner, padded, scale_of
 from signal_diffusion.schedules import DiscreteVariancePreserving, Schedule
 from signal_diffusion.tasks.denoise import denoise
-from signal_diffusion.tasks.diffwave import mel_of
+from signal_diffusion.tasks.diffwave_checkpoint import mel_of
 from signal_diffusion.tasks.vocode import require_vocoder, vocode
 from signal_diffusion.tasks.window_errors import squared_errors
 from signal_diffusion.training.losses import AbsoluteError

@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from signal_diffusion.data.batches import Recordings, Source
 from signal_diffusion.data.corpus import manifest_rows
 from signal_diffusion.data.sets.skab import crops_of
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.robust import Scale
 from signal_diffusion.errors import InputError
-
-Array = NDArray[Any]
 
 #: Columns before those of the sensors: engine, cycle and three settings; and all of them.
 FIRST, COLUMNS = 5, 26

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from signal_diffusion.conditions import Condition, Value, encoded
 from signal_diffusion.data.batches import Batch, Recordings, Source, recordings_of
 from signal_diffusion.data.vibration import VibrationSources
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-
-Array = NDArray[np.float32]
 
 #: Classes by the first letters of a record's label, such as "OR@6_21".
 CLASSES = {"Normal": "normal", "B": "ball", "IR": "inner", "OR": "outer"}

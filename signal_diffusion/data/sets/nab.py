@@ -6,18 +6,15 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from signal_diffusion.data.batches import Recordings, Source
 from signal_diffusion.data.corpus import manifest_rows
 from signal_diffusion.data.sets.skab import crops_of
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.robust import Scale
 from signal_diffusion.errors import InputError
-
-Array = NDArray[Any]
 
 #: Its name in the benchmark, and how many seconds lie between readings.
 SERIES, STEP = "realKnownCause/machine_temperature_system_failure.csv", 300

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import scipy.signal
 import torch
-from numpy.typing import NDArray
 
 from signal_diffusion.data.batches import Batch, Recordings, Source
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
 from signal_diffusion.tables import opened_table
@@ -102,9 +102,6 @@ class QtSources:
         if not names:
             raise InputError(f"{self.qt} has too few training records: it needs two with beats")
         return BeatMixer(np.concatenate(list(lively.values())), names, noise, **self.mixer)
-
-
-Array = NDArray[Any]
 
 
 #: Hz of the windows and of the noise, and of the QT records.

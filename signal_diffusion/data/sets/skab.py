@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from signal_diffusion.data.batches import Batch, Recordings, Source
 from signal_diffusion.data.corpus import manifest_rows
+from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.robust import Scale
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def denoise(
 
             denoise_piped(where, how)
         else:
-            from signal_diffusion.cli.denoise_files import denoise_files
+            from signal_diffusion.cli.denoise_folder import denoise_files
 
             denoise_files(where, how)
 

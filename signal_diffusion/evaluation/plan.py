@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.measures import AUDIO_DOMAINS
+from signal_diffusion.model_facts import AUDIO_DOMAINS
 from signal_diffusion.samplers import sampler_named
 from signal_diffusion.streaming.engine import require_process
 from signal_diffusion.streaming.settings import device_named

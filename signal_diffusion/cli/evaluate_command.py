@@ -14,11 +14,10 @@ from signal_diffusion.cli import parsing
 from signal_diffusion.cli.messages import count, say
 from signal_diffusion.cli.terminal import bar, interruptible, libraries_silent
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation import request as asked
-from signal_diffusion.evaluation import request as given
 
 if TYPE_CHECKING:
     from signal_diffusion.denoiser import NetworkDenoiser
+    from signal_diffusion.evaluation import plan
     from signal_diffusion.evaluation.methods import Method
     from signal_diffusion.evaluation.pairs import Pair
     from signal_diffusion.evaluation.run import Row
@@ -70,36 +69,37 @@ def evaluate(
     _require_whole(seed=seed, jobs=jobs)
     levels, command = parsing.levels(snr), parsing.command_line(context)
     from signal_diffusion.denoiser import Denoiser
+    from signal_diffusion.evaluation import plan
     from signal_diffusion.evaluation.outputs import groups_of, make_folder
     from signal_diffusion.tables.columns import Columns
 
     denoiser = Denoiser.from_pretrained(model)
-    calls = parsing.counts(steps or asked.usual_steps(denoiser))
+    calls = parsing.counts(steps or plan.usual_steps(denoiser))
     table = Columns(rate, parsing.names(columns) or None, time, delimiter, parsing.names(skip))
-    alone = given.rate_of_originals(denoiser)
-    sources = given.Sources(
+    alone = plan.rate_of_originals(denoiser)
+    sources = plan.Sources(
         data, clean, noisy, noise or (), levels, groups, seed, table, alone
     )  # fmt: skip
     pairs = sources.pairs()
     if denoiser.length is not None:
-        asked.require_unused({
+        plan.require_unused({
             "metrics": metrics, "against": against, "against-command": against_command,
             "against-folder": against_folder, "html": html, "resume": resume,
             "noise-std": noise_std,
         })  # fmt: skip
-        how = asked.Drawing(model, calls, sampler, device, seed, count, output, quiet, command)
+        how = plan.Drawing(model, calls, sampler, device, seed, count, output, quiet, command)
         return _draw(denoiser, pairs, how, force=force)
     if count is not None:
         raise InputError(f"count is {count}, but only generators draw: leave it")
-    ours = asked.modelled(
+    ours = plan.modelled(
         denoiser, model, calls, sampler=sampler, seed=seed, noise_std=noise_std, device=device
     )
-    readings = given.takes_readings(denoiser, model, pairs)
-    names = asked.metrics_of(denoiser, parsing.words(metrics), readings=readings)
-    rivals = asked.Rivals(parsing.words(against), against_command or (), against_folder or ())
+    readings = plan.takes_readings(denoiser, model, pairs)
+    names = plan.metrics_of(denoiser, parsing.words(metrics), readings=readings)
+    rivals = plan.Rivals(parsing.words(against), against_command or (), against_folder or ())
     others = rivals.methods(denoiser, pairs, readings=readings)
     groups_of(pairs, names)
-    methods = [*asked.untouched(denoiser), *ours, *others]
+    methods = [*plan.untouched(denoiser), *ours, *others]
     if html is not None:
         _require_report(html, output, methods, force=force or resume)
     make_folder(output, force=force, resume=resume)
@@ -111,7 +111,7 @@ def evaluate(
 
 
 def _draw(
-    denoiser: NetworkDenoiser, pairs: Sequence[Pair], how: asked.Drawing, *, force: bool
+    denoiser: NetworkDenoiser, pairs: Sequence[Pair], how: plan.Drawing, *, force: bool
 ) -> None:
     from signal_diffusion.cli.evaluate_generators import evaluate_generator
 

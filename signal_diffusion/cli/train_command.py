@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from signal_diffusion.training.runs import configuration_mistakes
-
 
 def train(
     overrides: Annotated[
@@ -16,7 +14,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a model from a configuration and overrides of it."""
-    from signal_diffusion.training.runs import run
+    from signal_diffusion.training.runs import configuration_mistakes, run
 
     with configuration_mistakes():
         run(overrides or [])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.diffwave import DiffWave
 from signal_diffusion.nn.mel import UnitMel
@@ -18,8 +19,6 @@ from signal_diffusion.noise import Noise
 from signal_diffusion.samplers import NoiseSource, Progress, update
 from signal_diffusion.schedules import Schedule
 from signal_diffusion.streaming.settings import require_whole
-
-Array = NDArray[np.float32]
 
 #: Rates of the published fast sampling.
 FAST = (1e-4, 1e-3, 1e-2, 5e-2, 2e-1, 5e-1)
