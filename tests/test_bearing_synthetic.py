@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from shared.bearing_sets import Windows, varied, windows_of, write_windows
-from shared.readme_tables import table_of
+from shared.result_tables import table_of
 from test_recipes import load
 
 from signal_diffusion.conditions import Names, Number

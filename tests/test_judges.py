@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 from shared.classifier import train_classifier
-from shared.readme_tables import table_of
+from shared.result_tables import table_of
 from test_recipes import load
 
 from signal_diffusion import NetworkDenoiser, schedules
@@ -145,7 +145,7 @@ def test_the_digits_recipe_judges_a_model(repository: Path, data: Path, tmp_path
     output = tmp_path / "digits.json"
     recipe.main(
         ["--data", str(data), "--model", str(model), "--count", "40", "--steps", "1",
-         "--epochs", "12", "--output", str(output), "--readme", str(readme)]
+         "--epochs", "12", "--output", str(output), "--page", str(readme)]
     )  # fmt: skip
     found = json.loads(output.read_text())
     results, drawn = found["results"], found["results"]["tiny, 1 step"]

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import torch
 from PIL import Image
-from shared.readme_tables import insert_table, table_of
+from shared.result_tables import insert_table, table_of
 
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shared.readme_tables import table_of
+from shared.result_tables import table_of
 from test_recipes import load
 from test_sensors import ecg, manifest  # noqa: F401
 

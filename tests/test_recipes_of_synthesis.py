@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from shared.readme_tables import table_of
+from shared.result_tables import table_of
 from test_recipes import load
 
 from signal_diffusion.files import artifact

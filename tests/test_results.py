@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from shared.readme_tables import data_digest
+from shared.result_tables import data_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = re.findall(r"^<!-- (\w+)-table -->$", (ROOT / "README.md").read_text("utf-8"), re.M)

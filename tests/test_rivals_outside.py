@@ -12,7 +12,7 @@ import pandas
 import pytest
 import soundfile
 from conftest import Command
-from shared.readme_tables import table_of
+from shared.result_tables import table_of
 from test_recipes import load
 
 from signal_diffusion.audio import Recording, read, write

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 from PIL import Image
-from shared.readme_tables import table_of
+from shared.result_tables import table_of
 from test_judges import data, untrained  # noqa: F401
 from test_recipes import load
 from test_recipes import untrained as passing  # noqa: F401
@@ -172,7 +172,7 @@ def test_the_picture_has_a_panel_for_each_task(recipe, tmp_path: Path) -> None:
     readme.write_text("<!-- samplers-table -->\n<!-- /samplers-table -->\n")
     results.write_text(json.dumps({"rows": made_up(), "defaults": DEFAULTS}))
     recipe.plot_samplers.main(
-        ["--results", str(results), "--plot", str(plot), "--readme", str(readme)]
+        ["--results", str(results), "--plot", str(plot), "--page", str(readme)]
     )
     assert Image.open(plot).size == (900, 320) and plot.stat().st_size < 100_000
     assert table_of(readme, "samplers") == recipe.plot_samplers.table(made_up(), DEFAULTS)

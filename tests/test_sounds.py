@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 from shared.pitch import cents_off, pitch_scores
-from shared.readme_tables import table_of
+from shared.result_tables import table_of
 from test_recipes import load
 
 from signal_diffusion import NetworkDenoiser, schedules
@@ -190,7 +190,7 @@ def test_the_recipe_judges_a_model(
     output = tmp_path / "notes.json"
     recipe.main(
         ["--kind", "notes", "--data", str(data), "--model", str(model), "--count", "27",
-         "--steps", "1", "--epochs", "40", "--output", str(output), "--readme", str(readme)]
+         "--steps", "1", "--epochs", "40", "--output", str(output), "--page", str(readme)]
     )  # fmt: skip
     found = json.loads(output.read_text())
     real, drawn = found["results"]["real"], found["results"]["tiny, 1 step"]
