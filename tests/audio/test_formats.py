@@ -310,3 +310,29 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) 
         writer.write(random(1, 100))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "b.wav"])
     remove_leftovers(tmp_path / "none")
+
+
+def test_of_two_writers_of_a_new_file_the_second_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("linked", "without_links"):
+        path = tmp_path / name
+        with pytest.raises(InputError, match="exists"), atomic.writing(path, force=False) as late:
+            late.write_text("late")
+            atomic.write(path, "early", force=False)
+        assert path.read_text() == "early"
+        monkeypatch.setattr("os.link", refused)
+    atomic.write(path, b"replaced")
+    assert path.read_text() == "replaced"
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["linked", "without_links"]
+
+
+def refused(*_: object) -> None:
+    raise PermissionError("no hard links")
+
+
+def test_a_writer_tidies_a_folder_up_once(tmp_path: Path) -> None:
+    left = tmp_path / f".partial-{atomic.HOST}-{os.getpid()}-{'0' * 16}"
+    left.touch()
+    atomic.write(tmp_path / "a", "text")
+    assert [found.name for found in tmp_path.iterdir()] == ["a"]

@@ -316,7 +316,7 @@ def test_what_an_interrupted_run_leaves_is_told(
             tidied.append(True)
 
     before = signal.getsignal(number)
-    for name in ("files.denoise_files", "pipes.denoise_piped"):
+    for name in ("denoise_folder.denoise_files", "denoise_pipe.denoise_piped"):
         monkeypatch.setattr(f"signal_diffusion.cli.{name}", interrupting)
     code, out, err = command("denoise", *(word.format(noisy=noisy) for word in arguments))
     assert (code, out, err.count("\n"), tidied) == (128 + number, "", 1, [True])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.files import npz
+from signal_diffusion.files import atomic, npz
 from signal_diffusion.files.npz import writing_npz
 from signal_diffusion.plots import spectrograms
 from signal_diffusion.tasks.jobs import Job
@@ -87,7 +87,7 @@ def test_a_full_disk_is_one_line_of_a_picture_and_a_report_too(
     pytest.importorskip("matplotlib")
     pictures = spectrograms.Spectrograms(["before"], 8000)
     pictures.push(noise(1, 4000))
-    monkeypatch.setattr(spectrograms, "beside", lambda _: nullcontext(Path("/dev/full")))
+    monkeypatch.setattr(atomic, "beside", lambda _: nullcontext(Path("/dev/full")))
     with pytest.raises(InputError, match=r"a.png can't be written: No space"):
         pictures.save(tmp_path / "a.png")
     monkeypatch.setattr("os.replace", lambda _, path: path.symlink_to("/dev/full"))

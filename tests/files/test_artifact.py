@@ -167,7 +167,7 @@ def test_failed_save_leaves_nothing(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(InputError, match=r"m.safetensors can't be written: disk full"):
         stack_denoiser().save_pretrained(tmp_path / "m.safetensors")
     assert list(tmp_path.iterdir()) == []
 

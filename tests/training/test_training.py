@@ -132,7 +132,7 @@ KEPT = (
     "enable_version_counter: false, filename: "
 )
 CHECKPOINTS = f"{KEPT}best, monitor: valid/score, mode: max}},{KEPT}last}}"
-EXPORT = "{_target_: signal_diffusion.runs.Export, path: '${folder}/model.safetensors'}"
+EXPORT = "{_target_: signal_diffusion.training.runs.Export, path: '${folder}/model.safetensors'}"
 
 
 def test_export_is_the_best_scored_average_not_the_last(tmp_path):
