@@ -1,6 +1,7 @@
 """Score the speech model on voices and noises that it has not heard, beside a known baseline.
 
-    python benchmarks/evaluate_speech.py --data DATA --output results/speech.json --page docs/results.md
+    python benchmarks/evaluate_speech.py --data DATA --output results/speech.json \\
+        --page docs/results.md
 
 Two groups of recordings under DATA: the six VoiceBank-DEMAND pairs `pairs/*_{noisy,clean}.flac`,
 and the 60 mixes of `speech_valid_mixes.csv`: 22 speakers with a quiet floor, 13 kinds

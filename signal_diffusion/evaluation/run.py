@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Container, Generator, Iterator, Sequence
+from collections.abc import Container, Generator, Hashable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
@@ -78,7 +78,9 @@ def evaluate(
     require_distinct(methods)
     wanted = _keys(pairs, methods, metrics)
     every = {key for keys in wanted for key in keys}
-    kept = Journal(folder / ROWS, _key, keep=lambda row: _key(row) in every and row.get("error") is None)
+    kept = Journal(
+        folder / ROWS, _key, keep=lambda row: _key(row) in every and row.get("error") is None
+    )
     pending = list(_remaining(pairs, methods, metrics, wanted, kept.rows))
     with kept, closing(_results(pending, jobs)) as results:
         for done, made in enumerate(results, start=len(pairs) - len(pending) + 1):
@@ -115,7 +117,7 @@ def _remaining(
     methods: Sequence[Method],
     metrics: Sequence[str],
     wanted: Sequence[tuple[str, ...]],
-    done: Container[str],
+    done: Container[Hashable],
 ) -> Iterator[Work]:
     for pair, keys in zip(pairs, wanted, strict=True):
         left = [at for at, key in enumerate(keys) if key not in done]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,8 @@ from types import TracebackType
 from typing import Any
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import beside, failures
+from signal_diffusion.files import atomic
+from signal_diffusion.files.atomic import failures
 
 #: A result: its description and its scores, as plain values.
 Row = dict[str, Any]
@@ -50,9 +50,8 @@ class Journal:
     def __enter__(self) -> Journal:
         with failures(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with beside(self._path) as partial:
-                partial.write_text(_lines(list(self.rows.values())), encoding="utf-8")
-                os.replace(partial, self._path)
+        atomic.write(self._path, _lines(list(self.rows.values())))
+        with failures(self._path):
             self._file = self._path.open("a", encoding="utf-8", newline="\n")
         return self
 
