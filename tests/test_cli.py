@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from signal_diffusion.audio import Recording, read, write
-from signal_diffusion.cli.options import RAW_FORMATS, SAMPLERS
+from signal_diffusion.cli.options import RAW_FORMATS
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.files import artifact
 from signal_diffusion.model_facts import macs
 from signal_diffusion.nn.frames import CompressedSTFT
 from signal_diffusion.nn.stack import DilatedStack
+from signal_diffusion.samplers import SAMPLERS
 from signal_diffusion.schedules import BrownianBridge
 
 Told = tuple[int, str, str]
