@@ -36,7 +36,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
@@ -53,7 +52,6 @@ from signal_diffusion.data.sets.cwru import BearingSources, scaled
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.outputs import write_results
-from signal_diffusion.files.atomic import beside
 from signal_diffusion.tasks.generate import generate
 from signal_diffusion.training.runs import trained
 
@@ -241,12 +239,9 @@ def save(path: Path, rows: Sequence[Mapping[str, Any]], *, data: Mapping[str, An
     """Write the results, whole or not at all, with the command and data that they come from."""
     counts, seeds = (" ".join(map(str, sorted({r[k] for r in rows}))) for k in ("windows", "seed"))
     options = f"--windows {counts} --seeds {seeds}"
-    with beside(path) as partial:
-        write_results(
-            partial, f"python benchmarks/bearing_synthetic.py --data DATA {options}",
-            data=data, settings=SETTINGS, summary=summary(rows), rows=rows,
-        )  # fmt: skip
-        os.replace(partial, path)
+    command = f"python benchmarks/bearing_synthetic.py --data DATA {options}"
+    found = {"data": data, "settings": SETTINGS, "summary": summary(rows), "rows": rows}
+    write_results(path, command, **found)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

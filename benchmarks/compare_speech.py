@@ -48,8 +48,8 @@ NAMES = {"rnnoise": "RNNoise", "deepfilternet": "DeepFilterNet 3", "wiener": "lo
 #: A rival as a program of its own, for its memory: name, file to read, file to write.
 ALONE = """
 import sys
-from signal_diffusion.recordings import Recording, read, write
-from signal_diffusion.tasks.filters import FILTERS
+from signal_diffusion.audio import Recording, read, write
+from signal_diffusion.evaluation.baselines import FILTERS
 given = read(sys.argv[2])
 made = FILTERS[sys.argv[1]].work(given.samples, given.sample_rate)
 write(sys.argv[3], Recording(made, given.sample_rate, "WAV", "FLOAT"))

@@ -26,7 +26,8 @@ from signal_diffusion.evaluation.alignment import ALIGNMENT, alignment
 from signal_diffusion.evaluation.measures import measured
 from signal_diffusion.evaluation.methods import Method
 from signal_diffusion.evaluation.pairs import Pair, Sound, digest_of
-from signal_diffusion.files.atomic import beside, failures
+from signal_diffusion.files import atomic
+from signal_diffusion.files.atomic import failures
 from signal_diffusion.streaming.pieces import Progress
 
 #: Of the rows' meaning: rows of other versions are made anew.
@@ -143,9 +144,8 @@ def _kept(path: Path, wanted: set[str]) -> dict[str, Row]:
 @contextmanager
 def _appending(path: Path, rows: Mapping[str, Row]) -> Iterator[IO[str]]:
     """A file with whole lines of some rows, to which more can be added."""
-    with beside(path) as partial, failures(path):
-        partial.write_text("".join(f"{json.dumps(row)}\n" for row in rows.values()), "utf-8")
-        os.replace(partial, path)
+    atomic.write(path, "".join(f"{json.dumps(row)}\n" for row in rows.values()))
+    with failures(path):
         file = path.open("a", encoding="utf-8", newline="\n")
     with file:
         yield file

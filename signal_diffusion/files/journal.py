@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import beside, failures
+from signal_diffusion.files import atomic
 
 Row = dict[str, Any]
 #: What tells a measurement from others, and what makes it.
@@ -62,6 +61,4 @@ def kept_rows(path: Path) -> list[Row]:
 def _keep(rows: Sequence[Row], path: Path) -> None:
     """Write rows as JSON lines; the file is whole at any time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with beside(path) as part, failures(path):
-        part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        os.replace(part, path)
+    atomic.write(path, "".join(json.dumps(row) + "\n" for row in rows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import failures, require_writable
+from signal_diffusion.files.atomic import failures, publish, require_writable
 from signal_diffusion.tables.base import Piece, Sink
 from signal_diffusion.tables.columns import CONTAINERS, container_of
 from signal_diffusion.tables.reader import TableReader
@@ -58,8 +57,9 @@ class TableWriter:
         if self._sink is None or self._next is not None or self._count:
             raise ValueError(f"{self.frames} frames were written, not those of the whole table")
         with failures(self.path):
-            for partial, final in self._sink.finish():
-                os.replace(partial, final)
+            finished = self._sink.finish()
+        for partial, final in finished:
+            publish(partial, final)
 
     def _begin(self) -> None:
         # Only now, since by now a first pass may have shown which channels lack readings.

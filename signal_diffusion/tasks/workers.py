@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from signal_diffusion.errors import InputError, reason
-from signal_diffusion.files.atomic import beside, failures
+from signal_diffusion.files import atomic
+from signal_diffusion.files.atomic import failures
 from signal_diffusion.tasks.jobs import Job, plan
 
 if TYPE_CHECKING:
@@ -168,9 +169,7 @@ class ReportFile:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with beside(path) as partial:
-                partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-                os.replace(partial, path)
+            atomic.write(path, "".join(f"{line}\n" for line in kept))
             self._file = path.open("a", encoding="utf-8", newline="\n")
         except OSError as error:
             raise InputError(f"{path} can't be written: {error.strerror or error}") from error
