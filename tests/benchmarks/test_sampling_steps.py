@@ -13,8 +13,10 @@ from PIL import Image
 from shared.result_tables import table_of
 
 from signal_diffusion import samplers, schedules
-from signal_diffusion.evaluation.benchmark import SAMPLERS, calls_of, points
+from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.benchmark import SAMPLERS, points
 from signal_diffusion.files import artifact
+from signal_diffusion.samplers import network_calls
 from signal_diffusion.tasks.generate import GUIDANCE, STEPS
 
 NAMES = (
@@ -34,26 +36,27 @@ def recipe(repository: Path) -> ModuleType:
 
 
 @pytest.mark.parametrize("schedule", [schedules.RectifiedFlow(), schedules.BrownianBridge()])
-def test_calls_are_counted_as_the_samplers_bound_them(schedule) -> None:
-    for sampler in SAMPLERS:
-        counted = [calls_of(sampler, schedule, steps) for steps in (1, 2, 5)]
-        # From where a bridge starts, Heun's first step is plain.
-        spared = int(schedule.paired and sampler is samplers.heun)
-        bound = [samplers.calls(sampler, steps) for steps in (1, 2, 5)]
-        assert counted == [bound[0], bound[1] - spared, bound[2] - spared]
-
-
-@pytest.mark.parametrize("schedule", [schedules.RectifiedFlow(), schedules.BrownianBridge()])
 def test_every_sampler_has_as_many_calls_as_fit(schedule) -> None:
     same = 1 + schedule.paired
     found = list(points(schedule, (1, 2, 4, 8)))
     assert [row["sampler"] for row, *_ in found].count("every") == same
     for row, sampler, steps in found:
-        assert row["calls"] == calls_of(sampler, schedule, steps) <= row["budget"]
-        assert calls_of(sampler, schedule, steps + 1) > row["budget"]
+        assert row["calls"] == network_calls(sampler, steps, schedule) <= row["budget"]
+        assert network_calls(sampler, steps + 1, schedule) > row["budget"]
         assert (steps <= same) == (row["sampler"] == "every")
     calls = [row["calls"] for row, sampler, _ in found if sampler is samplers.heun]
     assert calls == ([4, 8] if schedule.paired else [3, 7])
+
+
+def test_samplers_of_ones_own_must_state_their_calls() -> None:
+    def renoise(denoiser, x, times, *, y=None, cond=None, noise=None, start=0, progress=None):
+        return denoiser(x, times[-1], y, cond)
+
+    with pytest.raises(InputError, match="renoise does not state its calls"):
+        list(points(schedules.RectifiedFlow(), (1, 2), [renoise]))
+    renoise.stages = 1  # type: ignore[attr-defined]
+    found = list(points(schedules.RectifiedFlow(), (1, 2), [renoise]))
+    assert [row["calls"] for row, *_ in found] == [1, 2]
 
 
 def test_two_calls_of_a_bridge_are_the_same_for_every_sampler() -> None:

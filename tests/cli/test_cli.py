@@ -14,10 +14,11 @@ import torch
 from builders import Command, Outcome, network
 
 from signal_diffusion.audio import Recording, read, write
-from signal_diffusion.cli.options import RAW_FORMATS, SAMPLERS
+from signal_diffusion.cli.options import RAW_FORMATS
 from signal_diffusion.errors import InputError
 from signal_diffusion.files import artifact
 from signal_diffusion.model_facts import macs
+from signal_diffusion.samplers import SAMPLERS
 
 
 @pytest.fixture(scope="module")
