@@ -88,7 +88,7 @@ def by_kind(paths: list[Path]) -> Iterator[tuple[str, list[Path]]]:
 def recipe(path: Path) -> str:
     """A section on one recipe: its docstring, and the README's tables that it makes."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
-    from shared.readme_tables import table_of
+    from shared.result_tables import table_of
 
     source = path.read_text(encoding="utf-8")
     told = ast.get_docstring(ast.parse(source)) or ""
