@@ -2,7 +2,7 @@
 
     pip install ".[evaluate,dnsmos,rivals]"
     python benchmarks/compare_speech.py --data DATA --output results/compare_speech.json \\
-        --readme README.md
+        --page docs/results.md
 
 On recordings of speakers and noises that the model was not trained on, at 16 kHz: the six
 VoiceBank-DEMAND pairs `pairs/*_{noisy,clean}.flac` under DATA, and the 60 mixes of
@@ -36,7 +36,7 @@ from typing import Any
 
 import evaluate_speech
 import soundfile
-from shared.readme_tables import insert_table
+from shared.result_tables import insert_table
 
 from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.evaluation.outputs import write_results
@@ -48,8 +48,8 @@ NAMES = {"rnnoise": "RNNoise", "deepfilternet": "DeepFilterNet 3", "wiener": "lo
 #: A rival as a program of its own, for its memory: name, file to read, file to write.
 ALONE = """
 import sys
-from signal_diffusion.recordings import Recording, read, write
-from signal_diffusion.tasks.filters import FILTERS
+from signal_diffusion.audio import Recording, read, write
+from signal_diffusion.evaluation.baselines import FILTERS
 given = read(sys.argv[2])
 made = FILTERS[sys.argv[1]].work(given.samples, given.sample_rate)
 write(sys.argv[3], Recording(made, given.sample_rate, "WAV", "FLOAT"))
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--work", type=Path, help="folder to keep, so that a stopped run goes on")
     parser.add_argument("--output", type=Path, help="JSON file to write")
-    parser.add_argument("--readme", type=Path, help="README whose table is rewritten")
+    parser.add_argument("--page", type=Path, help="page of results whose table is rewritten")
     options = parser.parse_args(arguments)
     with nullcontext(options.work) if options.work else tempfile.TemporaryDirectory() as work:
         found = compared(options.data.resolve(), Path(work).resolve(), jobs=options.jobs)
@@ -175,8 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Real-time factors of a machine with other work to do are worse.
         load = os.getloadavg()[2] if hasattr(os, "getloadavg") else None
         write_results(options.output, command, load_average=load, **found)
-    if options.readme:
-        insert_table(options.readme, "compare", table(found["sets"], found["memory_mb"]))
+    if options.page:
+        insert_table(options.page, "compare", table(found["sets"], found["memory_mb"]))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -53,8 +52,8 @@ from signal_diffusion.data.sets.qt import CHANNELS, RATE, HeldOut, held_out
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.filters import fir_bandpass, iir_bandpass, soft_thresholds
 from signal_diffusion.errors import InputError
-from signal_diffusion.files import artifact
-from signal_diffusion.files.atomic import beside, failures, require_writable
+from signal_diffusion.files import artifact, atomic
+from signal_diffusion.files.atomic import require_writable
 from signal_diffusion.metrics import cosine_similarity, mad, prd, ssd
 from signal_diffusion.streaming.settings import STEPS_OF_SHOTS, Settings
 
@@ -155,9 +154,7 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
 
 def write(path: Path, whole: Mapping[str, Any]) -> None:
     """Write results as JSON, wholly or not at all."""
-    with beside(path) as partial, failures(path):
-        partial.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+    atomic.write(path, json.dumps(whole, indent=1) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

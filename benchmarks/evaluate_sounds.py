@@ -1,9 +1,9 @@
 """Judge drawn drums or notes by classifiers of real ones, beside real ones.
 
     python benchmarks/evaluate_sounds.py --kind drums --data DATA --output results/drums.json \\
-        --readme README.md
+        --page docs/results.md
     python benchmarks/evaluate_sounds.py --kind notes --data DATA --output results/notes.json \\
-        --readme README.md
+        --page docs/results.md
 
 The clips are few, so that four small networks (`tasks.classifying`) are each trained on three
 quarters of the real training clips, and judge the last quarter, the held-out clips, and drawn
@@ -38,7 +38,7 @@ import torch
 from shared.classifier import train_classifier
 from shared.judging import SHOWN, Columns, interval, mean_of, relative, scores, table_of_scores
 from shared.pitch import cents_off, pitch_scores
-from shared.readme_tables import data_digest, insert_table
+from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion import Denoiser
 from signal_diffusion.conditions import Names, Value
@@ -219,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--guidance", type=float, default=1.5)
     parser.add_argument("--epochs", type=int, help=f"of the classifiers (default: {EPOCHS})")
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--readme", type=Path)
+    parser.add_argument("--page", type=Path)
     given = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
     model = given.model or given.kind
@@ -234,8 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             model=artifact.fingerprint(model), guidance=given.guidance,
             data=data_digest(given.data), results=results,
         )  # fmt: skip
-    if given.readme:
-        insert_table(given.readme, given.kind, table(results))
+    if given.page:
+        insert_table(given.page, given.kind, table(results))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Quality against calls of the network, for every sampler on trained models: what the defaults are.
 
     python benchmarks/sampling_steps.py --data DATA --output results/samplers.json \\
-        --readme README.md --plot docs/samplers.png
+        --page docs/results.md --plot docs/samplers.png
 
 Three tasks, each with at most 1, 2, 4, 8, ... calls of the network (Heun has two a step, so that it
 may have one call fewer), the task's own grid of times and the same noise for all samplers; with one
@@ -41,7 +41,7 @@ import numpy as np
 import plot_samplers
 from shared.classifier import Classifier, train_classifier
 from shared.judging import scores
-from shared.readme_tables import data_digest, insert_table
+from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion import Denoiser, denoise, samplers
 from signal_diffusion.errors import InputError
@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--clips", type=int, default=12, help="recordings for the vocoder")
     parser.add_argument("--rows", type=Path, default=Path("outputs/samplers.jsonl"))
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--readme", type=Path)
+    parser.add_argument("--page", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args(arguments)
     digits = DrawnDigits(options.data, options.model, count=options.count)
@@ -217,8 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.output, "python benchmarks/sampling_steps.py --data DATA", defaults=DEFAULTS,
             data=data_digest(options.data), rows=rows,
         )  # fmt: skip
-    if options.readme:
-        insert_table(options.readme, "samplers", table)
+    if options.page:
+        insert_table(options.page, "samplers", table)
     if options.plot:
         plot_samplers.draw(options.plot, rows, DEFAULTS)
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
 CARDS = ROOT / "signal_diffusion" / "models"
 #: Recipes by the beginning of their names; what has none of them comes last.
 KINDS = {
@@ -88,7 +87,8 @@ def by_kind(paths: list[Path]) -> Iterator[tuple[str, list[Path]]]:
 
 def recipe(path: Path) -> str:
     """A section on one recipe: its docstring, and the README's tables that it makes."""
-    from shared.readme_tables import table_of
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from shared.result_tables import table_of
 
     source = path.read_text(encoding="utf-8")
     told = ast.get_docstring(ast.parse(source)) or ""

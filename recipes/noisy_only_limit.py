@@ -59,8 +59,8 @@ def learning_from_clean(std: float) -> list[str]:
     objective = "module.objective"
     return [
         f"data.sources.noise_std={std}", "model.denoiser.schedule.sigma_max=1.0",
-        f"{objective}._target_=signal_diffusion.objectives.Supervised",
-        f"+{objective}.loss._target_=signal_diffusion.losses.SquaredError",
+        f"{objective}._target_=signal_diffusion.training.objectives.Supervised",
+        f"+{objective}.loss._target_=signal_diffusion.training.losses.SquaredError",
         f"+{objective}.last_time=1.0", f"+{objective}.noise_std=1.0",
         "~trainer.callbacks", "+trainer.callbacks=[]",
     ]  # fmt: skip

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import beside, failures, require_writable
+from signal_diffusion.files import atomic
+from signal_diffusion.files.atomic import require_writable
 from signal_diffusion.plots.curves import INPUT, REMOVED, TIMES
 from signal_diffusion.plots.spectrograms import DRAWING
 
@@ -51,7 +51,7 @@ def draw_scores(
     seconds = len(readings) / sample_rate
     _, unit, scale = next(time for time in TIMES if seconds >= time[0])
     times = np.arange(len(readings)) / sample_rate / scale
-    with beside(path) as partial, failures(path), DRAWING:
+    with atomic.writing(path) as partial, DRAWING:
         figure = Figure(figsize=(11, 5), dpi=100, layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True)
         upper.plot(times, readings, color=INPUT, lw=0.8)
@@ -67,4 +67,3 @@ def draw_scores(
                 shade = {"transform": axes.get_xaxis_transform(), "color": REMOVED, "lw": 0}
                 axes.fill_between(times, 0, 1, where=faulty, alpha=0.15, **shade)
         figure.savefig(partial, format="png")
-        os.replace(partial, path)

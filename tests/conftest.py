@@ -1,14 +1,13 @@
 """What every test may ask for."""
 
-from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+from builders import DIGIT_RATE, SAMPLES, Command, Outcome, spoken_digit
 
 from signal_diffusion import cli
-
-Told = tuple[int, str, str]
-Command = Callable[..., Told]
 
 
 @pytest.fixture(scope="session")
@@ -20,14 +19,37 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def samples() -> Path:
     """Real recordings: clean/SPEAKER/, noise/ and pairs/{noisy,clean}/, all mono at 16 kHz."""
-    return Path(__file__).resolve().parent / "samples"
+    return SAMPLES
+
+
+@pytest.fixture(scope="module")
+def ecg(samples: Path) -> dict[str, np.ndarray]:
+    """Leads and noises (L,) in mV, at 360 Hz."""
+    with np.load(samples / "ecg" / "record.npz") as arrays:
+        scale = float(arrays["scale_mv"])
+        return {name: arrays[name] * scale for name in ("234", "118", "em", "ma")}
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten digits by two speakers to train on, and by one who is held out."""
+    root, rng = tmp_path_factory.mktemp("digits"), np.random.default_rng(3)
+    rows = ["path,domain,split,id,label"]
+    for speaker, split in (("ann", "train"), ("bob", "train"), ("cyd", "valid")):
+        for number in range(80 if split == "train" else 30):
+            name = f"{speaker}_{number}.wav"
+            x = spoken_digit(rng, number % 10, ("ann", "bob", "cyd").index(speaker))
+            soundfile.write(root / name, x, DIGIT_RATE, subtype="PCM_16")
+            rows.append(f"{name},digits,{split},{speaker},{number % 10}")
+    (root / "manifest.csv").write_text("\n".join(rows))
+    return root
 
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs the command in this process: exit code, standard output, standard error."""
 
-    def run(*arguments: object) -> Told:
+    def run(*arguments: object) -> Outcome:
         with pytest.raises(SystemExit) as stopped:
             cli.main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()

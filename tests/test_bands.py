@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_denoise import State
-from test_recipes import load
-from test_sensors import ecg, manifest  # noqa: F401
+from builders import State, load, manifest
 
 from signal_diffusion import (
     Denoiser,
@@ -267,7 +265,7 @@ def calibrate(repository: Path) -> ModuleType:
 def test_the_recipe_measures_each_half_by_the_other(
     repository: Path,
     tmp_path: Path,
-    ecg: dict[str, np.ndarray],  # noqa: F811
+    ecg: dict[str, np.ndarray],
 ) -> None:
     manifest(tmp_path, {k: np.tile(x, 8 if k in ("em", "ma") else 3) for k, x in ecg.items()})
     table = tmp_path / "manifest.csv"

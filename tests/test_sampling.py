@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
+from inspect import Parameter, signature
 from itertools import pairwise
 from typing import ClassVar
 
@@ -10,17 +12,24 @@ import numpy as np
 import pytest
 import torch
 
+from signal_diffusion.cli.options import SAMPLER_NAMES
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.gaussian import GaussianDenoiser
 from signal_diffusion.noise import Noise
 from signal_diffusion.samplers import (
+    FIRST,
+    SAMPLERS,
+    Walk,
     ddim,
     ddpm,
     dpmpp_2m,
     few_step,
     heun,
     initial_state,
+    network_calls,
+    sampler,
+    sampler_named,
     update,
 )
 from signal_diffusion.schedules import (
@@ -47,7 +56,7 @@ class Fading(Schedule):
         return 1 - t / 2, t / 4, t
 
 
-EVERY = [ddpm, ddim, heun, dpmpp_2m, few_step]
+EVERY = [ddim, ddpm, heun, dpmpp_2m, few_step]
 SCHEDULES = [
     VariancePreserving(),
     DiscreteVariancePreserving(),
@@ -142,14 +151,14 @@ def test_the_bridge_starts_at_y_and_ignores_z():
             initial_state(BRIDGE, power_grid(BRIDGE, 4)[0], y=y, noise=noise, start=0, length=8)
         )
         assert torch.equal(starts[-1], y)
-    one_call = [sampler(Counted(BRIDGE), y, torch.ones(1), y=y) for sampler in EVERY]
+    one_call = [method(Counted(BRIDGE), y, torch.ones(1), y=y) for method in EVERY]
     assert all(torch.equal(x_hat, 0.3 * y + 0.5 * y) for x_hat in one_call)
 
 
-@pytest.mark.parametrize("sampler", EVERY)
+@pytest.mark.parametrize("method", EVERY)
 @pytest.mark.parametrize("steps", [1, 2, 5])
 @pytest.mark.parametrize("schedule", [EDM(), BRIDGE])
-def test_calls_progress_and_noise_are_counted(sampler, steps, schedule):
+def test_calls_progress_and_noise_are_counted(method, steps, schedule):
     denoiser, progress, calls = Counted(schedule), [], []
     y = draw(1, 1, 8) if schedule.paired else None
 
@@ -158,7 +167,7 @@ def test_calls_progress_and_noise_are_counted(sampler, steps, schedule):
         return torch.zeros(1, 1, 8)
 
     times = power_grid(schedule, steps)
-    sampler(
+    method(
         denoiser,
         draw(1, 1, 8),
         times,
@@ -167,19 +176,19 @@ def test_calls_progress_and_noise_are_counted(sampler, steps, schedule):
         start=40,
         progress=lambda done, total: progress.append((done, total)),
     )
-    stages = 2 if sampler is heun else 1
+    stages = 2 if method is heun else 1
     # from the end of the bridge, where alpha = 0, Heun has no second stage
     total = stages * (steps - 1) + 1 - (stages == 2 and steps > 1 and schedule is BRIDGE)
     assert progress == [(done, total) for done in range(1, total + 1)]
     assert len(denoiser.times) == total
     assert sorted(set(denoiser.times), reverse=True) == pytest.approx(times.tolist())
-    draws = steps - 1 if sampler in (ddpm, few_step) else min(steps - 1, int(schedule is BRIDGE))
+    draws = steps - 1 if method in (ddpm, few_step) else min(steps - 1, int(schedule is BRIDGE))
     assert calls == [(call, 40, 8) for call in range(1, draws + 1)]
 
 
-@pytest.mark.parametrize("sampler", EVERY)
+@pytest.mark.parametrize("method", EVERY)
 @pytest.mark.parametrize("schedule", [EDM(), BRIDGE])
-def test_cutting_and_batching_change_nothing(sampler, schedule):
+def test_cutting_and_batching_change_nothing(method, schedule):
     """For a pointwise denoiser, pieces and rows on their own give the whole, bit for bit."""
     times, rows = power_grid(schedule, 6), [(0, 0), (1, 0)]
     y = draw(2, 3, 100) if schedule.paired else None
@@ -189,7 +198,7 @@ def test_cutting_and_batching_change_nothing(sampler, schedule):
         piece = None if y is None else y[batch, :, start:stop]
         given = {"y": piece, "noise": noise, "start": start}
         x = initial_state(schedule, times[0], length=stop - start, **given)
-        return sampler(Counted(schedule), x, times, **given)
+        return method(Counted(schedule), x, times, **given)
 
     whole = run([0, 1], 0, 100)
     pieces = torch.cat([run([0, 1], 0, 37), run([0, 1], 37, 100)], dim=-1)
@@ -198,10 +207,10 @@ def test_cutting_and_batching_change_nothing(sampler, schedule):
     assert torch.equal(pieces, whole) and torch.equal(alone, whole)
 
 
-@pytest.mark.parametrize("sampler", EVERY)
-def test_the_conditioner_reaches_the_denoiser(sampler):
+@pytest.mark.parametrize("method", EVERY)
+def test_the_conditioner_reaches_the_denoiser(method):
     cond, noise = torch.full((1, 1, 4), 2.0), Noise(0, rows=[(0, 0)], channels=1)
-    with_it = sampler(Counted(EDM()), torch.zeros(1, 1, 4), torch.ones(1), cond=cond, noise=noise)
+    with_it = method(Counted(EDM()), torch.zeros(1, 1, 4), torch.ones(1), cond=cond, noise=noise)
     assert torch.equal(with_it, cond)
 
 
@@ -213,13 +222,13 @@ def test_full_ancestral_noise_is_ddpm_and_none_is_the_ode():
     assert not torch.allclose(full, ddim(denoiser, x, times))
 
 
-@pytest.mark.parametrize("sampler", EVERY)
-def test_what_is_missing_is_named(sampler):
+@pytest.mark.parametrize("method", EVERY)
+def test_what_is_missing_is_named(method):
     x, times = draw(1, 1, 8), power_grid(BRIDGE, 3)
     with pytest.raises(InputError, match="y is missing"):
-        sampler(Counted(BRIDGE), x, times)
+        method(Counted(BRIDGE), x, times)
     with pytest.raises(InputError, match="noise is missing"):
-        sampler(Counted(BRIDGE), x, times, y=x)
+        method(Counted(BRIDGE), x, times, y=x)
     with pytest.raises(InputError, match="y is missing"):
         initial_state(BRIDGE, times[0], noise=lambda *_: x, start=0, length=8)
 
@@ -234,3 +243,58 @@ def test_times_must_fall_and_stay_above_zero(times):
 def test_eta_has_a_range(eta):
     with pytest.raises(InputError, match="eta is"):
         ddim(Counted(EDM()), draw(1, 1, 8), torch.ones(1), eta=eta)
+
+
+@sampler(stages=3)
+def thorough(walk: Walk, x: torch.Tensor, *, share: float = 1.0) -> torch.Tensor:
+    """Three estimates a step, a mean of them at the next."""
+    for call, t, s in walk:
+        x_hat = torch.stack([walk.estimate(x, t) for _ in range(3)]).mean(0)
+        x = walk.step(x, share * x_hat, t, s, call=call)
+    return walk.estimate(x, walk.last)
+
+
+@pytest.mark.parametrize("made", [*EVERY, thorough])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("schedule", [EDM(), RectifiedFlow(), BRIDGE])
+def test_samplers_state_their_calls(made, steps, schedule):
+    denoiser, y = Counted(schedule), draw(1, 1, 8)
+    noise = Noise(0, rows=[(0, 0)], channels=1)
+    made(denoiser, y, power_grid(schedule, steps), y=y, noise=noise)
+    assert (
+        len(denoiser.times) <= network_calls(made, steps) == steps + (made.stages - 1) * (steps - 1)
+    )
+    if made is not thorough:
+        assert len(denoiser.times) == network_calls(made, steps, schedule)
+
+
+def test_samplers_are_declared_once():
+    assert list(SAMPLERS.values()) == EVERY
+    assert ", ".join(SAMPLERS) == SAMPLER_NAMES
+    assert all(sampler_named(name) is made for name, made in SAMPLERS.items())
+    for made in (*EVERY, thorough):
+        parameters = list(signature(made).parameters.values())
+        assert [p.name for p in parameters[3:8]] == ["y", "cond", "noise", "start", "progress"]
+        assert tuple(p.name for p in parameters[:3]) == FIRST
+        assert {p.kind for p in parameters[3:]} == {Parameter.KEYWORD_ONLY}
+        assert pickle.loads(pickle.dumps(made)) is made
+    assert list(signature(ddim).parameters)[8:] == ["eta"]
+    assert list(signature(thorough).parameters)[8:] == ["share"]
+
+
+def test_a_sampler_of_ones_own_runs_by_its_path_with_its_options():
+    own = sampler_named(f"{__name__}.thorough")
+    x, times = draw(1, 1, 8), power_grid(EDM(), 3)
+    assert own is thorough and network_calls(own, 3) == 7
+    assert not torch.equal(own(Counted(EDM()), x, times), own(Counted(EDM()), x, times, share=0.5))
+    with pytest.raises(TypeError, match="'other'"):
+        own(Counted(EDM()), x, times, other=1.0)
+
+
+def test_a_plain_function_states_no_calls_unless_it_has_stages():
+    def plain(denoiser, x, times, *, y=None, cond=None, noise=None, start=0, progress=None):
+        return denoiser(x, times[-1], y, cond)
+
+    assert network_calls(plain, 4) is None
+    plain.stages = 1
+    assert network_calls(plain, 4) == 4

@@ -19,7 +19,7 @@ from signal_diffusion.audio.forms import Form, native, nearest_form, quantised
 from signal_diffusion.audio.tags import Tags, read_tags, set_strings, write_tags
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import beside, failures, require_writable
+from signal_diffusion.files.atomic import beside, failures, publish, require_writable
 
 BLOCK = 1 << 16
 
@@ -256,8 +256,7 @@ def writing(
             with suppress(Exception):
                 write_tags(tags, like, partial, form)
         _require_whole(path, partial, writer.frames)
-        with failures(path):
-            os.replace(partial, path)
+        publish(partial, path, force=force)
 
 
 def write(path: str | Path, recording: Recording, *, force: bool = False) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
@@ -15,8 +14,9 @@ import numpy as np
 from signal_diffusion.audio.files import opened, writing
 from signal_diffusion.audio.forms import Form, nearest_form
 from signal_diffusion.audio.tags import Tags, read_tags
+from signal_diffusion.files import atomic
 from signal_diffusion.files.artifact import digest
-from signal_diffusion.files.atomic import beside, failures, require_writable
+from signal_diffusion.files.atomic import require_writable
 
 #: What the tag begins with, by which `read_provenance` knows it.
 MARK = "synthetic"
@@ -61,9 +61,7 @@ def write_generated(
     tags = Tags(Form(sample_rate, len(samples), "NONE", form.subtype), {"comment": [text]})
     with writing(path, form, tags=tags, force=force) as writer:
         writer.write(samples)
-    with beside(listing) as partial, failures(listing):
-        partial.write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, listing)
+    atomic.write(listing, text + "\n", force=force)
 
 
 def read_provenance(path: str | Path) -> dict[str, Any] | None:

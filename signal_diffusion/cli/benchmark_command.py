@@ -45,7 +45,7 @@ Calls = Annotated[
 Samplers = Annotated[
     str,
     typer.Option(
-        "--samplers", help=f"all, or of {', '.join(opt.SAMPLERS)}; import paths, too.",
+        "--samplers", help=f"all, or of {opt.SAMPLER_NAMES}; import paths, too.",
         metavar="NAME,...", rich_help_panel=WHAT,
     ),
 ]  # fmt: skip
@@ -179,9 +179,10 @@ def _plan(
     at_least_one("repeats", repeats)
     if seconds is not None:
         lengths("seconds", str(seconds))
-    names = opt.SAMPLERS if samplers == "all" else words(samplers)
     from signal_diffusion.evaluation.benchmark import Plan
-    from signal_diffusion.samplers import sampler_named
+    from signal_diffusion.samplers import SAMPLERS, sampler_named
+
+    names = list(SAMPLERS) if samplers == "all" else words(samplers)
 
     chosen = [sampler_named(name) for name in dict.fromkeys(names)]
     return Plan(counts, chosen, pieces, many, repeats, seconds, guidance, noise_std)

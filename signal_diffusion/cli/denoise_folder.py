@@ -29,6 +29,7 @@ from signal_diffusion.cli.request import How, Where, loaded
 from signal_diffusion.cli.terminal import bars
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import require_writable
+from signal_diffusion.files.journal import read_rows
 from signal_diffusion.tables import is_table
 from signal_diffusion.tasks.jobs import (
     Header,
@@ -39,7 +40,7 @@ from signal_diffusion.tasks.jobs import (
     require_distinct,
     single,
 )
-from signal_diffusion.tasks.workers import ReportFile, old_rows
+from signal_diffusion.tasks.workers import ReportFile
 
 if TYPE_CHECKING:
     from signal_diffusion.denoiser import NetworkDenoiser
@@ -237,7 +238,7 @@ def _require_report(headers: Sequence[Header], where: Where) -> None:
     taken = [p for h in headers for p in (h.job.source, *h.written.outputs)]
     if path.resolve() in {other.resolve() for other in taken}:
         raise InputError(f"the report {path} is an input or an output, too: give another name")
-    old_rows(path)
+    read_rows(path)
 
 
 def _require_one(header: Header, where: Where) -> None:

@@ -115,7 +115,7 @@ def file_lines(report: FileReport) -> list[str]:
 def noise_line(noise: ChannelNoise) -> str:
     """What was called noise in one channel.
 
-    >>> from signal_diffusion.tasks.removed import ChannelNoise
+    >>> from signal_diffusion.streaming.noise_check import ChannelNoise
     >>> noise_line(ChannelNoise("flow", 0.31, 0.52, True, 0.97))
     'noise in flow: 31 % of the variance, 0.97 of the deviation of 0.52 (estimated)'
     """

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-SAMPLERS = ("ddim", "ddpm", "heun", "dpmpp_2m", "few_step")
+#: The names of `samplers.SAMPLERS`, for help texts, which must not load torch.
+SAMPLER_NAMES = "ddim, ddpm, heun, dpmpp_2m, few_step"
 #: ffmpeg's names, which `recordings.pipes.RAW_FORMATS` maps to libsndfile's.
 RAW_FORMATS = ("u8", "s16le", "s24le", "s32le", "f32le", "f64le", "mulaw", "alaw")
 
@@ -134,7 +135,7 @@ Steps = Annotated[
 ]
 Sampler = Annotated[
     str,
-    typer.Option(help=f"{', '.join(SAMPLERS)}, or an import path.", rich_help_panel=SAMPLING),
+    typer.Option(help=f"{SAMPLER_NAMES}, or an import path.", rich_help_panel=SAMPLING),
 ]
 Shots = Annotated[
     int, typer.Option(help="Samples that are drawn and averaged.", rich_help_panel=SAMPLING)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import soundfile
 
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
+from signal_diffusion.files import atomic
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus")
 
@@ -212,7 +212,6 @@ def _cached(clips: Sequence[Clip], sample_rate: int, folder: Path) -> tuple[np.n
     if not (data.is_file() and index.is_file()):
         folder.mkdir(parents=True, exist_ok=True)
         for path, array in zip((data, index), _decode_all(clips, sample_rate), strict=True):
-            beside = path.with_suffix(f".{os.getpid()}.npy")
-            np.save(beside, array)
-            os.replace(beside, path)
+            with atomic.writing(path) as partial, partial.open("wb") as file:
+                np.save(file, array)
     return np.load(data, mmap_mode="r"), np.load(index)

@@ -28,17 +28,14 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.measures import METRICS, metrics_named
 from signal_diffusion.evaluation.pairs import Pair, folder_pairs
 from signal_diffusion.evaluation.plan import takes_readings
-from signal_diffusion.evaluation.readings import opened_columns, shape_of
+from signal_diffusion.evaluation.readings import shape_of
 from signal_diffusion.files.journal import Job
-from signal_diffusion.gaussian import GaussianDenoiser
 from signal_diffusion.nn.diffwave import DiffWave
 from signal_diffusion.nn.magnitudes import Magnitudes
-from signal_diffusion.noise import Noise
-from signal_diffusion.schedules import Schedule, power_grid
+from signal_diffusion.schedules import Schedule
 from signal_diffusion.streaming.background import quickest, threads
 from signal_diffusion.streaming.pieces import PIECE
-from signal_diffusion.tables import is_table
-from signal_diffusion.tables.columns import Columns
+from signal_diffusion.tables import is_table, opened_table
 from signal_diffusion.tasks.denoise import denoise
 from signal_diffusion.tasks.generate import GUIDANCE, generate
 from signal_diffusion.tasks.vocode import vocode
@@ -48,32 +45,22 @@ Sampler = Callable[..., Tensor]
 
 Row = dict[str, Any]
 
-
-SAMPLERS: tuple[Sampler, ...] = (
-    samplers.ddim, samplers.ddpm, samplers.few_step, samplers.heun, samplers.dpmpp_2m,
-)  # fmt: skip
+#: The samplers of this package.
+SAMPLERS: tuple[Sampler, ...] = tuple(samplers.SAMPLERS.values())
 
 
 #: What stands for all samplers, where they do the same.
 EVERY = "every"
 
 
-def calls_of(sampler: Sampler, schedule: Schedule, steps: int) -> int:
-    """Calls of the denoiser that a sampler really makes on a grid of so many times of a schedule.
-
-    >>> from signal_diffusion.schedules import RectifiedFlow
-    >>> calls_of(samplers.heun, RectifiedFlow(), 3)
-    5
-    """
-    x = torch.ones(1, 1, 1)
-    calls: list[int] = []
-    oracle = GaussianDenoiser(schedule, variance=x[0, 0], noise_variance=x[0, 0])
-    oracle.register_forward_hook(lambda *_: calls.append(1))
-    with torch.no_grad():
-        sampler(
-            oracle, x, power_grid(schedule, steps), y=x, noise=Noise(0, rows=[(0, 0)], channels=1)
+def _calls(sampler: Sampler, steps: int, schedule: Schedule) -> int:
+    calls = samplers.network_calls(sampler, steps, schedule)
+    if calls is None:
+        raise InputError(
+            f"sampler {sampler.__name__} does not state its calls of the network: "
+            "declare it with @samplers.sampler(stages=...)"
         )
-    return len(calls)
+    return calls
 
 
 def points(
@@ -91,7 +78,7 @@ def points(
         yield {"sampler": EVERY, "budget": steps, "calls": steps}, which[0], steps
     for budget in budgets:
         for sampler in which:
-            calls = {n: calls_of(sampler, schedule, n) for n in range(1, budget + 1)}
+            calls = {n: _calls(sampler, n, schedule) for n in range(1, budget + 1)}
             steps = max((n for n, count in calls.items() if count <= budget), default=0)
             if steps > same:
                 row = {"sampler": sampler.__name__, "budget": budget, "calls": calls[steps]}
@@ -451,7 +438,7 @@ def _blocks(path: Path) -> tuple[float, Iterator[Array]]:
                 yield block.astype(np.float32, copy=False)
 
     def of_table() -> Iterator[Array]:
-        with opened_columns(path, Columns()) as reader:
+        with opened_table(path) as reader:
             yield from reader.blocks()
 
     return shape_of(path)[0], of_table() if is_table(path) else of_sound()

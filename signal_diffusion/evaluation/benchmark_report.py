@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,8 +33,8 @@ from signal_diffusion.evaluation.benchmark import (
 from signal_diffusion.evaluation.measures import METRICS, direction
 from signal_diffusion.evaluation.memorisation_report import require_folder
 from signal_diffusion.evaluation.outputs import machine, write_results
-from signal_diffusion.files import artifact
-from signal_diffusion.files.atomic import beside, failures, require_writable
+from signal_diffusion.files import artifact, atomic
+from signal_diffusion.files.atomic import failures
 from signal_diffusion.files.journal import Job, Row, measured
 from signal_diffusion.plots.curves import INPUT as INPUT_COLOUR
 from signal_diffusion.plots.curves import REMOVED, RESULT
@@ -99,9 +98,7 @@ def write_benchmark(
     text = f"{table(rows, measures)}\n\n{explained(rows, told)}"
     write_results(folder / FIGURES, command, **told, measures=list(measures), rows=list(rows))
     path = folder / TABLE
-    with beside(path) as partial, failures(path):
-        partial.write_text(f"`{command}`\n\n{text}\n", encoding="utf-8")
-        os.replace(partial, path)
+    atomic.write(path, f"`{command}`\n\n{text}\n")
     if picture:
         title = f"{Path(told['name']).name} on {told['machine']} ({told['device']})"
         draw_benchmark(folder / PICTURE, joined(rows, measures), measures, inputs(rows), title)
@@ -239,11 +236,8 @@ def save(path: Path, figure: Figure) -> None:
     Raises:
         InputError: it can't be written.
     """
-    require_writable(path, force=True)
     picture = as_png(figure)
-    with beside(path) as partial, failures(path):
-        partial.write_bytes(picture)
-        os.replace(partial, path)
+    atomic.write(path, picture, force=True)
 
 
 def curves(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +26,8 @@ from signal_diffusion.evaluation.memorisation import (
     Comparison,
     Memorisation,
 )
-from signal_diffusion.files.atomic import beside, failures, require_writable
+from signal_diffusion.files import atomic
+from signal_diffusion.files.atomic import failures
 from signal_diffusion.plots.curves import INPUT, REMOVED, RESULT
 from signal_diffusion.plots.spectrograms import DRAWING, as_png, require_matplotlib
 from signal_diffusion.streaming.pieces import Progress
@@ -174,20 +174,14 @@ def _peaked(x: np.ndarray) -> np.ndarray:
 
 
 def _write_json(path: Path, figures: Mapping[str, Any], force: bool) -> None:
-    require_writable(path, force=force)
-    with beside(path) as partial, failures(path):
-        partial.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+    atomic.write(path, json.dumps(figures, indent=1) + "\n", force=force)
 
 
 def _write_png(path: Path, found: Memorisation, verdict: Comparison, force: bool) -> None:
     require_matplotlib()
-    require_writable(path, force=force)
     with DRAWING:
         picture = as_png(_figure(found, verdict))
-    with beside(path) as partial, failures(path):
-        partial.write_bytes(picture)
-        os.replace(partial, path)
+    atomic.write(path, picture, force=force)
 
 
 def _figure(found: Memorisation, verdict: Comparison) -> Figure:

@@ -20,8 +20,8 @@ from signal_diffusion.evaluation.alignment import ALIGNMENT
 from signal_diffusion.evaluation.pairs import Pair
 from signal_diffusion.evaluation.run import ROWS, WORK, Row
 from signal_diffusion.evaluation.summary import markdown, notes, summary
-from signal_diffusion.files import artifact
-from signal_diffusion.files.atomic import beside, failures
+from signal_diffusion.files import artifact, atomic
+from signal_diffusion.files.atomic import failures
 
 CSV, PARQUET, FIGURES, TABLE = "files.csv", "files.parquet", "summary.json", "summary.md"
 
@@ -188,9 +188,8 @@ def failed_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    with beside(path) as partial, failures(path):
+    with atomic.writing(path) as partial:
         write(partial)
-        os.replace(partial, path)
 
 
 def write_results(path: Path, command: str, **found: Any) -> None:
@@ -205,9 +204,7 @@ def write_results(path: Path, command: str, **found: Any) -> None:
         "machine": machine(),
         **found,
     }
-    with beside(path) as part, failures(path):
-        part.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, path)
+    atomic.write(path, json.dumps(whole, indent=1) + "\n")
 
 
 def machine() -> str:

@@ -11,7 +11,6 @@ import hashlib
 import importlib
 import inspect
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from signal_diffusion.errors import InputError
+from signal_diffusion.files import atomic
 
 KEY = "signal_diffusion"
 FORMAT = 1
@@ -116,12 +116,7 @@ def save(path: str | Path, module: nn.Module, *, dtype: torch.dtype = torch.floa
         raise InputError(f"no folder {path.parent} to write {path.name} to: make it first")
     header = {KEY: json.dumps({"format": FORMAT, "model": describe(module)})}
     weights = {k: v.detach().cpu().to(dtype).contiguous() for k, v in module.state_dict().items()}
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(to_bytes(weights, metadata=header))
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    atomic.write(path, to_bytes(weights, metadata=header))
 
 
 def header(path: str | Path) -> dict[str, Any]:

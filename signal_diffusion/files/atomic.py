@@ -17,7 +17,10 @@ from signal_diffusion.errors import InputError
 #: Who writes a partial file, so that a later run can tell which ones a killed process left.
 HOST = re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())[:32] or "host"
 NAME = re.compile(r"\.partial-(\w+)-(\d+)-[0-9a-f]{16}_*")
+EXISTS = "{} exists: pass force=True (--force) to replace it"
 _mine: set[str] = set()
+#: Folders whose leftovers this process has removed.
+_tidied: set[Path] = set()
 
 
 def require_writable(path: Path, *, force: bool) -> None:
@@ -27,7 +30,7 @@ def require_writable(path: Path, *, force: bool) -> None:
     if os.path.isdir(path):
         raise InputError(f"{path} is a folder: name the file to write")
     if os.path.exists(path) and not force:
-        raise InputError(f"{path} exists: pass force=True (--force) to replace it")
+        raise InputError(EXISTS.format(path))
 
 
 @contextmanager
@@ -46,12 +49,59 @@ def failures(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def writing(path: Path, *, force: bool = True) -> Iterator[Path]:
+    """Write a file that appears under its name when the block ends without an error.
+
+    Args:
+        path: output file.
+        force: replace a file that exists; otherwise there must be none, at the start and at the
+            end, even where two processes write the same file at once.
+
+    Yields:
+        The path of an empty file in the same folder, which the block writes.
+
+    Raises:
+        InputError: the file exists or can't be written.
+    """
+    require_writable(path, force=force)
+    with beside(path) as partial:
+        with failures(path):
+            yield partial
+        publish(partial, path, force=force)
+
+
+def write(path: Path, content: str | bytes, *, force: bool = True) -> None:
+    """Write text or bytes to a file; arguments and errors are those of `writing`."""
+    with writing(path, force=force) as partial:
+        partial.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def publish(partial: Path, path: Path, *, force: bool = True) -> None:
+    """Give a complete file its name; arguments and errors are those of `writing`."""
+    with failures(path):
+        if force:
+            os.replace(partial, path)
+            return
+        try:
+            os.link(partial, path)
+        except FileExistsError as error:
+            raise InputError(EXISTS.format(path)) from error
+        except OSError:
+            # The file system has no hard links: the name is taken first, then the content follows.
+            path.open("xb").close()
+            os.replace(partial, path)
+
+
+@contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A new empty file in the path's folder, gone at the end unless it was renamed.
+    """A new empty file in the path's folder, gone at the end unless it was published.
 
     Raises:
         InputError: the file can't be made.
     """
+    if path.parent not in _tidied:
+        _tidied.add(path.parent)
+        remove_leftovers(path.parent)
     name = f".partial-{HOST}-{os.getpid()}-{secrets.token_hex(8)}"
     # As long as the name that it stands for, so that a name too long fails here.
     partial = path.with_name(name.ljust(len(os.fsencode(path.name)), "_"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import beside, failures, require_writable
+from signal_diffusion.files.atomic import beside, failures, publish, require_writable
 
 COPY_BYTES = 1 << 20
 
@@ -87,7 +86,7 @@ def writing_npz(
         yield writer
         with failures(path):
             writer.save(partial)
-            os.replace(partial, path)
+        publish(partial, path, force=force)
 
 
 @contextmanager

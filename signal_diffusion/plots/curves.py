@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ import numpy as np
 from signal_diffusion.calibration import Bands, spread
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import beside, failures, require_writable
+from signal_diffusion.files import atomic
+from signal_diffusion.files.atomic import require_writable
 from signal_diffusion.plots.spectrograms import DRAWING
 from signal_diffusion.plots.window import Asked, Busiest, Window, span
 
@@ -117,11 +117,10 @@ class Curves:
             raise InputError(f"{path} must have the suffix .png")
         require_writable(path, force=force)
         first, lines = self._chosen.finish()
-        with beside(path) as partial, failures(path), DRAWING, warnings.catch_warnings():
+        with atomic.writing(path, force=force) as partial, DRAWING, warnings.catch_warnings():
             # Names may be in a script that matplotlib's fonts lack: it draws boxes, and says so.
             warnings.filterwarnings("ignore", "Glyph")
             self._drawn(first, lines).savefig(partial, format="png")
-            os.replace(partial, path)
 
     def _drawn(self, first: int, lines: Array) -> Figure:
         """A figure of lines (4, C, n), of which the first sample is number `first`."""

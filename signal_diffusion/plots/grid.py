@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from signal_diffusion.files.atomic import beside, failures, require_writable
+from signal_diffusion.files import atomic
 from signal_diffusion.plots.spectrograms import (
     DRAWING,
     as_png,
@@ -50,12 +49,9 @@ def draw_grid(
         InputError: the file exists or can't be written.
     """
     require_matplotlib()
-    require_writable(path, force=force)
     with DRAWING:
         picture = as_png(_figure(list(signals)[:MOST], titles, sample_rate, columns))
-    with beside(path) as partial, failures(path):
-        partial.write_bytes(picture)
-        os.replace(partial, path)
+    atomic.write(path, picture, force=force)
 
 
 def _figure(

@@ -6,7 +6,6 @@ import importlib.util
 import io
 import math
 import operator
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from functools import reduce
@@ -17,7 +16,8 @@ import numpy as np
 
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import beside, failures, require_writable
+from signal_diffusion.files import atomic
+from signal_diffusion.files.atomic import require_writable
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -89,9 +89,7 @@ class Spectrograms:
             raise InputError(f"{path} must have the suffix .png")
         require_writable(path, force=force)
         picture = self._png()
-        with beside(path) as partial, failures(path):
-            partial.write_bytes(picture)
-            os.replace(partial, path)
+        atomic.write(path, picture, force=force)
 
     def _png(self) -> bytes:
         powers = [spectrogram.finish() for spectrogram in self._spectrograms]

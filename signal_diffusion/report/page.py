@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from signal_diffusion.evaluation.methods import Method
 from signal_diffusion.evaluation.outputs import FIGURES
 from signal_diffusion.evaluation.pairs import Pair
 from signal_diffusion.evaluation.run import Row
-from signal_diffusion.files.atomic import beside, failures, require_writable
+from signal_diffusion.files import atomic
+from signal_diffusion.files.atomic import require_writable
 from signal_diffusion.report import charts as charts
 from signal_diffusion.report.clips import HIGH, WIDE, colour_bar
 from signal_diffusion.report.examples import Example, Maker, chosen, example_of
@@ -80,9 +80,7 @@ def write_report(
     facts = json.loads((folder / FIGURES).read_text(encoding="utf-8"))
     made = _examples(facts, rows, pairs, methods, domain, progress)
     text = _filled(facts, rows, *made)
-    with beside(path) as partial, failures(path):
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+    atomic.write(path, text)
 
 
 def _examples(

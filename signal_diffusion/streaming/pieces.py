@@ -54,7 +54,7 @@ class Sampling:
     @property
     def context(self) -> tuple[int, int] | None:
         """Samples that one sample of an estimate sees before and after itself, None for all."""
-        calls = samplers.calls(self.sampler, len(self.times))
+        calls = samplers.network_calls(self.sampler, len(self.times))
         return None if calls is None else self.denoiser.context(calls)
 
     def __call__(

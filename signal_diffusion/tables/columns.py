@@ -35,7 +35,7 @@ FILLED = "_filled"
 
 
 def pick(
-    path: Path, names: Sequence[str], numeric: Sequence[bool], columns: Columns, time: int | None
+    path: Path, names: Sequence[str], numeric: Sequence[bool], columns: Columns, time: int
 ) -> list[int]:
     """The columns that are channels: those that were named, or all of numbers but two.
 
@@ -74,8 +74,8 @@ def pick(
 
 def time_column(
     path: Path, names: Sequence[str], temporal: Sequence[bool], columns: Columns
-) -> int | None:
-    """The place of the time column, None if there is none.
+) -> int:
+    """The place of the time column, -1 if there is none.
 
     Args:
         path: the file, for errors.
@@ -88,7 +88,7 @@ def time_column(
     named = [at for at, name in enumerate(names) if TIME.fullmatch(plain(name))]
     # Of a date and a time in columns of their own, the time comes last.
     named = [at for at in named if plain(names[at]) != "date"] or named
-    return next(iter(named), next((at for at, is_time in enumerate(temporal) if is_time), None))
+    return next(iter(named), next((at for at, is_time in enumerate(temporal) if is_time), -1))
 
 
 def place(path: Path, names: Sequence[str], name: str) -> int:

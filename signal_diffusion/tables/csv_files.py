@@ -223,7 +223,8 @@ class CsvSink:
             # In files of CR and LF, the last field holds the CR.
             returns = ["\r" if field.endswith("\r") else "" for field in texts[-1]]
             texts[-1] = [field.removesuffix("\r") for field in texts[-1]]
-            texts += [*marks[:-1], [mark + end for mark, end in zip(marks[-1], returns)]]
+            marks[-1] = [mark + end for mark, end in zip(marks[-1], returns, strict=True)]
+            texts += marks
         end = layout.end.decode()
         rows = map(layout.delimiter.join, zip(*texts, strict=True))
         return (end.join(rows) + end).encode("latin-1")
@@ -392,7 +393,11 @@ class Digits:
         sizes = np.abs(values)
         with np.errstate(divide="ignore"):
             needed = LEAST - 1 - np.floor(np.log10(sizes))
-        return np.where(sizes > 0, np.maximum(needed, self.decimals), self.decimals).astype(int).tolist()
+        return (
+            np.where(sizes > 0, np.maximum(needed, self.decimals), self.decimals)
+            .astype(int)
+            .tolist()
+        )
 
 
 def digits_of(texts: Sequence[str], mark: str) -> Digits:

@@ -159,7 +159,7 @@ class NumpySink:
             name: self._partial if self._single else folder / f"{at}.npy"
             for at, name in enumerate(names)
         }
-        arrays = {
+        arrays: dict[str, Array] = {
             name: np.lib.format.open_memmap(file, "w+", np.float64, shape)
             for name, file in self._files.items()
         }

@@ -44,7 +44,9 @@ class ParquetSource:
         with self._damage(), self._opened() as file:
             for batch in file.iter_batches(ROWS, columns=names if apart else None):
                 held = names if apart else kept
-                yield Block(start, {at: batch.column(key) for at, key in zip(kept, held, strict=True)})
+                yield Block(
+                    start, {at: batch.column(key) for at, key in zip(kept, held, strict=True)}
+                )
                 start += len(batch)
 
     def _opened(self) -> Any:

@@ -78,10 +78,10 @@ class TableReader:
     def __init__(self, path: Path, container: str, source: Source, columns: Columns) -> None:
         self.path, self.source = path, source
         temporal = source.temporal
-        self._time = None if temporal is None else time_column(path, source.names, temporal, columns)
+        self._time = -1 if temporal is None else time_column(path, source.names, temporal, columns)
         picked = pick(path, source.names, source.numeric, columns, self._time)
         self.places = tuple(sorted(picked))
-        self.clock = self._clock() if columns.rate is None and self._time is not None else None
+        self.clock = self._clock() if columns.rate is None and self._time >= 0 else None
         rate = self.clock.rate if self.clock is not None else columns.rate or source.rate
         if rate is None:
             raise InputError(
@@ -123,7 +123,7 @@ class TableReader:
 
     def stamps(self) -> Iterator[Array]:
         """The time stamps (n,) of all rows, as the file holds them; none without a clock."""
-        if self.clock is not None and self._time is not None:
+        if self.clock is not None:
             for block in self.source.blocks([self._time]):
                 yield np.asarray(block.columns[self._time])
 
@@ -141,14 +141,11 @@ class TableReader:
 
     def _clock(self) -> Clock:
         at, source = self._time, self.source
-        assert at is not None
         head = next(source.blocks([at]), None)
         self._require_rows(0 if head is None else len(head))
         assert head is not None
         stamps = np.asarray(head.columns[at])
-        return Clock(
-            self.path, stamps, source.names[at], source.units[at], first=source.first
-        )
+        return Clock(self.path, stamps, source.names[at], source.units[at], first=source.first)
 
     def _filled(self) -> Iterator[tuple[Array, Array]]:
         filler = Filler(str(self.path), self.form.names)
@@ -162,13 +159,13 @@ class TableReader:
         places, counts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         holed = np.zeros(self.form.channels, bool)
         clock = None if self.clock is None else self.clock.anew()
-        timed = () if clock is None or self._time is None else (self._time,)
-        for block in self.source.blocks([*self.places, *timed]):
+        wanted = self.places if clock is None else (*self.places, self._time)
+        for block in self.source.blocks(wanted):
             values, missing = self.readings(block), np.zeros(len(block), np.int64)
             self._require_finite(values, rows)
             holed |= np.isnan(values).any(axis=1)
             if clock is not None:
-                missing = clock.missing(np.asarray(block.columns[timed[0]]))
+                missing = clock.missing(np.asarray(block.columns[self._time]))
             places.append(rows + np.flatnonzero(missing))
             counts.append(missing[missing > 0])
             rows += len(block)

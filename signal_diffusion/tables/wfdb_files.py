@@ -202,7 +202,8 @@ class WfdbSink:
         partial = self._files.enter_context(beside(header))
         partial.write_bytes("".join(lines).encode("latin-1"))
         # The header comes last: with it, the record is there.
-        return [*data, *self._annotations(), (partial, header)]
+        notes = [] if self._record is None else self._annotations(self._record.record)
+        return [*data, *notes, (partial, header)]
 
     def _new_signals(self) -> list[Signal]:
         self.note = f"{self._target}.hea holds the channels alone, in steps of 32 bits"
@@ -285,11 +286,11 @@ class WfdbSink:
     def _mark_lines(self) -> list[str]:
         return [f"- 16 1(0)/NU 16 0 0 0 0 {name}\n" for name in self._contents.mark_names]
 
-    def _annotations(self) -> list[tuple[Path, Path]]:
+    def _annotations(self, record: Path) -> list[tuple[Path, Path]]:
         """Copies of the files of annotations."""
         found = []
-        for suffix in ANNOTATIONS if self._record is not None else ():
-            source = Path(f"{self._record.record}.{suffix}")
+        for suffix in ANNOTATIONS:
+            source = Path(f"{record}.{suffix}")
             if source.is_file():
                 target = self._target.with_name(f"{self._target.name}.{suffix}")
                 partial = self._files.enter_context(beside(target))
@@ -319,7 +320,7 @@ def _signal_line(line: str, signal: Signal, begin: int, total: int) -> str:
     _, gain, base = signal.fit()
     if (gain, base) != (signal.gain, signal.base):
         unit = parts[GAIN].partition("/")[2] if len(parts) > GAIN else ""
-        parts[GAIN:GAIN + 1] = [f"{gain!r}({base})" + f"/{unit}" * bool(unit)]
+        parts[GAIN : GAIN + 1] = [f"{gain!r}({base})" + f"/{unit}" * bool(unit)]
     if len(parts) > INITIAL and re.fullmatch(r"-?\d+", parts[INITIAL]):
         parts[INITIAL] = str(begin)
     if len(parts) > CHECKSUM and re.fullmatch(r"-?\d+", parts[CHECKSUM]):

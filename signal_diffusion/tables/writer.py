@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import Buffer
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import failures, require_writable
+from signal_diffusion.files.atomic import failures, publish, require_writable
 from signal_diffusion.tables.base import Block, Contents, Sink
 from signal_diffusion.tables.columns import CONTAINERS, container_of
 from signal_diffusion.tables.reader import TableReader
@@ -27,10 +26,11 @@ class TableWriter:
     """
 
     def __init__(
-        self, path: Path, container: str, reader: TableReader, mask: bool, files: ExitStack
+        self, path: Path, reader: TableReader, *, files: ExitStack, mask: bool, force: bool
     ) -> None:
         self.path, self.frames = path, 0
-        self._container, self._reader, self._mask, self._files = container, reader, mask, files
+        self._container = _target_container(path, reader)
+        self._reader, self._files, self._mask, self._force = reader, files, mask, force
         self._sink: Sink | None = None
         self._waiting = Buffer()
         self._next: Block | None = None
@@ -59,8 +59,9 @@ class TableWriter:
         if self._sink is None or self._next is not None or len(self._waiting):
             raise ValueError(f"{self.frames} frames were written, not those of the whole table")
         with failures(self.path):
-            for partial, final in self._sink.finish():
-                os.replace(partial, final)
+            finished = self._sink.finish()
+        for partial, final in finished:
+            publish(partial, final, force=self._force or final != self.path)
 
     def _begin(self) -> None:
         # Only now, since by now a first pass may have shown which channels lack readings.
@@ -105,10 +106,9 @@ def writing_table(
         InputError: the file exists, or the folder or disk can't take it.
     """
     path = Path(path)
-    container = _target_container(path, reader)
-    require_writable(path, force=force)
     with ExitStack() as files:
-        writer = TableWriter(path, container, reader, mask, files)
+        writer = TableWriter(path, reader, files=files, mask=mask, force=force)
+        require_writable(path, force=force)
         yield writer
         writer.finish()
 

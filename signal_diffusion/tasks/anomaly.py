@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +18,8 @@ from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.robust import Scale
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import beside, failures, require_writable
+from signal_diffusion.files import atomic
+from signal_diffusion.files.atomic import require_writable
 from signal_diffusion.nn.frames import Identity
 from signal_diffusion.tables import TableReader, opened_table
 from signal_diffusion.tables.columns import Columns
@@ -334,7 +334,7 @@ def written_scores(
     """
     names = [f"{name}_score" for name in reader.form.names]
     times, highest, at, unscored = window_times(reader, rows), -math.inf, "", 0
-    with beside(path) as partial, failures(path):
+    with atomic.writing(path) as partial:
         with partial.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(["time", "score", *names])
@@ -351,7 +351,6 @@ def written_scores(
                 f"{reader.path}: every window of {rows} rows lacks more than half of its readings: "
                 "take longer windows (--window), or columns with fewer gaps (--columns)"
             )
-        os.replace(partial, path)
     return highest, at, unscored
 
 

@@ -159,7 +159,7 @@ class _Walk:
 
     def _context(self) -> tuple[int, int]:
         """Frames that a frame of the sound depends on before and after itself."""
-        calls = samplers.calls(self.sampler, len(self.times))
+        calls = samplers.network_calls(self.sampler, len(self.times))
         if calls is None:
             return FAR, FAR
         past, future = (-(-n // self.mel.hop) for n in self.denoiser.context(calls))
