@@ -116,6 +116,8 @@ class Texts:
         fields, texts = list(self.fields), numbers.texts(values[where])
         every = "".join(fields)
         framed = any(sign in every for sign in FRAME)
+        if where.all() and not framed:
+            return texts
         for at, text in zip(np.flatnonzero(where).tolist(), texts, strict=True):
             fields[at] = _framed(fields[at], text) if framed else text
         return fields
@@ -313,9 +315,14 @@ def _fields(rows: bytes, layout: Layout, number: int) -> list[list[str]]:
     last = raw[places] == end
     if len(places) != count * last.sum() or not last[count - 1 :: count].all():
         raise _ragged(layout, np.flatnonzero(last), number)
-    text, stops = rows.decode("latin-1"), places.tolist()
-    starts = [0, *(stop + 1 for stop in stops[:-1])]
-    fields = [text[start:stop] for start, stop in zip(starts, stops, strict=True)]
+    text, sign, final = rows.decode("latin-1"), layout.delimiter, layout.end.decode()
+    if '"' not in text and sign != " ":
+        # The quick way.
+        fields = text[:-1].replace(final, sign).split(sign)
+    else:
+        stops = places.tolist()
+        starts = [0, *(stop + 1 for stop in stops[:-1])]
+        fields = [text[start:stop] for start, stop in zip(starts, stops, strict=True)]
     return [fields[at::count] for at in range(count)]
 
 
@@ -380,13 +387,15 @@ class Digits:
 
     def texts(self, values: Array) -> list[str]:
         """Values (n,) as texts."""
-        short = f"%.{max(self.decimals, LEAST - 1) if self.exponent else LEAST - 1}e"
-        # Far below one, zeros are no digits: an exponent is.
-        forms = [
-            short if self.exponent or digits > MOST else f"%.{digits}f"
-            for digits in self._needed(values)
-        ]
-        texts = [form % value for form, value in zip(forms, (values + 0.0).tolist(), strict=True)]
+        numbers, digits = (values + 0.0).tolist(), self._needed(values)
+        if self.exponent:
+            texts = [f"{number:.{max(self.decimals, LEAST - 1)}e}" for number in numbers]
+        else:
+            # Far below one, zeros are no digits: an exponent is.
+            texts = [
+                f"{number:.{count}f}" if count <= MOST else f"{number:.{LEAST - 1}e}"
+                for count, number in zip(digits, numbers, strict=True)
+            ]
         return texts if self.mark == "." else [text.replace(".", self.mark) for text in texts]
 
     def _needed(self, values: Array) -> list[int]:
