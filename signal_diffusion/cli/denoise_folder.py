@@ -44,9 +44,10 @@ from signal_diffusion.tasks.workers import ReportFile
 
 if TYPE_CHECKING:
     from signal_diffusion.denoiser import NetworkDenoiser
+    from signal_diffusion.samplers import Progress
     from signal_diffusion.streaming.settings import Settings
     from signal_diffusion.tasks.denoise_files import FileReport
-    from signal_diffusion.tasks.workers import Outcome, Progress, Work
+    from signal_diffusion.tasks.workers import Outcome, Work
 
 
 def denoise_files(where: Where, how: How) -> None:

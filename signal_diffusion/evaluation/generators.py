@@ -18,8 +18,8 @@ from signal_diffusion.evaluation.run import Row
 from signal_diffusion.evaluation.summary import statistics as statistics_of
 from signal_diffusion.metrics import diversity, frechet_distance
 from signal_diffusion.metrics.likeness import distances, imprints, nearest
+from signal_diffusion.samplers import Progress
 from signal_diffusion.streaming.background import threads
-from signal_diffusion.streaming.pieces import Progress
 from signal_diffusion.streaming.settings import Settings
 from signal_diffusion.tasks.generate import generate
 

@@ -25,7 +25,7 @@ from signal_diffusion.evaluation.measures import measured
 from signal_diffusion.evaluation.methods import Method
 from signal_diffusion.evaluation.pairs import Pair, Sound, digest_of
 from signal_diffusion.files.journal import Journal, Row
-from signal_diffusion.streaming.pieces import Progress
+from signal_diffusion.samplers import Progress
 
 #: Of the rows' meaning: rows of other versions are made anew.
 VERSION = 2

@@ -16,8 +16,7 @@ from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import Buffer
 from signal_diffusion.nn.frames import Identity
 from signal_diffusion.noise import Noise
-
-Progress = Callable[[int, int], None]
+from signal_diffusion.samplers import Progress
 
 #: Samples that a piece of a long recording and its context have, or the rows of one batch.
 PIECE = 480_000

@@ -15,9 +15,9 @@ from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import SILENCE_DB, LevelMeter
 from signal_diffusion.dsp.resampling import Resampler
 from signal_diffusion.errors import InputError
+from signal_diffusion.samplers import Progress
 from signal_diffusion.streaming.engine import Engine
 from signal_diffusion.streaming.gain import Normal, normal_at, normal_of
-from signal_diffusion.streaming.pieces import Progress
 from signal_diffusion.streaming.settings import (
     STEPS_OF_SHOTS,
     Mask,

@@ -25,6 +25,7 @@ from signal_diffusion.files.atomic import require_writable
 from signal_diffusion.files.npz import ArraysWriter, writing_npz
 from signal_diffusion.plots.curves import Curves, drawing_curves
 from signal_diffusion.plots.window import Window
+from signal_diffusion.samplers import Progress
 from signal_diffusion.streaming.background import ahead, behind
 from signal_diffusion.streaming.engine import Engine
 from signal_diffusion.streaming.gain import Normal
@@ -37,9 +38,6 @@ from signal_diffusion.tasks.stream import EVERY
 
 #: Takes the samples (C, n) of a recording and the draws (C, shots, n) of the clean one.
 Sink = Callable[[Array, Array], None]
-
-
-Progress = Callable[[int, int], None]
 
 
 #: Arrays that tell the spread of several draws.

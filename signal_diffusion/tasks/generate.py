@@ -17,8 +17,9 @@ from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.guidance import ClassifierFree
 from signal_diffusion.noise import Noise
+from signal_diffusion.samplers import Progress
 from signal_diffusion.schedules import power_grid
-from signal_diffusion.streaming.pieces import Progress, part_of
+from signal_diffusion.streaming.pieces import part_of
 from signal_diffusion.streaming.settings import require_whole
 
 #: Signals that are computed at once: matrix products round otherwise for another number of rows.

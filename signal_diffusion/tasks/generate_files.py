@@ -20,7 +20,8 @@ from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.npz import writing_npz
 from signal_diffusion.plots.grid import MOST, draw_grid
-from signal_diffusion.streaming.pieces import Progress, part_of
+from signal_diffusion.samplers import Progress
+from signal_diffusion.streaming.pieces import part_of
 from signal_diffusion.tasks.generate import GUIDANCE, STEPS, Array, combinations, generate
 
 #: Signals that are drawn before they are written.

@@ -18,8 +18,9 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.nn.magnitudes import Magnitudes
 from signal_diffusion.nn.mel import Mel, conditioner, padded, scale_of
 from signal_diffusion.noise import Noise
+from signal_diffusion.samplers import Progress
 from signal_diffusion.schedules import power_grid
-from signal_diffusion.streaming.pieces import Progress, part_of
+from signal_diffusion.streaming.pieces import part_of
 from signal_diffusion.streaming.settings import Settings, require_whole
 
 #: Calls of the network: more change little.

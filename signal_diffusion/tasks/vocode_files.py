@@ -24,7 +24,7 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import require_writable
 from signal_diffusion.files.npz import writing_npz
 from signal_diffusion.nn.mel import Mel, padded
-from signal_diffusion.streaming.pieces import Progress
+from signal_diffusion.samplers import Progress
 from signal_diffusion.tasks.vocode import STEPS, checked_frames, require_vocoder, vocode
 
 ARRAYS = (".npy", ".npz")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from signal_diffusion.errors import InputError, reason
 from signal_diffusion.files.journal import Journal, Row
+from signal_diffusion.samplers import Progress
 from signal_diffusion.tasks.jobs import Job, plan
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ __all__ = ["Job", "Outcome", "plan", "run_jobs"]
 
 #: Seconds after which a waiting main thread looks up, since not every system lets Ctrl-C wake it.
 LOOK_UP = 0.5
-
-
-#: Called as progress(done calls, all calls).
-Progress = Callable[[int, int], None]
 
 
 Work = Callable[[Job, Progress], "FileReport"]
