@@ -28,15 +28,14 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.measures import METRICS, metrics_named
 from signal_diffusion.evaluation.pairs import Pair, folder_pairs
 from signal_diffusion.evaluation.plan import takes_readings
-from signal_diffusion.evaluation.readings import opened_columns, shape_of
+from signal_diffusion.evaluation.readings import shape_of
 from signal_diffusion.files.journal import Job
 from signal_diffusion.nn.diffwave import DiffWave
 from signal_diffusion.nn.magnitudes import Magnitudes
 from signal_diffusion.schedules import Schedule
 from signal_diffusion.streaming.background import quickest, threads
 from signal_diffusion.streaming.pieces import PIECE
-from signal_diffusion.tables import is_table
-from signal_diffusion.tables.columns import Columns
+from signal_diffusion.tables import is_table, opened_table
 from signal_diffusion.tasks.denoise import denoise
 from signal_diffusion.tasks.generate import GUIDANCE, generate
 from signal_diffusion.tasks.vocode import vocode
@@ -439,7 +438,7 @@ def _blocks(path: Path) -> tuple[float, Iterator[Array]]:
                 yield block.astype(np.float32, copy=False)
 
     def of_table() -> Iterator[Array]:
-        with opened_columns(path, Columns()) as reader:
+        with opened_table(path) as reader:
             yield from reader.blocks()
 
     return shape_of(path)[0], of_table() if is_table(path) else of_sound()

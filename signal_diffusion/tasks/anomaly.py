@@ -6,7 +6,7 @@ import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, tee
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -101,11 +101,7 @@ def score_table(
     _require_target(source, target, force=force)
     known = denoiser.card.get("readings", {})
     names = columns.channels or known.get("columns")
-    opening = opened_table(
-        source, rate=columns.rate, channels=names, time=columns.time,
-        delimiter=columns.delimiter, skip=columns.skip,
-    )  # fmt: skip
-    with opening as reader:
+    with opened_table(source, replace(columns, channels=names)) as reader:
         size = _window(reader.form.sample_rate, seconds, rows, known.get("window"))
         _require_fitting(denoiser, reader)
         beginning = _beginning(reader, baseline, size)
@@ -367,16 +363,15 @@ def window_times(reader: TableReader, rows: int) -> Iterator[str]:
 
     Tables without time stamps have seconds from their beginning on.
     """
-    if reader.source.clock is None:
+    if reader.clock is None:
         for start in count(0, rows):
             yield f"{start / reader.form.sample_rate:.10g}"
     scan, done, due = reader.scan(), 0, 0
     missing = np.concatenate([[0], np.cumsum(scan.counts)])
-    for piece in reader.source.pieces(stamps=True):
-        assert piece.stamps is not None
-        lines = np.arange(done, done + len(piece.stamps))
+    for stamps in reader.stamps():
+        lines = np.arange(done, done + len(stamps))
         frames = lines + missing[np.searchsorted(scan.places, lines, side="right")]
         while len(frames) and due <= frames[-1]:
-            yield str(piece.stamps[np.searchsorted(frames, due)]).strip(QUOTES)
+            yield str(stamps[np.searchsorted(frames, due)]).strip(QUOTES)
             due += rows
         done += len(lines)

@@ -303,11 +303,7 @@ def denoise_table(
     began = time.perf_counter()
     if uncertainty is not None and settings.shots == 1:
         raise InputError("uncertainty needs several draws: pass shots (--shots), e.g. 8")
-    opening = opened_table(
-        source, rate=columns.rate, channels=columns.channels, time=columns.time,
-        delimiter=columns.delimiter, skip=columns.skip,
-    )  # fmt: skip
-    with opening as reader, ExitStack() as outputs:
+    with opened_table(source, columns) as reader, ExitStack() as outputs:
         form, tally = reader.form, Tally(reader.form)
         writer = outputs.enter_context(writing_table(target, reader, force=force))
         sinks: list[Sink] = [tally, lambda _, draws: writer.write(draws.mean(axis=1))]

@@ -209,11 +209,7 @@ def header_of(job: Job, *, mix: bool = False, columns: Columns = Columns()) -> H
 
 
 def _of_table(job: Job, columns: Columns) -> Header:
-    opening = opened_table(
-        job.source, rate=columns.rate, channels=columns.channels, time=columns.time,
-        delimiter=columns.delimiter, skip=columns.skip,
-    )  # fmt: skip
-    with opening as reader:
+    with opened_table(job.source, columns) as reader:
         return Header(job, job, reader.form, reader.frames)
 
 
