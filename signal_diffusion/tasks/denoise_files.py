@@ -303,7 +303,8 @@ def denoise_table(
     began = time.perf_counter()
     if uncertainty is not None and settings.shots == 1:
         raise InputError("uncertainty needs several draws: pass shots (--shots), e.g. 8")
-    with opened_table(source, columns) as reader, ExitStack() as outputs:
+    opening = opened_table(source, columns, domain=denoiser.domain or "")
+    with opening as reader, ExitStack() as outputs:
         form, tally = reader.form, Tally(reader.form)
         writer = outputs.enter_context(writing_table(target, reader, force=force))
         sinks: list[Sink] = [tally, lambda _, draws: writer.write(draws.mean(axis=1))]
@@ -330,7 +331,9 @@ def denoise_table(
             normal=normal, frames=reader.frames, progress=progress,
         )  # fmt: skip
         run(engine, ahead(reader.marked()), sinks)
-    return tally.report(source, target, time.perf_counter() - began, writer.note, removed)
+    notes = [*reader.notes(), *([] if writer.note is None else [writer.note])]
+    note = "; ".join(notes) or None
+    return tally.report(source, target, time.perf_counter() - began, note, removed)
 
 
 def _normal(denoiser: Denoiser, reader: TableReader, settings: Settings) -> Normal:
