@@ -66,9 +66,9 @@ class FileReport:
         path, output: the files.
         sample_rate, channels, seconds: of the output, in Hz and s.
         level_in_db, level_out_db: of the loud frames, dB of full scale.
-        snr_db: estimate of the recording's SNR, the power of what was kept over that of what was
-            removed; None where nothing was kept or removed.
-        taken, real_time_factor: seconds of work, and that over `seconds`.
+        estimated_snr_db: the power of what was kept over that of what was removed; None where
+            nothing was kept or removed.
+        processing_seconds, real_time_factor: time of the work in s, and that over `seconds`.
         note: what could not be given back as it came.
         noise: of denoisers that go by the noise, what was called noise; None for others.
     """
@@ -80,8 +80,8 @@ class FileReport:
     seconds: float
     level_in_db: float
     level_out_db: float
-    snr_db: float | None
-    taken: float
+    estimated_snr_db: float | None
+    processing_seconds: float
     real_time_factor: float
     note: str | None
     noise: tuple[ChannelNoise, ...] | None = None
@@ -215,8 +215,8 @@ class Tally:
             seconds=seconds,
             level_in_db=round(self.before.level_db, 2),
             level_out_db=round(self.after.level_db, 2),
-            snr_db=round(10 * math.log10(self.kept / self.removed), 2) if both else None,
-            taken=round(taken, 3),
+            estimated_snr_db=round(10 * math.log10(self.kept / self.removed), 2) if both else None,
+            processing_seconds=round(taken, 3),
             real_time_factor=round(taken / seconds, 5) if seconds else 0.0,
             note=note,
             noise=None if removed is None else removed.channels(),
