@@ -136,7 +136,8 @@ def denoise_table(
     """
     began = time.perf_counter()
     _require_draws(uncertainty, settings)
-    with opened_table(source, columns) as reader, ExitStack() as outputs:
+    opening = opened_table(source, columns, domain=denoiser.domain or "")
+    with opening as reader, ExitStack() as outputs:
         form = reader.form
         writer = outputs.enter_context(writing_table(target, reader, force=force))
         sinks = [estimate_sink(writer)]
@@ -161,7 +162,8 @@ def denoise_table(
             sinks.append(outputs.enter_context(saving(curves, plot, force)).push)
         work = Work(denoiser, settings, normal, form, reader.frames, band=band, removed=removed)
         tally = work.run(ahead(reader.marked()), sinks, progress)
-    return tally.report(source, target, began, note=writer.note, removed=removed)
+    notes = [*reader.notes(), *([] if writer.note is None else [writer.note])]
+    return tally.report(source, target, began, note="; ".join(notes) or None, removed=removed)
 
 
 def denoise_pipe(
