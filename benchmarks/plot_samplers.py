@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from shared.result_tables import insert_table
 
 from signal_diffusion.evaluation.benchmark import EVERY
-from signal_diffusion.evaluation.benchmark_report import COLOURS, save
-from signal_diffusion.plots.spectrograms import DRAWING, require_matplotlib
+from signal_diffusion.evaluation.benchmark_report import COLOURS
+from signal_diffusion.files import atomic
+from signal_diffusion.plots.spectrograms import DRAWING, as_png, require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -136,7 +137,7 @@ def draw(path: Path, rows: Sequence[Row], defaults: Defaults) -> None:
             _panel(axes, measure, at_default_guidance(rows, measure.task, defaults), defaults)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
-        save(path, figure)
+        atomic.write(path, as_png(figure))
 
 
 def _panel(axes: Axes, measure: Measure, rows: Sequence[Row], defaults: Defaults) -> None:

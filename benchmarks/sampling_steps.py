@@ -45,10 +45,11 @@ from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion import Denoiser, denoise, samplers
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.benchmark import Row, Sampler, points
+from signal_diffusion.evaluation.benchmark import Sampler, points
 from signal_diffusion.evaluation.generators import Sounds, parted
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.files import artifact, journal
+from signal_diffusion.files.journal import Row
 from signal_diffusion.nn.mel import Mel
 from signal_diffusion.schedules import Schedule
 from signal_diffusion.tasks.generate import GUIDANCE, STEPS, combinations, generate

@@ -148,7 +148,6 @@ def _is_record(node: ast.ClassDef) -> bool:
     return any(re.match(r"(dataclasses\.)?dataclass|NamedTuple|TypedDict", word) for word in words)
 
 
-@pending("Row")
 def test_what_is_shared_exists_once() -> None:
     homes = defaultdict(list)
     for path in MODULES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,11 @@ class Readings:
     @property
     def table(self) -> bool:
         return bool(self.names)
+
+    def first(self, count: int) -> Readings:
+        """The first samples."""
+        missing = None if self.missing is None else self.missing[:, :count]
+        return replace(self, samples=self.samples[:, :count], missing=missing)
 
 
 def read_readings(path: Path, columns: Columns = Columns()) -> Readings:

@@ -22,6 +22,7 @@ from signal_diffusion.tables.columns import (
     pick,
     time_column,
 )
+from signal_diffusion.tables.survey import Survey, survey
 from signal_diffusion.tables.time import Clock
 
 BLOCK = 1 << 16
@@ -37,14 +38,16 @@ class Scan:
         rows: of the file.
         frames: rows with those that are missing.
         places, counts: before which rows how many are missing.
-        holed: for each channel, whether the file lacks some of its readings.
+        lacking: for each channel, how many of its readings the file lacks, faults included.
+        faults: for each channel, how many readings stand for missing ones, and the first's row.
     """
 
     rows: int
     frames: int
     places: Array
     counts: Array
-    holed: tuple[bool, ...]
+    lacking: tuple[int, ...]
+    faults: tuple[tuple[int, int], ...]
 
     def kept(self, start: int, count: int) -> Array:
         """Which of the frames (count,) from the start on are rows of the file."""
@@ -75,12 +78,27 @@ class TableReader:
         clock: reads the time stamps; None if there are none or a rate was given.
     """
 
-    def __init__(self, path: Path, container: str, source: Source, columns: Columns) -> None:
+    def __init__(
+        self,
+        path: Path,
+        container: str,
+        source: Source,
+        columns: Columns,
+        domain: str | None = None,
+    ) -> None:
         self.path, self.source = path, source
         temporal = source.temporal
         self._time = -1 if temporal is None else time_column(path, source.names, temporal, columns)
-        picked = pick(path, source.names, source.numeric, columns, self._time)
-        self.places = tuple(sorted(picked))
+        picked = sorted(pick(path, source.names, source.numeric, columns, self._time))
+        self._survey = Survey({}, {}) if domain is None else survey(source, picked, domain)
+        # What is named is taken, whatever it looks like.
+        self._kept = {} if columns.channels is not None else self._survey.reasons
+        self.places = tuple(at for at in picked if at not in self._kept)
+        if not self.places:
+            raise InputError(
+                f"{path} has no column that looks like a signal ({self._reasons()}): name those "
+                f"that are to be changed by channels= (--columns)"
+            )
         self.clock = self._clock() if columns.rate is None and self._time >= 0 else None
         rate = self.clock.rate if self.clock is not None else columns.rate or source.rate
         if rate is None:
@@ -129,7 +147,34 @@ class TableReader:
 
     def readings(self, block: Block) -> Array:
         """The channels (C, n) of a block of the source, NaN where a reading is missing."""
-        return block.readings(self.places)
+        values = block.readings(self.places)
+        for row, at in zip(values, self.places, strict=True):
+            low, high = self._survey.limits.get(at, (-np.inf, np.inf))
+            row[np.isfinite(row) & ((row < low) | (row > high))] = np.nan
+        return values
+
+    def notes(self) -> list[str]:
+        """What a user should read of the columns that stay, of faults and of filled readings."""
+        scan, form = self.scan(), self.form
+        found = []
+        if self._kept:
+            found.append(f"changed: {', '.join(form.names)}; as they were: {self._reasons()}")
+        for name, (count, row) in zip(form.names, scan.faults, strict=True):
+            if count:
+                found.append(
+                    f"{name}: {count} readings, from row {row} on, stand out by orders of "
+                    f"magnitude: taken as missing"
+                )
+        lacking = [
+            f"{count} of {name}"
+            for name, count in zip(form.names, scan.lacking, strict=True)
+            if count
+        ]
+        return [*found, *([f"missing readings filled: {', '.join(lacking)}"] if lacking else [])]
+
+    def _reasons(self) -> str:
+        every = distinct(self.source.names)
+        return ", ".join(f"{every[at]} ({reason})" for at, reason in self._kept.items())
 
     def scan(self) -> Scan:
         """What a pass through the file shows; made now unless one was made before."""
@@ -157,13 +202,20 @@ class TableReader:
         """The first pass, which reads the time stamps."""
         rows = 0
         places, counts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        holed = np.zeros(self.form.channels, bool)
+        lacking = np.zeros(self.form.channels, np.int64)
+        faults, first = np.zeros_like(lacking), np.zeros_like(lacking)
         clock = None if self.clock is None else self.clock.anew()
         wanted = self.places if clock is None else (*self.places, self._time)
         for block in self.source.blocks(wanted):
             values, missing = self.readings(block), np.zeros(len(block), np.int64)
             self._require_finite(values, rows)
-            holed |= np.isnan(values).any(axis=1)
+            absent = np.isnan(values)
+            fault = absent & ~np.isnan(block.readings(self.places)) if self._survey.limits else None
+            if fault is not None and fault.any():
+                new = fault.any(axis=1) & (faults == 0)
+                first = np.where(new, self.source.first + rows + fault.argmax(axis=1), first)
+                faults += fault.sum(axis=1)
+            lacking += absent.sum(axis=1)
             if clock is not None:
                 missing = clock.missing(np.asarray(block.columns[self._time]))
             places.append(rows + np.flatnonzero(missing))
@@ -177,7 +229,8 @@ class TableReader:
             frames=rows + int(every.sum()),
             places=np.concatenate(places),
             counts=every,
-            holed=tuple(holed.tolist()),
+            lacking=tuple(lacking.tolist()),
+            faults=tuple(zip(faults.tolist(), first.tolist(), strict=True)),
         )
 
     def _rows_again(self, scan: Scan) -> Iterator[Array]:
@@ -209,12 +262,18 @@ def is_table(path: str | Path) -> bool:
 
 
 @contextmanager
-def opened_table(path: str | Path, columns: Columns = Columns()) -> Iterator[TableReader]:
+def opened_table(
+    path: str | Path, columns: Columns = Columns(), *, domain: str | None = None
+) -> Iterator[TableReader]:
     """Open a table of readings: CSV, TSV, Parquet, NPY, NPZ or WFDB.
 
     Args:
         path: the file; of a WFDB record also its name without a suffix.
         columns: which columns to take and how to read them, where that is not to be found.
+        domain: of the model that is to change the readings, "" for a model of any. Columns that
+            are no signals for it are then no channels unless they are named, and readings that
+            stand out by orders of magnitude are missing ones; see `survey`. None takes all
+            columns of numbers as they are.
 
     Raises:
         InputError: there is no such file, it is no table, or it does not have what was named.
@@ -226,7 +285,7 @@ def opened_table(path: str | Path, columns: Columns = Columns()) -> Iterator[Tab
         raise InputError(f"{path} is no table of readings: its suffix must be one of {allowed}")
     if container != "WFDB":
         _require_file(path)
-    yield TableReader(path, container, _source(path, container, columns), columns)
+    yield TableReader(path, container, _source(path, container, columns), columns, domain)
 
 
 def _source(path: Path, container: str, columns: Columns) -> Source:

@@ -66,7 +66,7 @@ class TableWriter:
     def _begin(self) -> None:
         # Only now, since by now a first pass may have shown which channels lack readings.
         reader, scan = self._reader, self._reader.scan()
-        marked = tuple(at for at, holed in enumerate(scan.holed) if holed and self._mask)
+        marked = tuple(at for at, count in enumerate(scan.lacking) if count and self._mask)
         timed = reader.clock is not None
         contents = Contents(
             reader.source, reader.form, reader.places, marked=marked, rows=scan.rows, timed=timed

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from signal_diffusion import samplers
 from signal_diffusion.calibration import Bands, spread
-from signal_diffusion.denoiser import Denoiser
+from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import SILENCE_DB, LevelMeter
 from signal_diffusion.dsp.resampling import Resampler
 from signal_diffusion.errors import InputError
 from signal_diffusion.samplers import Progress
+from signal_diffusion.streaming.background import quickest
 from signal_diffusion.streaming.engine import Engine
 from signal_diffusion.streaming.gain import Normal, normal_at, normal_of
 from signal_diffusion.streaming.settings import (
@@ -285,3 +288,19 @@ def _drawn(engine: Engine, x: Array, mask: Array | None) -> Iterator[Array]:
         gaps = None if mask is None else mask[:, cut]
         yield from (draws for _, draws in engine.push(x[:, cut], gaps))
     yield from (draws for _, draws in engine.flush())
+
+
+#: Seconds of noise that are denoised to find how long recordings take.
+TRIAL = 4.0
+
+
+def work_per_second(denoiser: NetworkDenoiser, settings: Settings) -> float | None:
+    """Seconds of work for a second of one channel, measured; None where noise can't be denoised."""
+    rate = denoiser.sample_rate or 16000
+    noise = 0.1 * torch.randn(round(TRIAL * rate), generator=torch.Generator().manual_seed(0))
+    try:
+        run = partial(denoise, denoiser, noise, sample_rate=rate, noise_std=settings.noise_std)
+        seconds = quickest(run, repeats=1).seconds
+    except InputError:
+        return None
+    return seconds / TRIAL * settings.times * settings.shots

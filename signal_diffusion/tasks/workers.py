@@ -11,16 +11,13 @@ from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from signal_diffusion.errors import InputError, reason
 from signal_diffusion.files.journal import Journal, Row
 from signal_diffusion.samplers import Progress
+from signal_diffusion.tasks.file_report import FileReport
 from signal_diffusion.tasks.jobs import Job, plan
-
-if TYPE_CHECKING:
-    from signal_diffusion.tasks.denoise_files import FileReport
-
 
 __all__ = ["Job", "Outcome", "plan", "run_jobs"]
 
@@ -29,10 +26,10 @@ __all__ = ["Job", "Outcome", "plan", "run_jobs"]
 LOOK_UP = 0.5
 
 
-Work = Callable[[Job, Progress], "FileReport"]
+Work = Callable[[Job, Progress], FileReport]
 
 
-Result = tuple[Job, "FileReport | BaseException"]
+Result = tuple[Job, FileReport | BaseException]
 
 
 @dataclass
@@ -137,11 +134,6 @@ def _make_folders(job: Job) -> None:
             raise InputError(f"{path} can't be written: {error.strerror or error}") from error
 
 
-if TYPE_CHECKING:
-    from signal_diffusion.tasks.denoise_files import FileReport
-    from signal_diffusion.tasks.jobs import Job
-
-
 class ReportFile(AbstractContextManager["ReportFile"]):
     """A journal that gets a line for each recording that is done.
 
@@ -184,8 +176,6 @@ def _source(row: Row) -> Path | None:
 
 
 def _row(job: Job, result: FileReport | Exception) -> dict[str, Any]:
-    from signal_diffusion.tasks.denoise_files import FileReport
-
     row: dict[str, Any] = {item.name: None for item in fields(FileReport)}
     row |= {"path": str(job.source), "output": str(job.target), "error": None}
     if isinstance(result, Exception):

@@ -161,6 +161,28 @@ def test_the_name_of_a_record_without_a_suffix_is_taken(tmp_path: Path) -> None:
     assert (tmp_path / "clean.csv").read_text().count("\n") == 1001
 
 
+def test_without_an_output_tables_and_records_lie_beside_the_input(
+    tmp_path: Path, model: Path, command: Command
+) -> None:
+    wfdb = pytest.importorskip("wfdb")
+    table(tmp_path / "run.csv")
+    x = np.random.default_rng(0).standard_normal((1000, 1))
+    form = {"units": ["mV"], "sig_name": ["I"], "fmt": ["16"], "write_dir": str(tmp_path)}
+    wfdb.wrsamp("record", fs=50, p_signal=x, **form)
+    made = {
+        "run.csv": ["run_clean.csv"],
+        "record.hea": ["record_clean.dat", "record_clean.hea"],
+    }
+    for name, names in made.items():
+        code, _, err = command("denoise", tmp_path / name, "--model", model)
+        assert (code, err) == (0, "")
+        assert sorted(path.name for path in tmp_path.glob("*_clean*")) == names
+        for new in names:
+            (tmp_path / new).unlink()
+    assert command("denoise", tmp_path / "record", "--model", model)[0] == 0
+    assert (tmp_path / "record_clean.hea").read_text().startswith("record_clean 1 50 1000")
+
+
 class Halved(NetworkDenoiser):
     """x_hat = y / 2."""
 

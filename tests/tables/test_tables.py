@@ -136,7 +136,7 @@ def test_filling_does_not_depend_on_how_the_table_is_cut(
     rows = [f"{at / 8},{a:.3f},{b:.3f}" for at, (a, b) in enumerate(values) if at % 97]
     path = table(tmp_path, "time,a,b\n" + "\n".join(rows))
     _, whole = readings(path)
-    monkeypatch.setattr("signal_diffusion.tables.csv_files.CHUNK", 100)
+    monkeypatch.setattr("signal_diffusion.tables.csv_rows.CHUNK", 100)
     with opened_table(path) as reader:
         first, second = (np.concatenate(list(reader.blocks(64)), axis=1) for _ in range(2))
         rewrite(reader, tmp_path / "b.csv", size=333)
