@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from builders import load
+from shared.judging import Sounds, parted
 from shared.pitch import cents_off, pitch_scores
 from shared.result_tables import table_of
 
@@ -21,7 +22,6 @@ from signal_diffusion.data.batches import Batch
 from signal_diffusion.data.corpus import Clip, Corpus
 from signal_diffusion.data.labelled import LabelledClips, LabelledSources, tilted
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.generators import Sounds, parted
 from signal_diffusion.files import artifact
 from signal_diffusion.nn.magnitudes import LogMel
 from signal_diffusion.nn.mel import Mel
