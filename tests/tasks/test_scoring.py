@@ -12,12 +12,13 @@ from builders import Command
 
 from signal_diffusion.data.sets.skab import RunCrops, SkabSources
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp.buffer import overlapping
 from signal_diffusion.dsp.robust import Scale
 from signal_diffusion.nn.stack import DilatedStack
 from signal_diffusion.schedules import EDM
 from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tasks.anomaly import FEWEST, learn_usual, score_table
-from signal_diffusion.tasks.window_errors import LEVELS, Usual, overlapping, window_errors
+from signal_diffusion.tasks.window_errors import LEVELS, Usual, window_errors
 from signal_diffusion.training.objectives import LevelErrors
 
 ROWS, FAULT = 20, 22
