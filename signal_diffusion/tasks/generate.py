@@ -78,12 +78,18 @@ def generate(
     starts = range(0, len(numbers), BATCH)
     parts = [
         _signals(
-            guided, numbers[n : n + BATCH], None if cond is None else cond[n : n + BATCH],
-            length=length, frames=frames, steps=steps, sampler=sampler, seed=seed,
+            guided,
+            numbers[n : n + BATCH],
+            None if cond is None else cond[n : n + BATCH],
+            length=length,
+            frames=frames,
+            steps=steps,
+            sampler=sampler,
+            seed=seed,
             progress=part_of(progress, index, len(starts)),
         )
         for index, n in enumerate(starts)
-    ]  # fmt: skip
+    ]
     return np.concatenate(parts) if parts else np.zeros((0, length), np.float32)
 
 
@@ -119,9 +125,13 @@ def _signals(
     noise = Noise(seed, rows=[(0, number) for number in numbers], channels=channels)
     times = power_grid(guided.schedule, steps, power=1.0)
     x = samplers.initial_state(
-        guided.schedule, times[0], noise=noise, start=0, length=frames,
+        guided.schedule,
+        times[0],
+        noise=noise,
+        start=0,
+        length=frames,
         sigma_data=denoiser.sigma_data,
-    )  # fmt: skip
+    )
     cond = None if cond is None else cond.to(device)
     with torch.no_grad():
         state = sampler(guided, x.to(device), times, cond=cond, noise=noise, progress=progress)
@@ -276,11 +286,16 @@ def _drawn(
     for index, start in enumerate(starts):
         some = items[start : start + TOGETHER]
         signals = generate(
-            denoiser, asked=[item.asked for item in some], draws=[item.draw for item in some],
-            length=length, steps=drawing.steps, sampler=drawing.sampler,
-            guidance=drawing.guidance, seed=drawing.seed,
+            denoiser,
+            asked=[item.asked for item in some],
+            draws=[item.draw for item in some],
+            length=length,
+            steps=drawing.steps,
+            sampler=drawing.sampler,
+            guidance=drawing.guidance,
+            seed=drawing.seed,
             progress=part_of(progress, index, len(starts)),
-        )  # fmt: skip
+        )
         yield from zip(some, signals, strict=True)
 
 
@@ -317,6 +332,10 @@ def _into_npz(
 
 def _told(drawing: Drawing, **more: Any) -> dict[str, Any]:
     return provenance(
-        drawing.model, seed=drawing.seed, steps=drawing.steps, sampler=drawing.sampler.__name__,
-        guidance=drawing.guidance, **more,
-    )  # fmt: skip
+        drawing.model,
+        seed=drawing.seed,
+        steps=drawing.steps,
+        sampler=drawing.sampler.__name__,
+        guidance=drawing.guidance,
+        **more,
+    )

@@ -174,11 +174,14 @@ def resynthesised(denoiser: NetworkDenoiser, sound: Array, settings: Settings) -
     assert denoiser.mel is not None
     made = [
         vocode(
-            denoiser, frames_of(x, denoiser.mel), steps=settings.times, sampler=settings.sampler,
+            denoiser,
+            frames_of(x, denoiser.mel),
+            steps=settings.times,
+            sampler=settings.sampler,
             seed=settings.seed,
         )
         for x in sound
-    ]  # fmt: skip
+    ]
     return np.stack(made)[:, : sound.shape[1]]
 
 
@@ -197,9 +200,13 @@ def by_librosa(sound: Array, mel: Mel) -> Array:
             power, sr=mel.sample_rate, n_fft=mel.window, fmin=mel.low, fmax=mel.high
         )
         wave = librosa.griffinlim(
-            magnitude, n_iter=ITERATIONS, hop_length=mel.hop, n_fft=mel.window,
-            length=mel.hop * (power.shape[1] - 1), random_state=0,
-        )  # fmt: skip
+            magnitude,
+            n_iter=ITERATIONS,
+            hop_length=mel.hop,
+            n_fft=mel.window,
+            length=mel.hop * (power.shape[1] - 1),
+            random_state=0,
+        )
         made.append(wave)
     return np.stack(made)[:, : sound.shape[1]]
 
@@ -258,9 +265,7 @@ def vocode_file(
         return VocodedReport(str(source), str(target), seconds, time.perf_counter() - began)
     sound = vocode(denoiser, frames, steps=steps, sampler=sampler, seed=seed, progress=progress)
     sound = sound[:length]
-    told = provenance(
-        model, source=source.name, seed=seed, steps=steps, sampler=sampler.__name__
-    )  # fmt: skip
+    told = provenance(model, source=source.name, seed=seed, steps=steps, sampler=sampler.__name__)
     # What is louder than full scale would be cut off.
     sound = sound / max(1.0, float(np.abs(sound).max(initial=0)))
     write_generated(target, sound[None], mel.sample_rate, told, force=force)

@@ -87,10 +87,12 @@ def window_errors(
         given = torch.from_numpy(np.ascontiguousarray(x, np.float32))
         given = given.reshape(len(batch), state, -1).to(next(denoiser.parameters()).device)
         draws = [noise(n, start - past, given.shape[-1]).to(given) for n in range(len(LEVELS))]
-        errors = torch.stack([
-            squared_errors(denoiser, given, torch.tensor(level), z)[0]
-            for level, z in zip(LEVELS, draws, strict=True)
-        ]).reshape(len(LEVELS), channels, -1)  # fmt: skip
+        errors = torch.stack(
+            [
+                squared_errors(denoiser, given, torch.tensor(level), z)[0]
+                for level, z in zip(LEVELS, draws, strict=True)
+            ]
+        ).reshape(len(LEVELS), channels, -1)
         inner = errors[..., past : past + size].cpu().double().numpy()
         yield from _windows(np.where(filled, np.nan, inner) if filled.size else inner, rows)
 

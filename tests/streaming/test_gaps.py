@@ -49,7 +49,7 @@ def network(*, masked: bool = True, rate: int | None = None, **options) -> Netwo
         torch.nn.init.normal_(parameter, std=0.3)
     denoiser = NetworkDenoiser(
         backbone, BrownianBridge(), masked=masked, sample_rate=rate, **options
-    )  # fmt: skip
+    )
     return denoiser.eval()
 
 
