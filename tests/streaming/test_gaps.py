@@ -19,7 +19,7 @@ from signal_diffusion.files import artifact
 from signal_diffusion.nn.frames import CompressedSTFT, Patch
 from signal_diffusion.nn.stack import DilatedStack
 from signal_diffusion.schedules import BrownianBridge
-from signal_diffusion.streaming.missing import Missing
+from signal_diffusion.streaming.masks import Missing
 from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tasks.denoise_files import denoise_table
 from signal_diffusion.training.losses import RelativeError
@@ -49,7 +49,7 @@ def network(*, masked: bool = True, rate: int | None = None, **options) -> Netwo
         torch.nn.init.normal_(parameter, std=0.3)
     denoiser = NetworkDenoiser(
         backbone, BrownianBridge(), masked=masked, sample_rate=rate, **options
-    )  # fmt: skip
+    )
     return denoiser.eval()
 
 
