@@ -100,9 +100,15 @@ def table(results: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def evaluate(
-    data: str, model: str, *, count: int, epochs: int, steps: int, guidance: float,
+    data: str,
+    model: str,
+    *,
+    count: int,
+    epochs: int,
+    steps: int,
+    guidance: float,
     plot: Path | None = None,
-) -> dict[str, dict[str, float]]:  # fmt: skip
+) -> dict[str, dict[str, float]]:
     """The scores of what the model draws and of real digits, by name."""
     denoiser = Denoiser.from_pretrained(model)
     rate, length, asked = denoiser.sample_rate, denoiser.length, {"class", "speaker"}
@@ -143,16 +149,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
     results = evaluate(
-        options.data, options.model, count=options.count, epochs=options.epochs,
-        steps=options.steps, guidance=options.guidance, plot=options.plot,
-    )  # fmt: skip
+        options.data,
+        options.model,
+        count=options.count,
+        epochs=options.epochs,
+        steps=options.steps,
+        guidance=options.guidance,
+        plot=options.plot,
+    )
     print(table(results))
     if options.output:
         write_results(
-            options.output, "python benchmarks/evaluate_digits.py --data DATA",
-            model=artifact.fingerprint(options.model), drawn=options.count,
-            guidance=options.guidance, data=data_digest(options.data), results=results,
-        )  # fmt: skip
+            options.output,
+            "python benchmarks/evaluate_digits.py --data DATA",
+            model=artifact.fingerprint(options.model),
+            drawn=options.count,
+            guidance=options.guidance,
+            data=data_digest(options.data),
+            results=results,
+        )
     if options.page:
         insert_table(options.page, "digits", table(results))
 

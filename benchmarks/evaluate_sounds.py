@@ -211,10 +211,16 @@ def evaluate(
 
 def table(results: Mapping[str, Mapping[str, Row]]) -> str:
     """The scores as a table in Markdown."""
-    rows = {f"{method}, {group}": row for method, groups in results.items()
-            for group, row in groups.items()}  # fmt: skip
-    shown = {h: (key, form) for h, (key, form) in COLUMNS.items()
-             if any(key in row for row in rows.values())}  # fmt: skip
+    rows = {
+        f"{method}, {group}": row
+        for method, groups in results.items()
+        for group, row in groups.items()
+    }
+    shown = {
+        h: (key, form)
+        for h, (key, form) in COLUMNS.items()
+        if any(key in row for row in rows.values())
+    }
     return table_of_scores(rows, shown)
 
 
@@ -233,16 +239,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(min(2, torch.get_num_threads()))
     model = given.model or given.kind
     results = evaluate(
-        given.data, given.kind, model, count=given.count, steps=given.steps,
-        epochs=given.epochs or EPOCHS[given.kind], guidance=given.guidance,
-    )  # fmt: skip
+        given.data,
+        given.kind,
+        model,
+        count=given.count,
+        steps=given.steps,
+        epochs=given.epochs or EPOCHS[given.kind],
+        guidance=given.guidance,
+    )
     print(table(results))
     if given.output:
         write_results(
-            given.output, f"python benchmarks/evaluate_sounds.py --kind {given.kind} --data DATA",
-            model=artifact.fingerprint(model), guidance=given.guidance,
-            data=data_digest(given.data), results=results,
-        )  # fmt: skip
+            given.output,
+            f"python benchmarks/evaluate_sounds.py --kind {given.kind} --data DATA",
+            model=artifact.fingerprint(model),
+            guidance=given.guidance,
+            data=data_digest(given.data),
+            results=results,
+        )
     if given.page:
         insert_table(given.page, given.kind, table(results))
 

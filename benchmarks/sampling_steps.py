@@ -214,9 +214,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table)
     if options.output:
         write_results(
-            options.output, "python benchmarks/sampling_steps.py --data DATA", defaults=DEFAULTS,
-            data=data_digest(options.data), rows=rows,
-        )  # fmt: skip
+            options.output,
+            "python benchmarks/sampling_steps.py --data DATA",
+            defaults=DEFAULTS,
+            data=data_digest(options.data),
+            rows=rows,
+        )
     if options.page:
         insert_table(options.page, "samplers", table)
     if options.plot:
