@@ -120,11 +120,11 @@ def recording_facts(path: Path) -> Rows:
 
 def _views(denoiser: NetworkDenoiser) -> Rows:
     """What an estimate depends on, of models that take recordings."""
-    if denoiser.length is not None:
-        return [("length", duration(denoiser.length, denoiser.sample_rate))]
+    if denoiser.kind == "generator":
+        return [("length", duration(denoiser.length or 0, denoiser.sample_rate))]
     view = f"{duration(denoiser.receptive_field, denoiser.sample_rate)} a call"
-    if denoiser.mel is not None:
-        return [("receptive field", view), ("takes", denoiser.mel.told)]
+    if denoiser.kind == "vocoder":
+        return [("receptive field", view), ("takes", require_vocoder(denoiser)[0].told)]
     return [("receptive field", view), ("latency", _latency(denoiser))]
 
 

@@ -95,9 +95,9 @@ def require_vocoder(denoiser: NetworkDenoiser) -> tuple[Mel, Magnitudes]:
     Raises:
         InputError: the model is none.
     """
-    if denoiser.mel is None or not isinstance(denoiser.codec, Magnitudes):
+    if denoiser.kind != "vocoder" or not isinstance(denoiser.codec, Magnitudes):
         raise InputError("this model is no vocoder: use one that takes mel frames, e.g. vocoder")
-    return denoiser.mel, denoiser.codec
+    return cast(Mel, denoiser.mel), denoiser.codec
 
 
 def checked_frames(log_mel: NDArray[np.floating] | Tensor, mel: Mel) -> Tensor:
@@ -181,10 +181,10 @@ def resynthesised(denoiser: NetworkDenoiser, sound: Array, settings: Settings) -
     Raises:
         InputError: the model is no vocoder, or the sound is too short.
     """
-    assert denoiser.mel is not None
+    mel, _ = require_vocoder(denoiser)
     made = [
         vocode(
-            denoiser, frames_of(x, denoiser.mel), steps=settings.times, sampler=settings.sampler,
+            denoiser, frames_of(x, mel), steps=settings.times, sampler=settings.sampler,
             seed=settings.seed,
         )
         for x in sound
