@@ -1,7 +1,7 @@
 """Do drawn windows help a classifier of bearing faults that has few real ones?
 
     python benchmarks/bearing_synthetic.py --data DATA --output results/bearing_synthetic.json \\
-        --readme README.md
+        --page docs/results.md
 
 Of the training bearings of DATA (CWRU, faults of ball, inner and outer ring, 0.3 s a window), 2 or
 5 windows of each class at two of the four loads train a classifier (`tasks.classifying`), and all
@@ -46,7 +46,7 @@ import numpy as np
 import torch
 from shared.bearing_sets import Windows, varied, windows_of, write_windows
 from shared.classifier import Classifier, train_classifier
-from shared.readme_tables import data_digest, insert_table
+from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion.data.sets.cwru import BearingSources, scaled
 from signal_diffusion.denoiser import NetworkDenoiser
@@ -252,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--seeds", nargs="+", type=int, default=range(len(SPLITS)), choices=range(len(SPLITS))
     )
     parser.add_argument("--output", type=Path, help="goes on where an earlier run ended")
-    parser.add_argument("--readme", type=Path)
+    parser.add_argument("--page", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     rows, data = kept(options.output), data_digest(options.data)
@@ -266,8 +266,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     measured(options.data, options.windows, options.seeds, rows, found)
     print(table(rows))
-    if options.readme:
-        insert_table(options.readme, "bearing", table(rows))
+    if options.page:
+        insert_table(options.page, "bearing", table(rows))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time and memory of cleaning long files, beside a known baseline, as whole processes.
 
-    python benchmarks/benchmark_files.py --output results/files.json --readme README.md
+    python benchmarks/benchmark_files.py --output results/files.json --page docs/results.md
 
 Tiles examples/noisy_speech.flac to 10 and 60 minutes at 16 kHz mono and to 10 and 60 minutes at
 48 kHz stereo, cleans each with `signal-diffusion denoise` and the ten-minute ones with noisereduce
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from shared.readme_tables import data_digest, insert_table
+from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.evaluation.outputs import write_results
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[10, 60])
     parser.add_argument("--baseline-minutes", type=float, default=10)
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--readme", type=Path)
+    parser.add_argument("--page", type=Path)
     options = parser.parse_args(arguments)
     found = rows(options.minutes, options.baseline_minutes)
     print(table(found), f"\ntimes as fast as noisereduce: {', '.join(ratio(found))}")
@@ -130,8 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.output, "python benchmarks/benchmark_files.py", data=data_digest(EXAMPLE),
             rows=found,
         )  # fmt: skip
-    if options.readme:
-        insert_table(options.readme, "files", shown(found))
+    if options.page:
+        insert_table(options.page, "files", shown(found))
 
 
 if __name__ == "__main__":

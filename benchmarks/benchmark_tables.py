@@ -1,7 +1,7 @@
 """Time and memory of cleaning long electrocardiograms in CSV files, as whole processes.
 
     python benchmarks/benchmark_tables.py --data DATA --output results/tables.json
-        --readme README.md
+        --page docs/results.md
 
 Writes tables of time stamps and leads at 360 Hz, of 1 and 10 hours with 2 leads and of an hour with
 8: records of DATA (MIT-BIH) over and over, each hour with fresh white noise. Each is cleaned with
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from shared.readme_tables import data_digest, insert_table
+from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion.dsp import Array
 from signal_diffusion.evaluation.outputs import write_results
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--kinds", type=kind, nargs="+", default=KINDS, metavar="HOURSxLEADS")
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--readme", type=Path)
+    parser.add_argument("--page", type=Path)
     options = parser.parse_args(arguments)
     found = rows(options.data, options.kinds)
     print(table(found))
@@ -136,8 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.output, "python benchmarks/benchmark_tables.py --data DATA",
             data=data_digest(options.data), rows=found,
         )  # fmt: skip
-    if options.readme:
-        insert_table(options.readme, "tables", table(found))
+    if options.page:
+        insert_table(options.page, "tables", table(found))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ import evaluate_ecg
 import evaluate_vibration
 import numpy as np
 import torch
-from shared.readme_tables import data_digest
+from shared.result_tables import data_digest
 
 from signal_diffusion import Denoiser, denoise
 from signal_diffusion.calibration import Bands, calibrated, spread

@@ -1,7 +1,7 @@
 """Judge drawn spoken digits by a classifier of real ones, beside real ones.
 
     python benchmarks/evaluate_digits.py --data DATA --model digits --output results/digits.json \\
-        --readme README.md --plot docs/digits.png
+        --page docs/results.md --plot docs/digits.png
 
 A small network (`tasks.classifying`) is trained on three quarters of the real training clips, with
 their speed and level varied, and sees no drawn one. It judges as many drawn digits, the classes and
@@ -30,8 +30,8 @@ from typing import cast
 import numpy as np
 import torch
 from shared.classifier import train_classifier
-from shared.judging import SHOWN, relative, scores, table_of_scores
-from shared.readme_tables import data_digest, insert_table
+from shared.judging import SHOWN, Sounds, parted, relative, scores, table_of_scores
+from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion import Denoiser
 from signal_diffusion.data.corpus import Corpus, clips_of, manifest_rows
@@ -39,11 +39,10 @@ from signal_diffusion.data.labelled import fitted
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.generators import Sounds, parted
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.files import artifact
 from signal_diffusion.plots.grid import draw_grid
-from signal_diffusion.tasks.generate import generate
+from signal_diffusion.tasks.generate import generate, require_generator
 
 #: Digits in the words that the model's condition has them in.
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -106,9 +105,10 @@ def evaluate(
 ) -> dict[str, dict[str, float]]:  # fmt: skip
     """The scores of what the model draws and of real digits, by name."""
     denoiser = Denoiser.from_pretrained(model)
-    rate, length, asked = denoiser.sample_rate, denoiser.length, {"class", "speaker"}
-    if rate is None or length is None or not asked <= {c.name for c in denoiser.conditions}:
+    rate, names = denoiser.sample_rate, {c.name for c in denoiser.conditions}
+    if rate is None or not {"class", "speaker"} <= names:
         raise InputError(f"{model} draws no digits: give a model of experiment=digits")
+    length = require_generator(denoiser)
     seen, unseen = parted(real(data, "train", sample_rate=rate, length=length))
     held_out = real(data, "valid", sample_rate=rate, length=length)
     judge = train_classifier(seen.signals, seen.labels, sample_rate=rate, epochs=epochs)
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--guidance", type=float, default=1.5)
     parser.add_argument("--epochs", type=int, default=25, help="of the classifier")
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--readme", type=Path)
+    parser.add_argument("--page", type=Path)
     parser.add_argument("--plot", type=Path, help="PNG of real digits above drawn ones")
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
@@ -154,8 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             model=artifact.fingerprint(options.model), drawn=options.count,
             guidance=options.guidance, data=data_digest(options.data), results=results,
         )  # fmt: skip
-    if options.readme:
-        insert_table(options.readme, "digits", table(results))
+    if options.page:
+        insert_table(options.page, "digits", table(results))
 
 
 if __name__ == "__main__":

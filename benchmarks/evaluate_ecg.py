@@ -1,6 +1,6 @@
 """Score the ECG model on records and noise that it has not seen, beside classical filters.
 
-    python benchmarks/evaluate_ecg.py --data DATA --output results/ecg.json --readme README.md
+    python benchmarks/evaluate_ecg.py --data DATA --output results/ecg.json --page docs/results.md
 
 Two protocols on the held-out records of DATA (MIT-BIH, lead MLII) and the held-out minutes of the
 noise stress test: minutes with noise at -3 to 10 dB, and windows of ten seconds with noise of 0.2
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from shared.readme_tables import data_digest, insert_table
+from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion import Denoiser, denoise
 from signal_diffusion.data.ecg import KINDS, EcgSources, ElectrodeMixer
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", required=True, help="folder with manifest.csv")
     parser.add_argument("--model", default="ecg")
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--readme", type=Path)
+    parser.add_argument("--page", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
     some = list(clips(EcgSources(options.data).mixer_of("valid")))
@@ -153,8 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             model=artifact.fingerprint(options.model), clips=len(some),
             data=data_digest(options.data), results=results,
         )  # fmt: skip
-    if options.readme:
-        insert_table(options.readme, "ecg", table(results))
+    if options.page:
+        insert_table(options.page, "ecg", table(results))
 
 
 if __name__ == "__main__":

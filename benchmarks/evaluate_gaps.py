@@ -1,6 +1,6 @@
 """Score the filling of gaps in ECG records that no model has seen, beside classical fillings.
 
-    python benchmarks/evaluate_gaps.py --data DATA --output results/gaps.json --readme README.md
+    python benchmarks/evaluate_gaps.py --data DATA --output results/gaps.json --page docs/results.md
 
 Ten seconds of every minute of the held-out records of DATA (MIT-BIH, lead MLII), as they are but
 without drift, and with the held-out minutes of the noise stress test at 10 dB; in each either two
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.interpolate import CubicSpline
-from shared.readme_tables import data_digest, insert_table
+from shared.result_tables import data_digest, insert_table
 from statsmodels.regression.linear_model import burg
 from statsmodels.tsa.statespace.sarimax import SARIMAX
 
@@ -205,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", required=True, help="folder with manifest.csv")
     parser.add_argument("--model", default="ecg")
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--readme", type=Path)
+    parser.add_argument("--page", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
     mixer = replace(EcgSources(options.data).mixer_of("valid"), made=0.0)
@@ -219,8 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             windows=len(next(iter(groups.values())).clean), data=data_digest(options.data),
             results=results,
         )  # fmt: skip
-    if options.readme:
-        insert_table(options.readme, "gaps", table(results))
+    if options.page:
+        insert_table(options.page, "gaps", table(results))
 
 
 if __name__ == "__main__":

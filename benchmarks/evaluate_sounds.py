@@ -1,9 +1,9 @@
 """Judge drawn drums or notes by classifiers of real ones, beside real ones.
 
     python benchmarks/evaluate_sounds.py --kind drums --data DATA --output results/drums.json \\
-        --readme README.md
+        --page docs/results.md
     python benchmarks/evaluate_sounds.py --kind notes --data DATA --output results/notes.json \\
-        --readme README.md
+        --page docs/results.md
 
 The clips are few, so that four small networks (`tasks.classifying`) are each trained on three
 quarters of the real training clips, and judge the last quarter, the held-out clips, and drawn
@@ -36,9 +36,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from shared.classifier import train_classifier
-from shared.judging import SHOWN, Columns, interval, mean_of, relative, scores, table_of_scores
+from shared.judging import (
+    SHOWN,
+    Columns,
+    Sounds,
+    interval,
+    mean_of,
+    parted,
+    relative,
+    scores,
+    table_of_scores,
+)
 from shared.pitch import cents_off, pitch_scores
-from shared.readme_tables import data_digest, insert_table
+from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion import Denoiser
 from signal_diffusion.conditions import Names, Value
@@ -47,11 +57,10 @@ from signal_diffusion.data.labelled import fitted
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.generators import Sounds, parted
 from signal_diffusion.evaluation.memorisation import REFERENCES, Clips, memorisation
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.files import artifact
-from signal_diffusion.tasks.generate import generate
+from signal_diffusion.tasks.generate import generate, require_generator
 
 Row = dict[str, float]
 
@@ -82,10 +91,11 @@ def real(data: str, kind: str, split: str, denoiser: NetworkDenoiser) -> Set:
     """The clips of a split that the model's first condition has a name for."""
     where = {"domain": ["music"], "subset": [SUBSETS[kind]], "split": [split]}
     rows = manifest_rows(data, "manifest.csv", where={**where, "label": names_of(denoiser)})
-    assert denoiser.sample_rate and denoiser.length
+    assert denoiser.sample_rate
+    length = require_generator(denoiser)
     first, *others = denoiser.conditions
     corpus = Corpus(clips_of(data, rows), sample_rate=denoiser.sample_rate)
-    signals = np.stack([fitted(corpus.clip(n), denoiser.length) for n in range(len(corpus))])
+    signals = np.stack([fitted(corpus.clip(n), length) for n in range(len(corpus))])
     asked: list[Mapping[str, Value]] = [
         {first.name: row["label"], **{one.name: float(row[one.name]) for one in others}}
         for row in rows
@@ -96,7 +106,7 @@ def real(data: str, kind: str, split: str, denoiser: NetworkDenoiser) -> Set:
 def names_of(denoiser: NetworkDenoiser) -> Sequence[str]:
     """The classes or instruments that the model draws."""
     first = denoiser.conditions[0] if denoiser.conditions else None
-    if not isinstance(first, Names) or denoiser.sample_rate is None or denoiser.length is None:
+    if not isinstance(first, Names) or denoiser.sample_rate is None or denoiser.kind != "generator":
         raise InputError("the model draws no sounds by name: give one of experiment=drums or notes")
     return first.names
 
@@ -219,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--guidance", type=float, default=1.5)
     parser.add_argument("--epochs", type=int, help=f"of the classifiers (default: {EPOCHS})")
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--readme", type=Path)
+    parser.add_argument("--page", type=Path)
     given = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
     model = given.model or given.kind
@@ -234,8 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             model=artifact.fingerprint(model), guidance=given.guidance,
             data=data_digest(given.data), results=results,
         )  # fmt: skip
-    if given.readme:
-        insert_table(given.readme, given.kind, table(results))
+    if given.page:
+        insert_table(given.page, given.kind, table(results))
 
 
 if __name__ == "__main__":

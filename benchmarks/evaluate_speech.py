@@ -1,6 +1,7 @@
 """Score the speech model on voices and noises that it has not heard, beside a known baseline.
 
-    python benchmarks/evaluate_speech.py --data DATA --output results/speech.json --readme README.md
+    python benchmarks/evaluate_speech.py --data DATA --output results/speech.json \\
+        --page docs/results.md
 
 Two groups of recordings under DATA: the six VoiceBank-DEMAND pairs `pairs/*_{noisy,clean}.flac`,
 and the 60 mixes of `speech_valid_mixes.csv`: 22 speakers with a quiet floor, 13 kinds
@@ -31,7 +32,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from shared.readme_tables import insert_table
+from shared.result_tables import insert_table
 
 from signal_diffusion import Denoiser, denoise
 from signal_diffusion.errors import InputError
@@ -201,7 +202,7 @@ def main() -> None:
     parser.add_argument("--model", default="speech", help="shipped name or model file")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--output", type=Path, help="JSON file to write")
-    parser.add_argument("--readme", type=Path, help="README whose table is rewritten")
+    parser.add_argument("--page", type=Path, help="page of results whose table is rewritten")
     chosen = parser.parse_args()
     if not (chosen.data / "pairs").is_dir():
         parser.error(f"--data {chosen.data} has no folder pairs/")
@@ -210,8 +211,8 @@ def main() -> None:
     if chosen.output:
         chosen.output.parent.mkdir(parents=True, exist_ok=True)
         chosen.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    if chosen.readme:
-        insert_table(chosen.readme, "speech", table(results))
+    if chosen.page:
+        insert_table(chosen.page, "speech", table(results))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 r"""Score the vibration model on bearings that it has not seen, beside wavelets and Wiener filters.
 
     python benchmarks/evaluate_vibration.py --data DATA --output results/vibration.json \
-        --readme README.md
+        --page docs/results.md
 
 Records of the held-out bearings of DATA (CWRU, drive end, 12 kHz, faults of 0.028 inch) with white,
 pink and recorded machine noise at -5, 0, 5 and 10 dB. SNR gain in dB; the error of the kurtosis in
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import scipy.signal
 import torch
-from shared.readme_tables import data_digest, insert_table
+from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion import Denoiser, denoise
 from signal_diffusion.data.vibration import MachineMixer, VibrationSources, pink
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", required=True, help="folder with manifest.csv")
     parser.add_argument("--model", default="vibration")
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--readme", type=Path)
+    parser.add_argument("--page", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
     sources = VibrationSources(options.data)
@@ -149,8 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             model=artifact.fingerprint(options.model), clips=len(some),
             data=data_digest(options.data), results=results,
         )  # fmt: skip
-    if options.readme:
-        insert_table(options.readme, "vibration", table(results))
+    if options.page:
+        insert_table(options.page, "vibration", table(results))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Score a vocoder on speakers that it has not heard, beside the algorithm of Griffin and Lim.
 
     python benchmarks/evaluate_vocoder.py --data DATA --output results/vocoder.json
-        --readme README.md
+        --page docs/results.md
 
 Up to eight seconds of each of 24 recordings of the held-out speakers (LibriSpeech and
 speechocean762, with a quiet floor) go through their 80 mel bands and back. PESQ (wide band, up to
@@ -36,7 +36,7 @@ from pathlib import Path
 import librosa
 import numpy as np
 import torch
-from shared.readme_tables import data_digest, insert_table
+from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion import Denoiser
 from signal_diffusion.data.corpus import Corpus, list_manifest
@@ -51,7 +51,7 @@ from signal_diffusion.metrics import (
 )
 from signal_diffusion.nn.mel import Mel, padded
 from signal_diffusion.nn.phases import griffin_lim
-from signal_diffusion.tasks.vocode import vocode
+from signal_diffusion.tasks.vocode import require_vocoder, vocode
 
 Method = Callable[[Array], Array]
 RATE, SECONDS, CLIPS = 16000, 8, 24
@@ -82,8 +82,7 @@ def frames(x: Array, mel: Mel) -> torch.Tensor:
 def methods(model: str, steps: Sequence[int]) -> dict[str, Method]:
     """What is compared, each from a recording to its resynthesis."""
     denoiser = Denoiser.from_pretrained(model)
-    mel = denoiser.mel
-    assert mel is not None
+    mel, _ = require_vocoder(denoiser)
 
     def by_librosa(x: Array) -> Array:
         power = frames(x, mel).exp().numpy()
@@ -148,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="vocoder")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--readme", type=Path)
+    parser.add_argument("--page", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
     compared = methods(options.model, options.steps)
@@ -164,8 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             model=artifact.fingerprint(options.model), clips=len(some),
             data=data_digest(options.data), results=results,
         )  # fmt: skip
-    if options.readme:
-        insert_table(options.readme, "vocoder", table(results))
+    if options.page:
+        insert_table(options.page, "vocoder", table(results))
 
 
 if __name__ == "__main__":

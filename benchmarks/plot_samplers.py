@@ -1,6 +1,6 @@
 """The table and the picture of what `sampling_steps.py` measured: quality against network calls.
 
-    python benchmarks/plot_samplers.py --results results/samplers.json --readme README.md \\
+    python benchmarks/plot_samplers.py --results results/samplers.json --page docs/results.md \\
         --plot docs/samplers.png
 
 A second on a laptop; scores are those of the file. Expect a panel for each task, with a curve for
@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.readme_tables import insert_table
+from shared.result_tables import insert_table
 
 from signal_diffusion.evaluation.benchmark import EVERY
-from signal_diffusion.evaluation.benchmark_report import COLOURS, save
-from signal_diffusion.plots.spectrograms import DRAWING, require_matplotlib
+from signal_diffusion.evaluation.benchmark_report import COLOURS
+from signal_diffusion.files import atomic
+from signal_diffusion.plots.spectrograms import DRAWING, as_png, require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -136,7 +137,7 @@ def draw(path: Path, rows: Sequence[Row], defaults: Defaults) -> None:
             _panel(axes, measure, at_default_guidance(rows, measure.task, defaults), defaults)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
-        save(path, figure)
+        atomic.write(path, as_png(figure))
 
 
 def _panel(axes: Axes, measure: Measure, rows: Sequence[Row], defaults: Defaults) -> None:
@@ -166,13 +167,13 @@ def _panel(axes: Axes, measure: Measure, rows: Sequence[Row], defaults: Defaults
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--results", type=Path, default=Path("results/samplers.json"))
-    parser.add_argument("--readme", type=Path)
+    parser.add_argument("--page", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args(arguments)
     found = json.loads(options.results.read_text(encoding="utf-8"))
     print(table(found["rows"], found["defaults"]))
-    if options.readme:
-        insert_table(options.readme, "samplers", table(found["rows"], found["defaults"]))
+    if options.page:
+        insert_table(options.page, "samplers", table(found["rows"], found["defaults"]))
     if options.plot:
         draw(options.plot, found["rows"], found["defaults"])
 

@@ -26,7 +26,6 @@ from signal_diffusion.nn.mel import Mel
 from signal_diffusion.schedules import Schedule
 from signal_diffusion.targets import TARGETS
 
-
 #: What a denoiser makes: a clean recording, sound of mel frames, or signals of no recording.
 Kind = Literal["denoiser", "vocoder", "generator"]
 

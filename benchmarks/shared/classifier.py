@@ -15,7 +15,7 @@ from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.memorisation import sped
 from signal_diffusion.metrics.likeness import imprint_mel, imprints
-from signal_diffusion.streaming.pieces import Progress
+from signal_diffusion.samplers import Progress
 
 BATCH = 64
 #: Frames of a signal, at least, so that the convolutions leave one.

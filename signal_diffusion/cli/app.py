@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+import signal_diffusion
 from signal_diffusion.cli.benchmark_command import benchmark
 from signal_diffusion.cli.denoise_command import denoise
 from signal_diffusion.cli.evaluate_command import evaluate
@@ -17,23 +18,47 @@ from signal_diffusion.cli.info_command import info
 from signal_diffusion.cli.memorisation_command import memorisation
 from signal_diffusion.cli.messages import say
 from signal_diffusion.cli.score_command import score
-from signal_diffusion.cli.train_command import train
+from signal_diffusion.cli.train_command import TrainCommand, train
 from signal_diffusion.cli.vocode_command import vocode
 from signal_diffusion.errors import InputError, one_line, reason
 
+#: The error of a wrong command line, which typer derives its own from.
+UsageError: Any = typer.BadParameter.__mro__[1]
+
 app = typer.Typer(
     name="signal-diffusion",
-    help="Diffusion models for 1-D signals: clean recordings, train your own models.",
     epilog="--traceback, anywhere on the line, shows where an error came from.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"signal-diffusion {signal_diffusion.__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", help="Show the version and exit.", callback=_print_version, is_eager=True
+    ),
+]
+
+
+@app.callback()
+def _main_options(version: Version = False) -> None:
+    """Diffusion models for 1-D signals: clean recordings, train your own models."""
+
+
 app.command()(denoise)
-app.command(context_settings={"ignore_unknown_options": True})(train)
+app.command(cls=TrainCommand, context_settings={"ignore_unknown_options": True})(train)
 app.command()(info)
 app.command()(score)
+#: What generators can be asked for are options that only a model knows.
 OPEN = {"ignore_unknown_options": True, "allow_extra_args": True}
 app.command(context_settings=OPEN)(generate)
 app.command()(vocode)
@@ -45,12 +70,23 @@ app.command()(evaluate)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; mistakes end in one line and exit code 2, failures in one line and 1."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    words = [word for word in given if word != "--traceback"]
     try:
-        app([word for word in given if word != "--traceback"], prog_name="signal-diffusion")
+        code = app(words or ["--help"], prog_name="signal-diffusion", standalone_mode=False)
+    except UsageError as error:
+        _stop(InputError(_usage(error)))
     except Exception as error:
         if "--traceback" in given:
             traceback.print_exc()
         _stop(error)
+    raise SystemExit(code or 0)
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with a command line, and the help that describes the right one."""
+    command = error.ctx.command_path if error.ctx is not None else "signal-diffusion"
+    said = error.format_message().rstrip(".")
+    return f"{said[:1].lower()}{said[1:]} (see {command} --help)"
 
 
 def _stop(error: Exception) -> NoReturn:

@@ -6,18 +6,18 @@ from signal_diffusion.cli import options as opt
 from signal_diffusion.cli.parsing import names
 from signal_diffusion.cli.request import (
     PIPE,
-    How,
-    Where,
+    Request,
+    default_output,
     require_fitting,
-    sound_asked,
-    strength_asked,
+    sound_of,
+    strength_of,
 )
 from signal_diffusion.cli.terminal import interruptible, libraries_silent
 
 
 def denoise(
     inputs: opt.Inputs,
-    output: opt.Output,
+    output: opt.Output = None,
     force: opt.Force = False,
     channels: opt.Channels = None,
     rate: opt.Rate = None,
@@ -50,39 +50,64 @@ def denoise(
 ) -> None:
     """Clean noisy recordings, keeping their rate, channels, length and sample format."""
     from signal_diffusion.plots.window import window_of
+    from signal_diffusion.samplers import sampler_named
+    from signal_diffusion.streaming.settings import Settings
     from signal_diffusion.tables.columns import Columns
 
-    raw = format is not None or "-" in inputs
-    table = Columns(
-        None if raw else rate, names(columns) or None, time, delimiter, names(skip)
-    )  # fmt: skip
-    how = How(
-        model, device, steps, sampler, seed, noise_std, shots, band,
-        strength_asked(strength, max_attenuation), level, piece,
-    )  # fmt: skip
-    where = Where(
-        tuple(inputs), output, sound_asked(channels or (), rate if raw else None, format), table,
-        keep_noise, plot, None if window is None else window_of(window), uncertainty,
-        report, jobs, force, resume, dry_run, quiet,
-    )  # fmt: skip
-    require_fitting(where, how)
-    with libraries_silent(), interruptible(_kept(where)):
-        if where.piped:
+    raw = format is not None or PIPE in inputs
+    request = Request(
+        inputs=tuple(inputs),
+        output=default_output(inputs) if output is None else output,
+        model=model,
+        device=device,
+        settings=Settings(
+            steps=steps,
+            sampler=sampler_named(sampler),
+            seed=seed,
+            noise_std=noise_std,
+            shots=shots,
+            band=band,
+            strength=strength_of(strength, max_attenuation),
+            level=level,
+            piece=piece,
+        ),
+        sound=sound_of(channels or (), rate if raw else None, format),
+        columns=Columns(
+            rate=None if raw else rate,
+            channels=names(columns) or None,
+            time=time,
+            delimiter=delimiter,
+            skip=names(skip),
+        ),
+        keep_noise=keep_noise,
+        plot=plot,
+        window=None if window is None else window_of(window),
+        uncertainty=uncertainty,
+        report=report,
+        jobs=jobs,
+        force=force,
+        resume=resume,
+        dry_run=dry_run,
+        quiet=quiet,
+    )
+    require_fitting(request)
+    with libraries_silent(), interruptible(_kept(request)):
+        if request.piped:
             from signal_diffusion.cli.denoise_pipe import denoise_piped
 
-            denoise_piped(where, how)
+            denoise_piped(request)
         else:
             from signal_diffusion.cli.denoise_folder import denoise_files
 
-            denoise_files(where, how)
+            denoise_files(request)
 
 
-def _kept(where: Where) -> str:
-    """What a run leaves that is told to end."""
-    from signal_diffusion.tasks.jobs import single
+def _kept(request: Request) -> str:
+    """What an interrupted run leaves."""
+    from signal_diffusion.tasks.inputs import single
 
-    if where.output == PIPE:
+    if request.output == PIPE:
         return "standard output holds a part of the recording"
-    if where.piped or single(where.inputs):
+    if request.piped or single(request.inputs):
         return "nothing was written"
     return "what was finished is kept; --resume does the rest"

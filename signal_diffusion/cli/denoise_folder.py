@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import typer
@@ -25,11 +24,13 @@ from signal_diffusion.cli.messages import (
     span,
     summary_lines,
 )
-from signal_diffusion.cli.request import How, Where, loaded
+from signal_diffusion.cli.request import Request
 from signal_diffusion.cli.terminal import bars
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import require_writable
+from signal_diffusion.files.journal import read_rows
 from signal_diffusion.tables import is_table
+from signal_diffusion.tasks.inputs import single
 from signal_diffusion.tasks.jobs import (
     Header,
     Job,
@@ -37,60 +38,61 @@ from signal_diffusion.tasks.jobs import (
     is_folder,
     plan,
     require_distinct,
-    single,
 )
-from signal_diffusion.tasks.workers import ReportFile, old_rows
+from signal_diffusion.tasks.workers import ReportFile
 
 if TYPE_CHECKING:
     from signal_diffusion.denoiser import NetworkDenoiser
-    from signal_diffusion.streaming.settings import Settings
+    from signal_diffusion.samplers import Progress
     from signal_diffusion.tasks.denoise_files import FileReport
-    from signal_diffusion.tasks.workers import Outcome, Progress, Work
+    from signal_diffusion.tasks.workers import Outcome, Work
 
 
-def denoise_files(where: Where, how: How) -> None:
-    """Do what the command line asks for, or only tell it if that is asked.
+def denoise_files(request: Request) -> None:
+    """Denoise files, or only say what would be done.
 
     Raises:
         InputError: it can't be done.
         typer.Exit: with 1, some of many files failed.
     """
-    keep_noise, plot, uncertainty = where.sides
+    keep_noise, plot, uncertainty = request.sides
     left_out: list[str] = []
     jobs = plan(
-        where.inputs, where.output, keep_noise=keep_noise, plot=plot, uncertainty=uncertainty,
+        request.inputs,
+        request.output,
+        keep_noise=keep_noise,
+        plot=plot,
+        uncertainty=uncertainty,
         left_out=left_out.append,
-    )  # fmt: skip
-    if not where.dry_run:
-        remove_leftovers(jobs, where)
-    headers = [header_of(job, mix=where.sound.mix, columns=where.columns) for job in jobs]
-    require_ready(headers, where)
-    pending = remaining(headers, where)
-    if where.dry_run:
-        rehearse(headers, pending, how, left_out=left_out)
+    )
+    if not request.dry_run:
+        _remove_leftovers(jobs, request)
+    headers = [header_of(job, mix=request.sound.mix, columns=request.columns) for job in jobs]
+    _require_ready(headers, request)
+    pending = _remaining(headers, request)
+    if request.dry_run:
+        _rehearse(headers, pending, request, left_out=left_out)
     elif pending:
-        _denoise(pending, where, how, skipped=len(headers) - len(pending), left_out=left_out)
-    elif not where.quiet:
+        _denoise(pending, request, skipped=len(headers) - len(pending), left_out=left_out)
+    elif not request.quiet:
         for line in (*left_out_lines(left_out), done_line(headers)):
             say(line)
 
 
 def _denoise(
-    pending: Sequence[Header], where: Where, how: How, *, skipped: int, left_out: Sequence[str]
+    pending: Sequence[Header], request: Request, *, skipped: int, left_out: Sequence[str]
 ) -> None:
-    denoiser, settings = loaded(how, str(pending[0].job.source), table=pending[0].table)
-    outcome = _outcome(pending, where, _work(denoiser, settings, where))
-    if single(where.inputs):
+    denoiser = request.load(str(pending[0].job.source), table=pending[0].table)
+    outcome = _outcome(pending, request, _work(denoiser, request))
+    if single(request.inputs):
         for _, error in outcome.failed:
             raise error
-        told = file_lines(outcome.reports[0])
+        lines = file_lines(outcome.reports[0])
     else:
-        report = report_path(where)
-        told = summary_lines(outcome, skipped=skipped, report=report, left_out=left_out)
-    if not where.quiet:
-        rates = [header.form.sample_rate for header in pending if header.form is not None]
-        times, highest = settings.times, max(rates, default=0)
-        for line in (model_line(how, denoiser, times=times, highest_rate=highest), *told):
+        report = _report_path(request)
+        lines = summary_lines(outcome, skipped=skipped, report=report, left_out=left_out)
+    if not request.quiet:
+        for line in (_model_line(request, denoiser, pending), *lines):
             say(line)
     for job, error in outcome.failed:
         say(failure_line(job, error), err=True)
@@ -98,131 +100,113 @@ def _denoise(
         raise typer.Exit(1)
 
 
-def _outcome(pending: Sequence[Header], where: Where, work: Work) -> Outcome:
-    """Do the jobs, while bars and the report tell of them."""
+def _model_line(request: Request, denoiser: NetworkDenoiser, headers: Sequence[Header]) -> str:
+    rates = [header.form.sample_rate for header in headers if header.form is not None]
+    highest = max(rates, default=0)
+    return model_line(request.model, denoiser, request.settings, highest_rate=highest)
+
+
+def _outcome(pending: Sequence[Header], request: Request, work: Work) -> Outcome:
+    """Do the jobs, while bars and the report show them."""
+    import torch
+
+    from signal_diffusion.streaming.background import threads
     from signal_diffusion.tasks.workers import run_jobs
 
-    jobs, path = [header.job for header in pending], report_path(where)
+    jobs, path = [header.job for header in pending], _report_path(request)
     with ExitStack() as stack:
         report = None
         if path is not None:
             report = stack.enter_context(ReportFile(path, [job.source for job in jobs]))
-        shown = stack.enter_context(bars(pending, quiet=where.quiet))
-        stack.enter_context(_cores_shared(where.jobs))
+        shown = stack.enter_context(bars(pending, quiet=request.quiet))
+        stack.enter_context(threads(max(1, torch.get_num_threads() // request.jobs)))
 
         def finished(job: Job, result: FileReport | Exception) -> None:
             shown.finish(job)
             if report is not None:
                 report.add(job, result)
 
-        return run_jobs(jobs, work, workers=where.jobs, progress=shown.tell, finished=finished)
+        return run_jobs(jobs, work, workers=request.jobs, progress=shown.tell, finished=finished)
 
 
-def _work(denoiser: NetworkDenoiser, settings: Settings, where: Where) -> Work:
-    from signal_diffusion.tasks import denoise_files
+def _work(denoiser: NetworkDenoiser, request: Request) -> Work:
+    from signal_diffusion.tasks.denoise_files import denoise_file, denoise_table
 
     def work(job: Job, progress: Progress) -> FileReport:
-        if is_table(job.source):
-            return denoise_files.denoise_table(
-                denoiser,
-                job.source,
-                job.target,
-                columns=where.columns,
-                settings=settings,
-                force=where.force or where.resume,
-                keep_noise=job.keep_noise,
-                plot=job.plot,
-                window=where.window,
-                uncertainty=job.uncertainty,
-                progress=progress,
-            )
-        return denoise_files.denoise_file(
-            denoiser,
-            job.source,
-            job.target,
-            settings=settings,
-            mix=where.sound.mix,
+        shared: dict[str, Any] = {
+            "settings": request.settings,
             # Where a run was killed, further outputs may be there without the target.
-            force=where.force or where.resume,
-            keep_noise=job.keep_noise,
-            plot=job.plot,
-            uncertainty=job.uncertainty,
-            progress=progress,
-        )
+            "force": request.force or request.resume,
+            "keep_noise": job.keep_noise,
+            "plot": job.plot,
+            "uncertainty": job.uncertainty,
+            "progress": progress,
+        }
+        if is_table(job.source):
+            table: dict[str, Any] = {"columns": request.columns, "window": request.window}
+            return denoise_table(denoiser, job.source, job.target, **table, **shared)
+        return denoise_file(denoiser, job.source, job.target, mix=request.sound.mix, **shared)
 
     return work
-
-
-@contextmanager
-def _cores_shared(workers: int) -> Iterator[None]:
-    """Each of some threads computes with its share of the cores."""
-    import torch
-
-    cores = torch.get_num_threads()
-    torch.set_num_threads(max(1, cores // workers))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(cores)
 
 
 REPORT = "report.jsonl"
 
 
-def require_ready(headers: Sequence[Header], where: Where) -> None:
+def _require_ready(headers: Sequence[Header], request: Request) -> None:
     """Raise an `InputError` if the files can't be read, or written where it is asked for.
 
     Of many files, those that can't be read are left to fail on their own.
     """
     require_distinct([header.written for header in headers])
-    _require_tables(headers, where)
-    _require_new(headers, where)
-    _require_report(headers, where)
-    if single(where.inputs):
-        _require_one(headers[0], where)
+    _require_tables(headers, request)
+    _require_new(headers, request)
+    _require_report(headers, request)
+    if single(request.inputs):
+        _require_one(headers[0], request)
     else:
-        _require_folders(where)
+        _require_folders(request)
 
 
-def remaining(headers: Sequence[Header], where: Where) -> list[Header]:
+def _remaining(headers: Sequence[Header], request: Request) -> list[Header]:
     """What is left to do: all, or, where a run goes on, what lacks an output."""
-    if not where.resume:
+    if not request.resume:
         return list(headers)
     return [header for header in headers if not all(map(os.path.exists, header.written.outputs))]
 
 
-def report_path(where: Where) -> Path | None:
+def _report_path(request: Request) -> Path | None:
     """The report's file; None where there is none."""
-    if where.report is not None or single(where.inputs):
-        return where.report
-    return Path(where.output) / REPORT
+    if request.report is not None or single(request.inputs):
+        return request.report
+    return Path(request.output) / REPORT
 
 
-def remove_leftovers(jobs: Sequence[Job], where: Where) -> None:
+def _remove_leftovers(jobs: Sequence[Job], request: Request) -> None:
     """Remove what killed runs left in the folders of the outputs."""
-    report = report_path(where)
+    report = _report_path(request)
     folders = {path.parent for job in jobs for path in job.outputs}
     folders |= {report.parent} if report is not None else set()
     for folder in sorted(folder for folder in folders if os.path.isdir(folder)):
         audio.remove_leftovers(folder)
 
 
-def _require_tables(headers: Sequence[Header], where: Where) -> None:
+def _require_tables(headers: Sequence[Header], request: Request) -> None:
     sound = [header.job.source for header in headers if not header.table]
-    if where.window is not None and sound:
+    if request.window is not None and sound:
         raise InputError(
             f"window is for pictures of tables, but {sound[0]} is sound, which is drawn whole: "
             "leave it"
         )
 
 
-def _require_new(headers: Sequence[Header], where: Where) -> None:
-    if where.force or where.resume:
+def _require_new(headers: Sequence[Header], request: Request) -> None:
+    if request.force or request.resume:
         return
     paths = [path for header in headers for path in header.written.outputs]
     there = [path for path in paths if os.path.lexists(path)]
     if len(paths) == 1 and there:
-        raise InputError(f"{there[0]} exists: pass --force to replace it")
+        raise InputError(f"{there[0]} exists: pass --force to replace it, or -o for another name")
     if there:
         raise InputError(
             f"{len(there)} of {len(paths)} outputs exist, the first is {there[0]}: "
@@ -230,31 +214,31 @@ def _require_new(headers: Sequence[Header], where: Where) -> None:
         )
 
 
-def _require_report(headers: Sequence[Header], where: Where) -> None:
-    path = report_path(where)
+def _require_report(headers: Sequence[Header], request: Request) -> None:
+    path = _report_path(request)
     if path is None:
         return
     taken = [p for h in headers for p in (h.job.source, *h.written.outputs)]
     if path.resolve() in {other.resolve() for other in taken}:
         raise InputError(f"the report {path} is an input or an output, too: give another name")
-    old_rows(path)
+    read_rows(path)
 
 
-def _require_one(header: Header, where: Where) -> None:
+def _require_one(header: Header, request: Request) -> None:
     if header.error is not None:
         raise InputError(header.error)
     _require_suffix(header.job.plot, ".png")
     _require_suffix(header.job.uncertainty, ".npz")
-    places = [place for place in (where.output, *where.sides) if place is not None]
+    places = [place for place in (request.output, *request.sides) if place is not None]
     for place, path in zip(places, header.written.outputs, strict=True):
         if not os.path.isdir(path.parent) and not is_folder(place, one=True):
             raise InputError(f"{path} can't be written: there is no folder {path.parent}")
-    if not where.dry_run and os.path.isdir(header.written.target.parent):
-        _require_writable(header, where.force or where.resume)
+    if not request.dry_run and os.path.isdir(header.written.target.parent):
+        _require_writable(header, request.force or request.resume)
 
 
-def _require_folders(where: Where) -> None:
-    for place in (where.output, *where.sides):
+def _require_folders(request: Request) -> None:
+    for place in (request.output, *request.sides):
         if place is not None and os.path.exists(place) and not os.path.isdir(place):
             raise InputError(f"{place} is a file: many recordings need a folder")
 
@@ -274,40 +258,36 @@ def _require_writable(header: Header, force: bool) -> None:
     audio.check_output(header.written.target, empty, force=force)
 
 
-if TYPE_CHECKING:
-    from signal_diffusion.denoiser import NetworkDenoiser
-    from signal_diffusion.streaming.settings import Settings
-
-
-#: Seconds of noise that are denoised to tell how long recordings will take.
-TRIAL = 4.0
-
-
-def rehearse(
-    headers: Sequence[Header], pending: Sequence[Header], how: How, *, left_out: Sequence[str] = ()
+def _rehearse(
+    headers: Sequence[Header],
+    pending: Sequence[Header],
+    request: Request,
+    *,
+    left_out: Sequence[str],
 ) -> None:
-    """Tell of each file what would be done, and how long it all would take.
+    """Say of each file what would be done, and how long it all would take.
 
     Args:
         headers: of all files.
         pending: those among them that would be denoised.
-        how: what the command line asks for.
+        request: what the command line asks for.
         left_out: suffixes of what can't be read at all.
 
     Raises:
         InputError: the model or a setting can't be used.
         typer.Exit: with 1, some files can't be read.
     """
-    denoiser, settings = loaded(how, str(headers[0].job.source), table=headers[0].table)
+    from signal_diffusion.tasks.denoise import work_per_second
+
+    denoiser = request.load(str(headers[0].job.source), table=headers[0].table)
     for header in headers:
         say(_line(header, skipped=header not in pending))
-    sound = [header for header in pending if header.error is None]
-    highest = max((header.form.sample_rate for header in sound if header.form), default=0)
-    say(model_line(how, denoiser, times=settings.times, highest_rate=highest))
+    readable = [header for header in pending if header.error is None]
+    say(_model_line(request, denoiser, readable))
     for line in left_out_lines(left_out):
         say(line)
-    say(_total(sound, _factor(denoiser, settings)))
-    if len(sound) < len(pending):
+    say(_total(readable, work_per_second(denoiser, request.settings)))
+    if len(readable) < len(pending):
         raise typer.Exit(1)
 
 
@@ -330,23 +310,3 @@ def _total(sound: Sequence[Header], factor: float | None) -> str:
         samples = sum(header.seconds * header.form.channels for header in sound if header.form)
         line += f", about {span(factor * samples)} of work"
     return f"{line}; nothing was written"
-
-
-def _factor(denoiser: NetworkDenoiser, settings: Settings) -> float | None:
-    """Seconds of work per second of one channel, measured; None where noise can't be denoised."""
-    import torch
-
-    from signal_diffusion.tasks.denoise import denoise
-
-    rate = denoiser.sample_rate or 16000
-    noise = 0.1 * torch.randn(round(TRIAL * rate), generator=torch.Generator().manual_seed(0))
-    taken = []
-    try:
-        # Twice, since what is loaded on first use would count.
-        for _ in range(2):
-            began = time.perf_counter()
-            denoise(denoiser, noise, sample_rate=rate, noise_std=settings.noise_std)
-            taken.append(time.perf_counter() - began)
-    except InputError:
-        return None
-    return min(taken) / TRIAL * settings.times * settings.shots

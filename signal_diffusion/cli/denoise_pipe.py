@@ -13,36 +13,36 @@ from signal_diffusion.audio.files import Reader, Writer, opened, writing
 from signal_diffusion.audio.forms import Form, stored_form
 from signal_diffusion.audio.pipes import PipeReader, PipeWriter
 from signal_diffusion.cli.messages import file_lines, model_line, say
-from signal_diffusion.cli.request import PIPE, How, Where, loaded
+from signal_diffusion.cli.request import PIPE, Request
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import remove_leftovers
 from signal_diffusion.tasks.jobs import is_folder
 
 
-def denoise_piped(where: Where, how: How) -> None:
+def denoise_piped(request: Request) -> None:
     """Denoise standard input, or a file to standard output.
 
     Raises:
         InputError: it can't be done.
     """
-    source, target = where.inputs[0], where.output
+    source, target = request.inputs[0], request.output
     _require_no_terminal(source, target)
     if target != PIPE:
-        _require_new(target, force=where.force)
-    heard = "standard input" if source == PIPE else source
-    denoiser, settings = loaded(how, heard)
+        _require_new(target, force=request.force)
+    denoiser = request.load("standard input" if source == PIPE else source)
 
     from signal_diffusion.tasks.denoise_files import denoise_pipe
 
-    with _reader(source, where.sound.form()) as reader:
-        form = replace(reader.form, channels=1) if where.sound.mix else reader.form
+    settings, mix = request.settings, request.sound.mix
+    with _reader(source, request.sound.form()) as reader:
+        form = replace(reader.form, channels=1) if mix else reader.form
         path, form, note = _stored(target, form, reader.frames)
-        with _writer(path, form, reader.frames, force=where.force) as writer:
-            done = denoise_pipe(denoiser, reader, writer, settings=settings, mix=where.sound.mix)
-    if where.quiet:
+        with _writer(path, form, reader.frames, force=request.force) as writer:
+            done = denoise_pipe(denoiser, reader, writer, settings=settings, mix=mix)
+    if request.quiet:
         return
     report = replace(done, path=source, output=str(path or PIPE), note=note)
-    model = model_line(how, denoiser, times=settings.times, highest_rate=form.sample_rate)
+    model = model_line(request.model, denoiser, settings, highest_rate=form.sample_rate)
     for line in (model, *file_lines(report)):
         # Standard output may be where the recording goes.
         say(line, err=target == PIPE)
@@ -82,7 +82,7 @@ def _require_new(target: str, *, force: bool) -> None:
     if is_folder(target, one=True):
         raise InputError(f"{target} is a folder: name the file to write")
     if os.path.lexists(target) and not force:
-        raise InputError(f"{target} exists: pass --force to replace it")
+        raise InputError(f"{target} exists: pass --force to replace it, or -o for another name")
     if os.path.isdir(Path(target).parent):
         remove_leftovers(Path(target).parent)
 

@@ -16,59 +16,41 @@ from signal_diffusion.errors import InputError
 
 if TYPE_CHECKING:
     from signal_diffusion.conditions import Condition, Value
-    from signal_diffusion.tasks.generate_files import DrawnReport
+    from signal_diffusion.tasks.generate import DrawnReport
 
-ASKED, HOW = "What to draw", opt.SAMPLING
+WHAT = "What to draw"
 #: Suffixes of the audio files that generated signals are written to.
 FORMATS = ("wav", "flac", "ogg", "opus", "mp3")
 
-Generator = Annotated[
-    str,
-    typer.Argument(help="Shipped generator, or a model file.", show_default=False),
-]
+Model = Annotated[str, opt.argument("Shipped generator, or a model file.", "MODEL")]
 Output = Annotated[
     Path,
-    typer.Option(
-        "-o",
-        "--output",
-        help="Folder, a file for one signal, or an NPZ for all.",
-        rich_help_panel=opt.IO,
-    ),
+    opt.option("Folder, a file for one signal, or an NPZ for all.", "-o", "--output", panel=opt.IO),
 ]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Keep files that exist.", rich_help_panel=opt.IO)
-]
+Resume = Annotated[bool, opt.option("Keep files that exist.", "--resume", panel=opt.IO)]
 Count = Annotated[
-    int,
-    typer.Option("-n", "--count", help="Signals of each combination.", rich_help_panel=ASKED),
+    int, opt.option("Number of signals of each combination.", "-n", "--count", panel=WHAT)
 ]
 Seconds = Annotated[
     float | None,
-    typer.Option(
-        "--length", help="Length (default: the model's).", metavar="SECONDS", show_default=False,
-        rich_help_panel=ASKED,
+    opt.option(
+        "Length of a signal (default: the model's).", "--length", panel=WHAT, metavar="SECONDS"
     ),
-]  # fmt: skip
-Steps = Annotated[int, typer.Option(help="Calls of the network.", rich_help_panel=HOW)]
+]
+Steps = Annotated[int, opt.option("Number of network calls.", panel=opt.SAMPLING)]
 Guidance = Annotated[
     float,
-    typer.Option(help="Pull of the conditions: 1 is the model's own.", rich_help_panel=HOW),
+    opt.option("Weight of the conditions: 1 is the model's own.", panel=opt.SAMPLING),
 ]
-Format = Annotated[
-    str, typer.Option(help=f"Of the files: {', '.join(FORMATS)}.", rich_help_panel=opt.IO)
-]
+Format = Annotated[str, opt.option(f"Format of the files: {', '.join(FORMATS)}.", panel=opt.IO)]
 Plot = Annotated[
-    Path | None,
-    typer.Option(
-        help="PNG with the spectrograms of the first signals.", show_default=False,
-        rich_help_panel=opt.IO,
-    ),
-]  # fmt: skip
+    Path | None, opt.option("PNG with the spectrograms of the first signals.", panel=opt.IO)
+]
 
 
 def generate(
     context: typer.Context,
-    model: Generator,
+    model: Model,
     output: Output,
     count: Count = 1,
     length: Seconds = None,
@@ -88,24 +70,36 @@ def generate(
     What a model can be asked for are options of its own, --NAME VALUE, with lists (one,two), ranges
     (60..72) or all; `signal-diffusion info MODEL` names them.
     """
-    words = asked_words(context.args)
+    words = condition_words(context.args)
     _require(format=format, count=count, plot=plot)
     from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.samplers import sampler_named
     from signal_diffusion.streaming.settings import device_named
-    from signal_diffusion.tasks.generate_files import Drawing, draw_files
+    from signal_diffusion.tasks.generate import Drawing, draw_files
 
     denoiser = Denoiser.from_pretrained(model).to(device_named(device))
     drawing = Drawing(
-        model, listed(denoiser.conditions, words), count, length, seed, steps,
-        sampler_named(sampler), guidance,
-    )  # fmt: skip
+        model,
+        listed(denoiser.conditions, words),
+        count=count,
+        seconds=length,
+        seed=seed,
+        steps=steps,
+        sampler=sampler_named(sampler),
+        guidance=guidance,
+    )
     kept = "what was finished is kept; --resume does the rest"
-    with libraries_silent(), interruptible(kept), bar("drawing", quiet=quiet) as tell:
+    with libraries_silent(), interruptible(kept), bar("drawing", quiet=quiet) as progress:
         report = draw_files(
-            denoiser, drawing, output, format=format, plot=plot, force=force, resume=resume,
-            progress=tell,
-        )  # fmt: skip
+            denoiser,
+            drawing,
+            output,
+            format=format,
+            plot=plot,
+            force=force,
+            resume=resume,
+            progress=progress,
+        )
     if not quiet:
         say(_line(report))
 
@@ -130,10 +124,10 @@ def _line(report: DrawnReport) -> str:
     )
 
 
-def asked_words(arguments: Sequence[str]) -> dict[str, str]:
+def condition_words(arguments: Sequence[str]) -> dict[str, str]:
     """Options of the model's own, as they were given.
 
-    >>> asked_words(["--class", "seven", "--pitch=60..62"])
+    >>> condition_words(["--class", "seven", "--pitch=60..62"])
     {'class': 'seven', 'pitch': '60..62'}
     """
     words: dict[str, str] = {}

@@ -15,7 +15,7 @@ def info(
         typer.Argument(help="Shipped model, model file, or recording; none: list the models."),
     ] = None,
 ) -> None:
-    """Tell what a model file holds, where a recording comes from, or list the shipped models."""
+    """Show what a model file holds or where a recording comes from, or list the shipped models."""
     from signal_diffusion.data.corpus import SUFFIXES
     from signal_diffusion.model_facts import model_facts, recording_facts, shipped_models
 

@@ -15,9 +15,9 @@ import typer
 from signal_diffusion.errors import reason
 
 if TYPE_CHECKING:
-    from signal_diffusion.cli.request import How
     from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.streaming.noise_check import ChannelNoise
+    from signal_diffusion.streaming.settings import Settings
     from signal_diffusion.tasks.denoise_files import FileReport
     from signal_diffusion.tasks.jobs import Header, Job
     from signal_diffusion.tasks.workers import Outcome
@@ -90,13 +90,13 @@ def span(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
-def model_line(how: How, denoiser: Denoiser, *, times: int, highest_rate: float) -> str:
+def model_line(model: str, denoiser: Denoiser, settings: Settings, *, highest_rate: float) -> str:
     """Model, steps, and what is lost of recordings of up to the highest rate in Hz."""
-    rate = denoiser.sample_rate
-    line = f"model {how.model}: {rate or 'any'} Hz, {count(times, 'step')} of {how.sampler}"
-    if how.shots > 1:
-        line += f", {how.shots} shots"
-    if how.band == "model" and rate is not None and rate < highest_rate:
+    rate, sampler = denoiser.sample_rate, getattr(settings.sampler, "__name__", "a sampler")
+    line = f"model {model}: {rate or 'any'} Hz, {count(settings.times, 'step')} of {sampler}"
+    if settings.shots > 1:
+        line += f", {settings.shots} shots"
+    if settings.band == "model" and rate is not None and rate < highest_rate:
         line += f"; nothing above its {rate // 2} Hz is kept"
     return line
 
@@ -105,7 +105,7 @@ def file_lines(report: FileReport) -> list[str]:
     """What was done to one file."""
     done = (
         f"{report.output}: {report.seconds:.2f} s at {report.sample_rate:g} Hz, "
-        f"{count(report.channels, 'channel')}, cleaned in {report.taken:.2f} s "
+        f"{count(report.channels, 'channel')}, cleaned in {report.processing_seconds:.2f} s "
         f"(real-time factor {report.real_time_factor:.4f})"
     )
     notes = [] if report.note is None else [f"note: {report.note}"]
@@ -147,7 +147,7 @@ def done_line(headers: Sequence[Header]) -> str:
 
 def left_out_lines(kinds: Sequence[str]) -> list[str]:
     """What could not be read at all, if there was such."""
-    from signal_diffusion.tasks.jobs import counted
+    from signal_diffusion.tasks.inputs import counted
 
     return [f"left out, since they can't be read: {counted(kinds)}"] if kinds else []
 

@@ -1,177 +1,155 @@
-"""The options of `signal-diffusion denoise`, by the panel of the help that tells of them."""
+"""The options that several commands share, by the panel of the help that lists them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 #: The names of `samplers.SAMPLERS`, for help texts, which must not load torch.
 SAMPLER_NAMES = "ddim, ddpm, heun, dpmpp_2m, few_step"
-#: ffmpeg's names, which `recordings.pipes.RAW_FORMATS` maps to libsndfile's.
+#: ffmpeg's names, which `audio.pipes.RAW_FORMATS` maps to libsndfile's.
 RAW_FORMATS = ("u8", "s16le", "s24le", "s32le", "f32le", "f64le", "mulaw", "alaw")
 
 IO, HOW_MUCH, SAMPLING, MANY = "Input and output", "Strength", "Sampling", "Many files"
 TABLES = "Tables of sensor readings: CSV, Parquet, NPY, NPZ, WFDB"
 
+
+def option(help: str, *names: str, panel: str, metavar: str | None = None) -> Any:
+    """An option of the command line, named as the parameter unless names are given."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)
+
+
+def argument(help: str, metavar: str) -> Any:
+    """A positional argument of the command line."""
+    return typer.Argument(help=help, metavar=metavar, show_default=False)
+
+
 Inputs = Annotated[
-    list[str],
-    typer.Argument(help="Files, folders, quoted globs, or - for a pipe.", show_default=False),
+    list[str], argument("Files, folders, quoted patterns, or - for a pipe.", "INPUTS")
 ]
 Output = Annotated[
-    str,
-    typer.Option(
-        "-o", "--output", help="File, folder for many inputs, or - for a pipe.", rich_help_panel=IO
+    str | None,
+    option(
+        "File, folder for many inputs, or - for a pipe (default: NAME_clean beside the input).",
+        "-o",
+        "--output",
+        panel=IO,
     ),
 ]
-Force = Annotated[
-    bool, typer.Option("--force", help="Replace existing outputs.", rich_help_panel=IO)
-]
+Force = Annotated[bool, option("Replace existing outputs.", "--force", panel=IO)]
 Channels = Annotated[
     list[str] | None,
-    typer.Option(
-        help="each on its own (default), or mix them into one; raw PCM: also their number.",
+    option(
+        "Clean each channel on its own (default), or mix them into one; for raw PCM also the "
+        "number of channels.",
+        panel=IO,
         metavar="each|mix|N",
-        show_default=False,
-        rich_help_panel=IO,
     ),
 ]
 Rate = Annotated[
     float | None,
-    typer.Option(
-        help="Of raw PCM in a pipe, or of tables without time stamps.",
+    option(
+        "Sample rate of raw PCM in a pipe, or of tables without time stamps.",
+        panel=IO,
         metavar="HZ",
-        rich_help_panel=IO,
     ),
-]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Names of the channels, repeated or with commas (default: all of numbers).",
-        show_default=False,
-        rich_help_panel=TABLES,
-    ),
-]
-Skip = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Names of columns to leave alone.", show_default=False, rich_help_panel=TABLES
-    ),
-]
-Time = Annotated[
-    str | None,
-    typer.Option(help="Name of the time column, where it isn't found.", rich_help_panel=TABLES),
-]
-Delimiter = Annotated[
-    str | None, typer.Option(help="Between fields, where it isn't found.", rich_help_panel=TABLES)
 ]
 Format = Annotated[
     str | None,
-    typer.Option(help=f"Of raw PCM in a pipe: {' '.join(RAW_FORMATS)}.", rich_help_panel=IO),
+    option(f"Sample format of raw PCM in a pipe: {' '.join(RAW_FORMATS)}.", panel=IO),
 ]
 KeepNoise = Annotated[
-    str | None,
-    typer.Option(help="Write what was removed: file, or folder for many.", rich_help_panel=IO),
+    str | None, option("Write what was removed: a file, or a folder for many.", panel=IO)
 ]
 Plot = Annotated[
     str | None,
-    typer.Option(help="Draw before, after, removed: PNG, or folder.", rich_help_panel=IO),
+    option("Draw the signal before, after, and what was removed: a PNG, or a folder.", panel=IO),
 ]
 Window = Annotated[
     str | None,
-    typer.Option(
-        help="Of tables, what --plot draws, in seconds or rows (default: where most was removed).",
+    option(
+        "Part of a table that --plot draws, in seconds or rows (default: where most was removed).",
+        panel=IO,
         metavar="START[:END][rows]",
-        show_default=False,
-        rich_help_panel=IO,
     ),
 ]
 Uncertainty = Annotated[
-    str | None,
-    typer.Option(help="Write the spread of --shots: NPZ, or folder.", rich_help_panel=IO),
+    str | None, option("Write the spread of --shots: an NPZ, or a folder.", panel=IO)
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Only errors.", rich_help_panel=IO)]
+Quiet = Annotated[bool, option("Print errors only.", "--quiet", panel=IO)]
+
+Columns = Annotated[
+    list[str] | None,
+    option(
+        "Names of the columns to use, repeated or with commas (default: all numeric columns).",
+        panel=TABLES,
+    ),
+]
+Skip = Annotated[list[str] | None, option("Names of columns to leave unchanged.", panel=TABLES)]
+Time = Annotated[str | None, option("Name of the time column, where it isn't found.", panel=TABLES)]
+Delimiter = Annotated[
+    str | None, option("Delimiter between fields, where it isn't found.", panel=TABLES)
+]
 
 Strength = Annotated[
     float | None,
-    typer.Option(
-        help="From 0, as it came, to 1, all noise off (default).",
-        show_default=False,
-        rich_help_panel=HOW_MUCH,
-    ),
+    option("Strength from 0 (input unchanged) to 1 (all noise removed, default).", panel=HOW_MUCH),
 ]
 MaxAttenuation = Annotated[
-    float | None,
-    typer.Option(help="The most that is taken off.", metavar="DB", rich_help_panel=HOW_MUCH),
+    float | None, option("Highest attenuation of the noise.", panel=HOW_MUCH, metavar="DB")
 ]
 Band = Annotated[
     str,
-    typer.Option(
-        help="full, or model: drop all above the model's own.",
+    option(
+        "full: keep frequencies above the model's band; model: drop them.",
+        panel=HOW_MUCH,
         metavar="full|model",
-        rich_help_panel=HOW_MUCH,
     ),
 ]
 Level = Annotated[
     float | None,
-    typer.Option(
-        help="Of the loud passages, re full scale, instead of measuring it.",
+    option(
+        "Level of the loud passages relative to full scale, instead of measuring it.",
+        panel=HOW_MUCH,
         metavar="DB",
-        rich_help_panel=HOW_MUCH,
     ),
 ]
 
-Model = Annotated[
-    str, typer.Option(help="Shipped model's name, or a model file.", rich_help_panel=SAMPLING)
-]
+Model = Annotated[str, option("Name of a shipped model, or a model file.", panel=SAMPLING)]
 Steps = Annotated[
     int | None,
-    typer.Option(
-        help="Network calls: 1 is the mean (default), more add detail (16 with --shots).",
-        show_default=False,
-        rich_help_panel=SAMPLING,
+    option(
+        "Network calls: 1 gives the mean (default), more add detail (16 with --shots).",
+        panel=SAMPLING,
     ),
 ]
-Sampler = Annotated[
-    str,
-    typer.Option(help=f"{SAMPLER_NAMES}, or an import path.", rich_help_panel=SAMPLING),
-]
-Shots = Annotated[
-    int, typer.Option(help="Samples that are drawn and averaged.", rich_help_panel=SAMPLING)
-]
-Seed = Annotated[int, typer.Option(help="Seed of the fresh noise.", rich_help_panel=SAMPLING)]
+Sampler = Annotated[str, option(f"Sampler: {SAMPLER_NAMES}, or an import path.", panel=SAMPLING)]
+Shots = Annotated[int, option("Number of samples that are drawn and averaged.", panel=SAMPLING)]
+Seed = Annotated[int, option("Seed of the random noise.", panel=SAMPLING)]
 NoiseStd = Annotated[
     float | None,
-    typer.Option(
-        help="Deviation of the noise, for models of processes without a recording.",
-        rich_help_panel=SAMPLING,
+    option(
+        "Standard deviation of the noise, for models whose process doesn't start at a recording.",
+        panel=SAMPLING,
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=SAMPLING)]
+Device = Annotated[str, option("Device: auto, cpu, cuda or mps.", panel=SAMPLING)]
 Piece = Annotated[
     float | None,
-    typer.Option(
-        help="Processed at once: bounds memory.", metavar="SECONDS", rich_help_panel=SAMPLING
-    ),
+    option("Length processed at once, which bounds memory.", panel=SAMPLING, metavar="SECONDS"),
 ]
 
-Jobs = Annotated[int, typer.Option(help="Files at the same time.", rich_help_panel=MANY)]
-Resume = Annotated[
-    bool,
-    typer.Option("--resume", help="Go on: keep the outputs that exist.", rich_help_panel=MANY),
-]
+Jobs = Annotated[int, option("Number of files processed at the same time.", panel=MANY)]
+Resume = Annotated[bool, option("Keep existing outputs, do the rest.", "--resume", panel=MANY)]
 Report = Annotated[
     Path | None,
-    typer.Option(
-        help="One JSON line per file (default: report.jsonl in the output folder).",
-        show_default=False,
-        rich_help_panel=MANY,
+    option(
+        "File with one JSON line for each input (default: report.jsonl in the output folder).",
+        panel=MANY,
     ),
 ]
 DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run", help="Say what would be done, and write nothing.", rich_help_panel=MANY
-    ),
+    bool, option("Print what would be done, and write nothing.", "--dry-run", panel=MANY)
 ]

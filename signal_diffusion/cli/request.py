@@ -1,7 +1,8 @@
-"""What the command line asks for, once its options are known to go together."""
+"""What one run of `denoise` is asked to do: its options, checked against one another."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,25 +18,9 @@ if TYPE_CHECKING:
     from signal_diffusion.streaming.settings import Settings
     from signal_diffusion.tables.columns import Columns
 
-
 PIPE = "-"
-
-
-@dataclass(frozen=True)
-class How:
-    """How to denoise: the fields of `Settings`, with names where those hold objects."""
-
-    model: str
-    device: str
-    steps: int | None
-    sampler: str
-    seed: int
-    noise_std: float | None
-    shots: int
-    band: str
-    strength: float
-    level: float | None
-    piece: float | None
+#: What follows a recording's name where no output is named.
+CLEAN = "_clean"
 
 
 @dataclass(frozen=True)
@@ -57,7 +42,7 @@ class Sound:
         return self.rate is not None or self.format is not None
 
     def form(self) -> Form | None:
-        """The form of raw PCM; None where a header tells it."""
+        """The form of raw PCM; None where a header describes it."""
         if not self.raw:
             return None
         from signal_diffusion.audio.forms import Form
@@ -67,12 +52,23 @@ class Sound:
         return Form(int(self.rate), self.channels or 1, "RAW", SUBTYPES[self.format])
 
 
-@dataclass(frozen=True)
-class Where:
-    """Which files are read and written, and what happens to those that exist."""
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Which files are denoised into which, by which model and how.
+
+    Attributes:
+        inputs, output: as they were given; see `default_output` for none.
+        model, device, settings: how to denoise.
+        sound, columns: how channels are treated, and which columns of tables are channels.
+        keep_noise, plot, window, uncertainty: further outputs.
+        report, jobs, force, resume, dry_run, quiet: how many files are processed.
+    """
 
     inputs: tuple[str, ...]
     output: str
+    model: str
+    device: str
+    settings: Settings
     sound: Sound
     columns: Columns
     keep_noise: str | None
@@ -95,14 +91,57 @@ class Where:
         """Where the further outputs of each file go."""
         return self.keep_noise, self.plot, self.uncertainty
 
+    def load(self, source: str, *, table: bool = False) -> NetworkDenoiser:
+        """The model on its device, once it is known to fit the settings and the recording.
 
-def sound_asked(channels: Sequence[str], rate: float | None, format: str | None) -> Sound:
+        Args:
+            source: the recording, for the message if the model is for other signals.
+            table: whether it is a table of readings, not sound.
+
+        Raises:
+            InputError: there is no such model or device, or it doesn't fit.
+        """
+        from signal_diffusion.denoiser import Denoiser
+        from signal_diffusion.streaming.engine import require_process
+        from signal_diffusion.streaming.settings import device_named
+
+        device = device_named(self.device)
+        denoiser = Denoiser.from_pretrained(self.model).to(device)
+        _require_domain(denoiser, self.model, source, table)
+        require_process(denoiser, self.settings)
+        return denoiser
+
+
+def default_output(inputs: Sequence[str]) -> str:
+    """Where the result goes if no output is named: beside the input, under a name of its own.
+
+    Raises:
+        InputError: there are several inputs.
+
+    >>> default_output(["a/talk.wav"]), default_output(["takes/"]), default_output(["-"])
+    ('a/talk_clean.wav', 'takes_clean/', '-')
+    """
+    from signal_diffusion.tasks.inputs import is_pattern
+
+    given = inputs[0]
+    if len(inputs) > 1 or is_pattern(given):
+        raise InputError("several inputs need a folder for the results: add -o FOLDER")
+    if given == PIPE:
+        return PIPE
+    path = Path(given)
+    if os.path.isdir(given):
+        path = path if path.name not in ("", "..") else path.resolve()
+        return os.path.join(path.with_name(path.name + CLEAN), "")
+    return str(path.with_name(path.stem + CLEAN + path.suffix))
+
+
+def sound_of(channels: Sequence[str], rate: float | None, format: str | None) -> Sound:
     """The options about channels and raw PCM as one.
 
     Raises:
         InputError: they contradict each other or can't be read.
 
-    >>> sound_asked(["mix", "2"], 8000, "s16le")
+    >>> sound_of(["mix", "2"], 8000, "s16le")
     Sound(mix=True, channels=2, rate=8000, format='s16le')
     """
     ways = {word for word in channels if word in ("each", "mix")}
@@ -114,10 +153,10 @@ def sound_asked(channels: Sequence[str], rate: float | None, format: str | None)
     return sound
 
 
-def strength_asked(strength: float | None, max_attenuation: float | None) -> float:
-    """The strength that is meant: 1 - 10^(-dB / 20) where an attenuation in dB is given.
+def strength_of(strength: float | None, max_attenuation: float | None) -> float:
+    """The strength: 1 - 10^(-dB / 20) where an attenuation in dB is given.
 
-    >>> strength_asked(None, None), round(strength_asked(None, 20), 6)
+    >>> strength_of(None, None), round(strength_of(None, 20), 6)
     (1.0, 0.9)
     """
     if max_attenuation is None:
@@ -129,38 +168,39 @@ def strength_asked(strength: float | None, max_attenuation: float | None) -> flo
     return float(1 - 10 ** (-max_attenuation / 20))
 
 
-def require_fitting(where: Where, how: How) -> None:
+def require_fitting(request: Request) -> None:
     """Raise an `InputError` for options that don't go together."""
-    if where.force and where.resume:
+    if request.force and request.resume:
         raise InputError("force replaces outputs and resume keeps them: give one of the two")
-    if where.jobs < 1:
-        raise InputError(f"jobs is {where.jobs}; it must be 1 or more")
-    if where.uncertainty is not None and how.shots == 1:
+    if request.jobs < 1:
+        raise InputError(f"jobs is {request.jobs}; it must be 1 or more")
+    if request.uncertainty is not None and request.settings.shots == 1:
         raise InputError("uncertainty needs several draws: add --shots, e.g. --shots 8")
-    if where.window is not None and where.plot is None:
+    if request.window is not None and request.plot is None:
         raise InputError("window is what a picture shows: add --plot, e.g. --plot look.png")
-    if where.sound.raw and where.inputs != (PIPE,):
+    sound = request.sound
+    if sound.raw and request.inputs != (PIPE,):
         raise InputError("format is for raw PCM in a pipe: give - as the only input")
-    if where.sound.channels is not None and not where.sound.raw:
+    if sound.channels is not None and not sound.raw:
         raise InputError(
-            f"channels is {where.sound.channels}, a number, which is for raw PCM in a pipe "
+            f"channels is {sound.channels}, a number, which is for raw PCM in a pipe "
             "(--rate, --format): choose each or mix"
         )
-    if where.piped:
-        _require_pipe(where)
+    if request.piped:
+        _require_pipe(request)
 
 
-def _require_pipe(where: Where) -> None:
-    if len(where.inputs) > 1:
+def _require_pipe(request: Request) -> None:
+    if len(request.inputs) > 1:
         raise InputError("a pipe (-) takes one input: run the command once for each")
     options = {
-        "keep-noise": where.keep_noise,
-        "plot": where.plot,
-        "uncertainty": where.uncertainty,
-        "report": where.report,
-        "resume": where.resume,
-        "dry-run": where.dry_run,
-        "jobs": where.jobs > 1,
+        "keep-noise": request.keep_noise,
+        "plot": request.plot,
+        "uncertainty": request.uncertainty,
+        "report": request.report,
+        "resume": request.resume,
+        "dry-run": request.dry_run,
+        "jobs": request.jobs > 1,
     }
     given = [name for name, value in options.items() if value]
     if given:
@@ -186,60 +226,16 @@ def _number(word: str) -> int:
     return int(word)
 
 
-if TYPE_CHECKING:
-    from signal_diffusion.denoiser import NetworkDenoiser
-    from signal_diffusion.streaming.settings import Settings
-
-
-def loaded(how: How, heard: str, *, table: bool = False) -> tuple[NetworkDenoiser, Settings]:
-    """The model on its device and the settings, which fit it.
-
-    Args:
-        how: what the command line asks for.
-        heard: the recording, for the message if the model is for other signals.
-        table: whether it is a table of readings, not sound.
-
-    Raises:
-        InputError: there is no such model, device or sampler, or a value can't be used.
-    """
-    from signal_diffusion.denoiser import Denoiser
-    from signal_diffusion.streaming.engine import require_process
-    from signal_diffusion.streaming.settings import device_named
-
-    settings, device = _settings(how), device_named(how.device)
-    denoiser = Denoiser.from_pretrained(how.model).to(device)
-    _require_domain(denoiser, how.model, heard, table)
-    require_process(denoiser, settings)
-    return denoiser, settings
-
-
-def _settings(how: How) -> Settings:
-    from signal_diffusion.samplers import sampler_named
-    from signal_diffusion.streaming.settings import Settings
-
-    return Settings(
-        steps=how.steps,
-        sampler=sampler_named(how.sampler),
-        seed=how.seed,
-        noise_std=how.noise_std,
-        shots=how.shots,
-        band=how.band,
-        strength=how.strength,
-        level=how.level,
-        piece=how.piece,
-    )
-
-
-def _require_domain(denoiser: NetworkDenoiser, model: str, heard: str, table: bool) -> None:
+def _require_domain(denoiser: NetworkDenoiser, model: str, source: str, table: bool) -> None:
     from signal_diffusion.model_facts import AUDIO_DOMAINS
 
     if table and denoiser.domain in AUDIO_DOMAINS:
         raise InputError(
-            f"model '{model}' is for {denoiser.domain}, but {heard} is a table of readings: use a "
+            f"model '{model}' is for {denoiser.domain}, but {source} is a table of readings: use a "
             "model of such signals, e.g. --model ecg, or train one (experiment=noisy_only)"
         )
     if not table and denoiser.domain not in (None, *AUDIO_DOMAINS):
         raise InputError(
             f"model '{model}' is for {denoiser.domain} signals at {denoiser.sample_rate} Hz, but "
-            f"{heard} is audio: use a model of {', '.join(AUDIO_DOMAINS)}, e.g. --model speech"
+            f"{source} is audio: use a model of {', '.join(AUDIO_DOMAINS)}, e.g. --model speech"
         )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from signal_diffusion.cli import options as opt
 from signal_diffusion.cli.messages import count, say
 from signal_diffusion.cli.parsing import names
@@ -16,26 +14,22 @@ from signal_diffusion.errors import InputError
 if TYPE_CHECKING:
     from signal_diffusion.tasks.anomaly import ScoreReport
 
-Readings = Annotated[Path, typer.Argument(help="Table of readings.", show_default=False)]
-Output = Annotated[
-    Path, typer.Option("-o", "--output", help="CSV of scores.", rich_help_panel=opt.IO)
-]
+Readings = Annotated[Path, opt.argument("Table of readings.", "TABLE")]
+Output = Annotated[Path, opt.option("CSV of scores.", "-o", "--output", panel=opt.IO)]
 Window = Annotated[
     str | None,
-    typer.Option(
-        help="Length of a window, e.g. 30 or 30rows (default: the model's, or 32rows).",
+    opt.option(
+        "Length of a window, e.g. 30 or 30rows (default: the model's, or 32rows).",
+        panel=opt.SAMPLING,
         metavar="SECONDS|Nrows",
-        show_default=False,
-        rich_help_panel=opt.SAMPLING,
     ),
 ]
 Baseline = Annotated[
     float | None,
-    typer.Option(
-        help="The file's beginning is without faults: tell what is usual by it alone.",
+    opt.option(
+        "Length of the file's beginning without faults, which alone defines normal readings.",
+        panel=opt.SAMPLING,
         metavar="SECONDS",
-        show_default=False,
-        rich_help_panel=opt.SAMPLING,
     ),
 ]
 
@@ -55,27 +49,40 @@ def score(
     rate: opt.Rate = None,
     delimiter: opt.Delimiter = None,
 ) -> None:
-    """Tell how unusual each window of a table is, by a model of readings without faults."""
-    seconds, rows = window_asked(window)
+    """Score how unusual each window of a table is, by a model of readings without faults."""
+    seconds, rows = window_length(window)
     from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.tables.columns import Columns
     from signal_diffusion.tasks.anomaly import score_table
 
-    table = Columns(rate, names(columns) or None, time, delimiter, names(skip))
+    table = Columns(
+        rate=rate,
+        channels=names(columns) or None,
+        time=time,
+        delimiter=delimiter,
+        skip=names(skip),
+    )
     with libraries_silent():
         report = score_table(
-            Denoiser.from_pretrained(model), readings, output,
-            columns=table, seconds=seconds, rows=rows, baseline=baseline, seed=seed, force=force,
-        )  # fmt: skip
+            Denoiser.from_pretrained(model),
+            readings,
+            output,
+            columns=table,
+            seconds=seconds,
+            rows=rows,
+            baseline=baseline,
+            seed=seed,
+            force=force,
+        )
     if not quiet:
         for line in _lines(report):
             say(line)
 
 
-def window_asked(word: str | None) -> tuple[float | None, int | None]:
+def window_length(word: str | None) -> tuple[float | None, int | None]:
     """The length of a window in seconds or in rows, None for the one that was not given.
 
-    >>> window_asked("2.5"), window_asked("30rows"), window_asked(None)
+    >>> window_length("2.5"), window_length("30rows"), window_length(None)
     ((2.5, None), (None, 30), (None, None))
     """
     if word is None:
@@ -96,8 +103,8 @@ def _lines(report: ScoreReport) -> list[str]:
     size = f"{count(report.rows, 'row')} ({report.rows / report.sample_rate:g} s)"
     windows = f"{count(report.windows, 'window')} of {size}"
     channels = count(report.channels, "channel")
-    told = f"{report.path} -> {report.output}: {windows}, {channels}"
-    lines = [f"{told}; highest score {report.highest:.1f} at {report.at}"]
+    line = f"{report.path} -> {report.output}: {windows}, {channels}"
+    lines = [f"{line}; highest score {report.highest:.1f} at {report.at}"]
     if report.baseline is not None:
         lines.append(f"scores are relative to the first {report.baseline:g} s of this file")
     elif report.measured:

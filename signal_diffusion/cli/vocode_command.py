@@ -5,39 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from signal_diffusion.cli import options as opt
 from signal_diffusion.cli.messages import say, span
 from signal_diffusion.cli.terminal import bar, interruptible, libraries_silent
 
 if TYPE_CHECKING:
-    from signal_diffusion.tasks.vocode_files import VocodedReport
+    from signal_diffusion.tasks.vocode import VocodedReport
 
-Given = Annotated[
+Source = Annotated[
     Path,
-    typer.Argument(
-        help="Mel spectrogram (.npy, .npz), or speech to take one of.", show_default=False
-    ),
+    opt.argument("Mel spectrogram (.npy, .npz), or speech to compute one of.", "SOURCE"),
 ]
 Output = Annotated[
     Path,
-    typer.Option(
-        "-o",
-        "--output",
-        help="Audio file, or .npz for the spectrogram.",
-        rich_help_panel=opt.IO,
-    ),
+    opt.option("Audio file, or .npz for the spectrogram.", "-o", "--output", panel=opt.IO),
 ]
-Model = Annotated[
-    str,
-    typer.Option("--model", help="Shipped vocoder, or a model file.", rich_help_panel=opt.SAMPLING),
-]
-Steps = Annotated[int, typer.Option(help="Calls of the network.", rich_help_panel=opt.SAMPLING)]
+Model = Annotated[str, opt.option("Shipped vocoder, or a model file.", panel=opt.SAMPLING)]
+Steps = Annotated[int, opt.option("Number of network calls.", panel=opt.SAMPLING)]
 
 
 def vocode(
-    given: Given,
+    source: Source,
     output: Output,
     model: Model = "vocoder",
     steps: Steps = 1,
@@ -51,18 +39,25 @@ def vocode(
     from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.samplers import sampler_named
     from signal_diffusion.streaming.settings import device_named
-    from signal_diffusion.tasks.vocode_files import vocode_file
+    from signal_diffusion.tasks.vocode import vocode_file
 
     denoiser = Denoiser.from_pretrained(model).to(device_named(device))
     with (
         libraries_silent(),
         interruptible("nothing was written"),
-        bar("vocoding", quiet=quiet) as tell,
+        bar("vocoding", quiet=quiet) as progress,
     ):
         report = vocode_file(
-            denoiser, given, output, model=model, steps=steps, sampler=sampler_named(sampler),
-            seed=seed, force=force, progress=tell,
-        )  # fmt: skip
+            denoiser,
+            source,
+            output,
+            model=model,
+            steps=steps,
+            sampler=sampler_named(sampler),
+            seed=seed,
+            force=force,
+            progress=progress,
+        )
     if not quiet:
         say(_line(report))
 

@@ -159,10 +159,10 @@ def _files(root: Path) -> list[Path]:
 
 
 def _samples(path: Path, rate: float | None) -> Array:
-    from signal_diffusion.tables import is_table, opened_table
+    from signal_diffusion.tables import Columns, is_table, opened_table
 
     if is_table(path):
-        with opened_table(path, rate=rate) as reader:
+        with opened_table(path, Columns(rate), domain="") as reader:
             return np.concatenate(list(reader.blocks()), axis=1)
     with opened(path) as sound:
         return np.concatenate(list(sound.blocks()), axis=1).astype(np.float64)

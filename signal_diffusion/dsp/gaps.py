@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 
-#: Rows, and readings of all channels, that wait for the end of a gap.
+#: Rows, and readings of all channels, that may wait for the end of a gap.
 MOST_ROWS, MOST_READINGS = 1 << 20, 1 << 25
 
 
 def with_missing(values: Array, missing: Array) -> Array:
-    """Readings (C, n) with so many columns of NaN before each: (C, n + missing.sum()).
+    """Readings (C, n) with NaN for the rows (n,) missing before each: (C, n + missing.sum()).
 
     >>> with_missing(np.array([[1.0, 4.0]]), np.array([0, 2]))
     array([[ 1., nan, nan,  4.]])
@@ -31,8 +29,8 @@ class Filler:
     """Fills NaN linearly between the neighbours, and by the nearest reading at both ends.
 
     Args:
-        where: of which file, for errors.
-        names: of the channels.
+        where: name of the file, for errors.
+        names: names of the channels.
 
     >>> filler = Filler("a.csv", ("x",))
     >>> filler.push(np.array([[1.0, np.nan]]))[0], filler.push(np.array([[3.0]]))[0]
@@ -48,7 +46,7 @@ class Filler:
         self._count = self._done = 0
 
     def push(self, values: Array) -> tuple[Array, Array]:
-        """Readings (C, m) that these (C, n) make known, and the mask (C, m) of the filled."""
+        """Append readings (C, n); returns those (C, m) that are complete, and which were filled."""
         here = np.isfinite(values)
         if here.all() and not self._waiting:
             self._end[:] = self._done = self._count = self._count + values.shape[1]
@@ -64,7 +62,7 @@ class Filler:
         return self._take(ready) if ready else self._nothing()
 
     def flush(self) -> tuple[Array, Array]:
-        """The rest, once all readings have come."""
+        """The rest of the readings, after the last `push`, and which of them were filled."""
         for name, end in zip(self._names, self._end, strict=True):
             if not end:
                 raise InputError(
@@ -104,14 +102,14 @@ def _fill(row: Array, before: float) -> None:
     if not holes.any() or (holes.all() and np.isnan(before)):
         return
     places = np.flatnonzero(~holes)
-    known = row[places]
+    values = row[places]
     if not np.isnan(before):
-        places, known = np.append(-1, places), np.append(before, known)
-    row[holes] = np.interp(np.flatnonzero(holes), places, known)
+        places, values = np.append(-1, places), np.append(before, values)
+    row[holes] = np.interp(np.flatnonzero(holes), places, values)
 
 
 def filled(values: Array, missing: Array) -> Array:
-    """Readings (C, n) whose missing ones are filled as `Filler` does it.
+    """Readings (C, n) with the missing ones filled as `Filler` fills them.
 
     >>> filled(np.array([[1.0, 9.0, 3.0, 9.0]]), np.array([[False, True, False, True]]))
     array([[1., 2., 3., 3.]])
@@ -120,22 +118,3 @@ def filled(values: Array, missing: Array) -> Array:
     for row in rows:
         _fill(row, np.nan)
     return rows
-
-
-def regrouped(parts: Iterator[tuple[Array, Array]], size: int) -> Iterator[tuple[Array, Array]]:
-    """Pairs of arrays (C, m) as pairs of arrays (C, size), the last one shorter."""
-    waiting: list[tuple[Array, Array]] = []
-    count = 0
-    for part in parts:
-        waiting.append(part)
-        count += part[0].shape[1]
-        if count >= size:
-            whole = [np.concatenate(arrays, axis=1) for arrays in zip(*waiting, strict=True)]
-            for start in range(0, count - size + 1, size):
-                yield whole[0][:, start : start + size], whole[1][:, start : start + size]
-            count %= size
-            rest = whole[0].shape[1] - count
-            waiting = [(whole[0][:, rest:], whole[1][:, rest:])]
-    if count:
-        whole = [np.concatenate(arrays, axis=1) for arrays in zip(*waiting, strict=True)]
-        yield whole[0], whole[1]

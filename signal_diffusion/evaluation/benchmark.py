@@ -1,78 +1,187 @@
-"""Quality against calls of the network against time, for the ways that a model can be used in.
+"""Quality against network calls against time, for the samplers and settings of a model.
 
-Quality goes by the sampler and its calls alone, since pieces equal the whole and threads only
-round otherwise; time goes by pieces and threads, too. Each is a row of its own.
+Quality depends on the sampler and its calls alone, since pieces equal the whole and threads only
+round otherwise: `run.evaluate` measures it. Time depends on pieces and threads, too.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
+import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from signal_diffusion import samplers
-from signal_diffusion.audio import opened
-from signal_diffusion.data.corpus import list_folder
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
-from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.measures import METRICS, metrics_named
-from signal_diffusion.evaluation.pairs import Pair, folder_pairs
+from signal_diffusion.evaluation.measures import metrics_named
+from signal_diffusion.evaluation.methods import Method, Modelled, Untouched
+from signal_diffusion.evaluation.outputs import data_told, machine
+from signal_diffusion.evaluation.pairs import Pair, folder_pairs, originals
 from signal_diffusion.evaluation.plan import takes_readings
-from signal_diffusion.evaluation.readings import opened_columns, shape_of
-from signal_diffusion.files.journal import Job
+from signal_diffusion.evaluation.run import evaluate
+from signal_diffusion.evaluation.summary import by_column
+from signal_diffusion.files import artifact
+from signal_diffusion.files.journal import Job, Row, measured
 from signal_diffusion.nn.diffwave import DiffWave
 from signal_diffusion.nn.magnitudes import Magnitudes
 from signal_diffusion.schedules import Schedule
 from signal_diffusion.streaming.background import quickest, threads
-from signal_diffusion.streaming.pieces import PIECE
-from signal_diffusion.tables import is_table
-from signal_diffusion.tables.columns import Columns
+from signal_diffusion.streaming.engine import require_process
+from signal_diffusion.streaming.pieces import PIECE, Progress, part_of
+from signal_diffusion.streaming.settings import Settings
 from signal_diffusion.tasks.denoise import denoise
-from signal_diffusion.tasks.generate import GUIDANCE, generate
-from signal_diffusion.tasks.vocode import vocode
+from signal_diffusion.tasks.generate import GUIDANCE, generate, require_generator
+from signal_diffusion.tasks.vocode import require_vocoder, vocode
+from signal_diffusion.training.runs import configuration_mistakes
 
 Sampler = Callable[..., Tensor]
-
-
-Row = dict[str, Any]
+T = TypeVar("T")
 
 #: The samplers of this package.
 SAMPLERS: tuple[Sampler, ...] = tuple(samplers.SAMPLERS.values())
-
-
-#: What stands for all samplers, where they do the same.
+#: The name of a row that stands for all samplers, where they do the same.
 EVERY = "every"
+#: The name of a recording that is left as it came.
+INPUT = "input"
+#: Kinds of rows.
+QUALITY, SPEED, TRAINING = "quality", "speed", "training"
+#: Rate in Hz at which models without a rate of their own are timed, and that of wide-band PESQ.
+RATE = 16000
+#: Seconds of each recording that are scored.
+LONGEST = 30.0
+#: The word that stands for the experiment by which a model was trained.
+OWN = "own"
 
 
-def _calls(sampler: Sampler, steps: int, schedule: Schedule) -> int:
-    calls = samplers.network_calls(sampler, steps, schedule)
-    if calls is None:
-        raise InputError(
-            f"sampler {sampler.__name__} does not state its calls of the network: "
-            "declare it with @samplers.sampler(stages=...)"
-        )
-    return calls
+@dataclass(frozen=True)
+class Plan:
+    """What is measured.
+
+    Args:
+        calls: most network calls of each sampler.
+        samplers: functions of `samplers`, or of the same form.
+        pieces: seconds that are denoised at once; None is what memory is meant for.
+        threads: numbers of torch threads.
+        repeats: runs of which the quickest counts, after one more that warms up.
+        seconds: length of the signal that is timed; None is as many samples as one piece may have.
+        guidance: strength of a generator's conditions.
+        noise_std: standard deviation of the noise, for unpaired processes that denoise.
+    """
+
+    calls: Sequence[int] = (1, 2, 4, 8)
+    samplers: Sequence[Sampler] = SAMPLERS
+    pieces: Sequence[float | None] = (None,)
+    threads: Sequence[int] = (1,)
+    repeats: int = 3
+    seconds: float | None = None
+    guidance: float = GUIDANCE
+    noise_std: float | None = None
+
+    @property
+    def described(self) -> Row:
+        """The plan as plain values."""
+        return {**asdict(self), "samplers": [sampler.__name__ for sampler in self.samplers]}
+
+
+@dataclass(frozen=True)
+class Data:
+    """Pairs of recordings and the names of the metrics that are measured on them."""
+
+    pairs: Sequence[Pair]
+    metrics: Sequence[str]
+
+    @property
+    def described(self) -> Row:
+        """A digest of the recordings and the number of them, as plain values."""
+        digest = data_told(self.pairs)["sha256"][:16]
+        return {"data": digest, "count": len(self.pairs), "metrics": ",".join(self.metrics)}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Rows of quality, speed and training, the names of the metrics, and the facts of the run."""
+
+    rows: Sequence[Row]
+    metrics: Sequence[str]
+    facts: Mapping[str, Any]
+
+
+#: Runs a model on one signal: `work(sampler, steps, piece)`.
+Work = Callable[[Sampler, int, float | None], Array]
+
+
+def benchmark_model(
+    denoiser: NetworkDenoiser,
+    model: str,
+    plan: Plan,
+    folder: Path,
+    *,
+    data: Data | None = None,
+    training: Sequence[str] = (),
+    training_steps: int = 10,
+    begin: Callable[[], object] = lambda: None,
+    progress: Progress | None = None,
+) -> Benchmark:
+    """Measure what a plan describes; rows are kept in a folder, from which a stopped run goes on.
+
+    Args:
+        denoiser: the model, on its device.
+        model: its name or file.
+        plan: calls, samplers, pieces and threads.
+        folder: of the journals.
+        data: recordings to score, see `data_of`; None measures time alone.
+        training: overrides of a run whose steps are timed; none times no training.
+        training_steps: number of steps that are timed.
+        begin: makes the folder; called when nothing is left that could be wrong with the input.
+        progress: called as progress(done, all), in arbitrary units.
+
+    Raises:
+        InputError: the model, the data or the configuration can't be used.
+    """
+    device = next(denoiser.parameters()).device.type
+    here = {"machine": machine(), "device": device, "torch": torch.__version__}
+    of = {"task": task_of(denoiser), "model": artifact.fingerprint(model)}
+    jobs = list(speed_jobs(denoiser, plan, {**of, **here}))
+    if training:
+        jobs += _training_jobs(training, plan, training_steps, here)
+    if data is not None and of["task"] == "denoise":
+        for way in _settings(denoiser, plan).values():
+            require_process(denoiser, way)
+    begin()
+    parts = 1 if data is None else 2
+    tell = part_of(progress, 0, parts) or (lambda *_: None)
+    rows = measured(jobs, folder / "rows.jsonl", lambda done, total, _: tell(done, total))
+    facts = {"name": model, **of, **here, "plan": plan.described}
+    if data is None:
+        return Benchmark(rows, (), facts)
+    scores = folder / "scores"
+    scores.mkdir(exist_ok=True)
+    rows += quality(
+        denoiser, model, plan, data, scores, of=of, progress=part_of(progress, 1, parts)
+    )
+    facts |= {"data": data.described["data"], "files": [pair.name for pair in data.pairs]}
+    return Benchmark(rows, tuple(data.metrics), facts)
 
 
 def points(
     schedule: Schedule, budgets: Sequence[int], which: Sequence[Sampler] = SAMPLERS
 ) -> Iterator[tuple[Row, Sampler, int]]:
-    """What is to be measured: its description, the sampler, and its most steps in a budget.
+    """What is measured: the description of a row, the sampler, and its most steps in a budget.
 
     Args:
         schedule: the process.
-        budgets: calls of the denoiser, at most.
-        which: samplers; what is the same for several of the package's is told once, of `EVERY`.
+        budgets: most network calls.
+        which: samplers; where several of this package do the same, there is one row, `EVERY`.
     """
     same = _alike(schedule, which)
     for steps in (n for n in range(1, same + 1) if n in budgets):
@@ -86,79 +195,35 @@ def points(
                 yield row, sampler, steps
 
 
+def _calls(sampler: Sampler, steps: int, schedule: Schedule) -> int:
+    calls = samplers.network_calls(sampler, steps, schedule)
+    if calls is None:
+        raise InputError(
+            f"sampler {sampler.__name__} does not state its calls of the network: "
+            "declare it with @samplers.sampler(stages=...)"
+        )
+    return calls
+
+
 def _alike(schedule: Schedule, which: Sequence[Sampler]) -> int:
-    """Steps up to which all of some samplers do the same."""
+    """Number of steps up to which all samplers do the same."""
     if len(which) < 2 or not set(which) <= set(SAMPLERS):
         return 0
     # Where the start is certain, all that comes after the first call is drawn by every sampler.
     return 2 if schedule(torch.tensor(schedule.t_start))[2] == 0 else 1
 
 
-#: Rate in Hz at which signals are timed whose model knows none.
-RATE = 16000
-
-
-#: Kinds of rows.
-QUALITY, SPEED, TRAINING = "quality", "speed", "training"
-
-
-#: What stands for a recording that is left as it came.
-INPUT = "input"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be measured.
-
-    Args:
-        calls: of the network, at most, for each sampler.
-        samplers: functions of `samplers`, or of the same form.
-        pieces: seconds that are denoised at once; None is what memory is meant for.
-        threads: of torch.
-        repeats: runs of which the quickest counts, after one more that warms up.
-        seconds: of the recording that is timed; None is as many samples as one piece may have.
-        guidance: pull of a generator's conditions.
-        noise_std: of the noise, for unpaired processes that denoise.
-    """
-
-    calls: Sequence[int] = (1, 2, 4, 8)
-    samplers: Sequence[Sampler] = SAMPLERS
-    pieces: Sequence[float | None] = (None,)
-    threads: Sequence[int] = (1,)
-    repeats: int = 3
-    seconds: float | None = None
-    guidance: float = GUIDANCE
-    noise_std: float | None = None
-
-
-@dataclass(frozen=True)
-class Example:
-    """A recording to score on: what came (C, L), None for what has none, and the truth (C, L)."""
-
-    name: str
-    given: Array | None
-    clean: Array
-
-
-#: What a model makes in one way, of one signal: `work(sampler, steps, piece)`.
-Work = Callable[[Sampler, int, float | None], Array]
-
-
-#: How good estimates of examples are, by the names of the measures.
-Score = Callable[[Callable[[Example], Array]], Row]
-
-
 def task_of(denoiser: NetworkDenoiser) -> str:
-    """What a model is for: denoise, vocode or generate.
+    """The task of a model: denoise, vocode or generate.
 
     Raises:
-        InputError: nothing of these.
+        InputError: it has none of these.
     """
-    if denoiser.mel is not None and isinstance(denoiser.codec, Magnitudes):
+    if denoiser.kind == "vocoder" and isinstance(denoiser.codec, Magnitudes):
         return "vocode"
-    if not denoiser.schedule.paired and denoiser.length is not None:
+    if denoiser.kind == "generator" and not denoiser.schedule.paired:
         return "generate"
-    if denoiser.mel is not None or isinstance(denoiser.backbone, DiffWave):
+    if denoiser.kind == "vocoder" or isinstance(denoiser.backbone, DiffWave):
         raise InputError("this model is no denoiser, vocoder or generator: it can't be benchmarked")
     return "denoise"
 
@@ -177,11 +242,16 @@ def workload(denoiser: NetworkDenoiser, plan: Plan) -> tuple[Work, float]:
     x = made_noise(denoiser, plan.seconds)
     seconds = x.shape[-1] / (denoiser.sample_rate or RATE)
     if task == "vocode":
-        return vocoding(denoiser, x), seconds
-    given = plan.noise_std
-    if given is None and not denoiser.schedule.paired and denoiser.noise_std is None:
-        given = float(x.std())
-    return denoising(denoiser, x, noise_std=given), seconds
+        frames = require_vocoder(denoiser)[0](torch.from_numpy(x))[0]
+        return lambda sampler, steps, _: vocode(
+            denoiser, frames, steps=steps, sampler=sampler
+        ), seconds
+    noise_std = plan.noise_std
+    if noise_std is None and not denoiser.schedule.paired and denoiser.noise_std is None:
+        noise_std = float(x.std())
+    return lambda sampler, steps, piece: denoise(
+        denoiser, x, steps=steps, sampler=sampler, piece=piece, noise_std=noise_std
+    ), seconds
 
 
 def made_noise(denoiser: NetworkDenoiser, seconds: float | None) -> Array:
@@ -192,34 +262,14 @@ def made_noise(denoiser: NetworkDenoiser, seconds: float | None) -> Array:
     return (10 ** (level / 20) * x).astype(np.float32)
 
 
-def denoising(denoiser: NetworkDenoiser, x: Array, *, noise_std: float | None = None) -> Work:
-    """Denoises a recording (C, L) at the model's rate."""
-    return lambda sampler, steps, piece: denoise(
-        denoiser, x, steps=steps, sampler=sampler, piece=piece, noise_std=noise_std
-    )
-
-
-def vocoding(denoiser: NetworkDenoiser, x: Array) -> Work:
-    """Turns a recording (1, L) into mel frames, once, and these into sound."""
-    assert denoiser.mel is not None
-    frames = denoiser.mel(torch.from_numpy(x[:1]))[0]
-    return lambda sampler, steps, _: vocode(denoiser, frames, steps=steps, sampler=sampler)
-
-
 def _drawing(denoiser: NetworkDenoiser, plan: Plan) -> tuple[Work, float]:
     """Draws one signal of the model's own length, or of so many seconds."""
     rate = denoiser.sample_rate or RATE
-    assert denoiser.length is not None
-    length = denoiser.length if plan.seconds is None else max(1, round(plan.seconds * rate))
-    asked = [{one.name: one.values("all")[0] for one in denoiser.conditions}]
-
-    def work(sampler: Sampler, steps: int, _: float | None) -> Array:
-        return generate(
-            denoiser, asked=asked, length=length, steps=steps, sampler=sampler,
-            guidance=plan.guidance,
-        )  # fmt: skip
-
-    return work, length / rate
+    own = require_generator(denoiser)
+    length = own if plan.seconds is None else max(1, round(plan.seconds * rate))
+    values = [{one.name: one.values("all")[0] for one in denoiser.conditions}]
+    draw = partial(generate, denoiser, asked=values, length=length, guidance=plan.guidance)
+    return lambda sampler, steps, _: draw(steps=steps, sampler=sampler), length / rate
 
 
 def speed_jobs(denoiser: NetworkDenoiser, plan: Plan, of: Row) -> Iterator[Job]:
@@ -227,131 +277,35 @@ def speed_jobs(denoiser: NetworkDenoiser, plan: Plan, of: Row) -> Iterator[Job]:
 
     Args:
         denoiser: the model.
-        plan: what is to be measured.
-        of: what all rows tell, such as the model and the machine.
+        plan: what is measured.
+        of: what all rows hold, such as the model and the machine.
     """
     work, seconds = workload(denoiser, plan)
-    told = {**of, "kind": SPEED, "seconds": seconds, "repeats": plan.repeats}
+    of = {**of, "kind": SPEED, "seconds": seconds, "repeats": plan.repeats}
     if task_of(denoiser) == "generate":
-        told |= {"guidance": plan.guidance}
+        of |= {"guidance": plan.guidance}
     for count in plan.threads:
         for piece in plan.pieces:
             for row, sampler, steps in points(denoiser.schedule, plan.calls, plan.samplers):
                 run = partial(work, sampler, steps, piece)
-                asked = {**told, **row, "steps": steps, "piece": piece, "threads": count}
-                yield asked, partial(_timed, run, seconds, count, plan.repeats)
+                row = {**of, **row, "steps": steps, "piece": piece, "threads": count}
+                yield row, partial(_timed, run, seconds, count, plan.repeats)
 
 
 def _timed(run: Callable[[], object], seconds: float, count: int, repeats: int) -> Row:
     with threads(count):
         taken = quickest(run, repeats=repeats)
     return {
-        "taken": taken.seconds, "processor_seconds": taken.processor_seconds,
+        "taken": taken.seconds,
+        "processor_seconds": taken.processor_seconds,
         "real_time_factor": taken.seconds / seconds,
-    }  # fmt: skip
-
-
-def quality_jobs(denoiser: NetworkDenoiser, plan: Plan, score: Score, of: Row) -> Iterator[Job]:
-    """One job for the input of a denoiser, and one for each point of a denoiser or vocoder.
-
-    Args:
-        denoiser: the model.
-        plan: what is to be measured.
-        score: scores estimates of the examples.
-        of: what all rows tell, such as the model and the data.
-    """
-    told = {**of, "kind": QUALITY}
-    if task_of(denoiser) == "denoise":
-        yield {**told, "sampler": INPUT, "calls": 0}, partial(score, _as_given)
-    for row, sampler, steps in points(denoiser.schedule, plan.calls, plan.samplers):
-        way = partial(_estimated, denoiser, plan.noise_std, sampler, steps)
-        yield {**told, **row, "steps": steps}, partial(_scored, score, way, max(plan.threads))
-
-
-def _scored(score: Score, way: Callable[[Example], Array], count: int) -> Row:
-    with threads(count):
-        return score(way)
-
-
-def _as_given(example: Example) -> Array:
-    assert example.given is not None
-    return example.given
-
-
-def _estimated(
-    denoiser: NetworkDenoiser, noise_std: float | None, sampler: Sampler, steps: int,
-    example: Example,
-) -> Array:  # fmt: skip
-    """The estimate (C, L) of an example, by one way of using the model."""
-    if example.given is None:
-        return vocoding(denoiser, example.clean)(sampler, steps, None)[None]
-    return denoising(denoiser, example.given, noise_std=noise_std)(sampler, steps, None)
-
-
-def joined(rows: Sequence[Mapping[str, Any]], measures: Sequence[str]) -> list[Row]:
-    """The rows of speed, each with the scores of the same sampler and calls, where there are."""
-    scores = {
-        (row["sampler"], row["budget"]): {name: row[name] for name in measures if name in row}
-        for row in rows
-        if row["kind"] == QUALITY and row["sampler"] != INPUT
     }
-    some = [dict(row) for row in rows if row["kind"] == SPEED]
-    return [row | scores.get((row["sampler"], row["budget"]), {}) for row in some]
 
 
-def told_plan(plan: Plan) -> Row:
-    """A plan as plain values."""
-    names = [sampler.__name__ for sampler in plan.samplers]
-    return {**asdict(plan), "samplers": names}
-
-
-#: Seconds of each recording that count, and samples of slow readings.
-LONGEST, FEWEST = 30.0, 10_000
-
-
-#: PESQ's rate.
-WIDE_BAND = 16000
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """Means of some measures over examples (C, L) at a rate in Hz."""
-
-    examples: Sequence[Example]
-    measures: Sequence[str]
-    sample_rate: float
-
-    def __call__(self, estimated: Callable[[Example], Array]) -> Row:
-        """The means of one way of estimating; what can't be computed is None."""
-        scores = [self._of(example, estimated(example)) for example in self.examples]
-        means = np.mean(scores, axis=0)
-        return {
-            name: float(mean) if np.isfinite(mean) else None
-            for name, mean in zip(self.measures, means, strict=True)
-        }
-
-    @property
-    def digest(self) -> str:
-        """What tells these examples from others: 16 digits of a SHA-256."""
-        found = hashlib.sha256()
-        for example in self.examples:
-            found.update(example.name.encode() + example.clean.tobytes())
-            found.update(b"" if example.given is None else example.given.tobytes())
-        return found.hexdigest()[:16]
-
-    def _of(self, example: Example, estimate: Array) -> list[float]:
-        count = min(estimate.shape[-1], example.clean.shape[-1])
-        pair = estimate[:, :count], example.clean[:, :count]
-        try:
-            return [METRICS[name].measure(*pair, self.sample_rate) for name in self.measures]
-        except InputError as error:
-            raise InputError(f"{example.name}: {error}") from error
-
-
-def scoring_of(
+def data_of(
     denoiser: NetworkDenoiser, folder: Path, *, files: int, metrics: Sequence[str] | None
-) -> Scoring:
-    """The examples of a folder, evenly chosen, and the measures that suit the model.
+) -> Data:
+    """The beginnings of recordings of a folder, evenly chosen, and metrics that suit the model.
 
     Args:
         denoiser: a denoiser, whose folder has clean/ and noisy/, of sound or of tables, or a
@@ -369,34 +323,23 @@ def scoring_of(
             "this model draws signals, which have no truth to compare with: leave the data "
             "(`signal-diffusion memorisation` compares them with what it was trained on)"
         )
-    if task == "vocode":
-        return _of_vocoder(denoiser, folder, files, metrics)
-    pairs = _some(_pairs(folder), files)
-    readings = takes_readings(denoiser, denoiser.domain or "this", pairs)
-    usual = [] if readings else ["si_sdr", *_pesq(denoiser)]
-    names = metrics_named(metrics or usual, domain=denoiser.domain, readings=readings)
-    own = shape_of(pairs[0].clean)[0] if readings else RATE
-    rate = denoiser.sample_rate or own
-    return Scoring([_example(pair, rate) for pair in pairs], names, rate)
-
-
-def _of_vocoder(
-    denoiser: NetworkDenoiser, folder: Path, files: int, metrics: Sequence[str] | None
-) -> Scoring:
     rate = denoiser.sample_rate or RATE
-    names = metrics_named(metrics or [*_pesq(denoiser), "lsd"])
-    clips = _some(list_folder(folder), files)
-    found = [Example(clip.name, None, _read(clip.path, rate)[:1]) for clip in clips]
-    return Scoring(found, names, rate)
+    speech = denoiser.domain == "speech" and denoiser.sample_rate == RATE
+    pesq = ["pesq"] if speech and importlib.util.find_spec("pesq") is not None else []
+    if task == "vocode":
+        names = metrics_named(metrics or [*pesq, "lsd"])
+        pairs = originals(folder, sample_rate=rate)
+    else:
+        pairs = _folder_pairs(folder)
+        readings = takes_readings(denoiser, denoiser.domain or "this", pairs)
+        usual = [] if readings else ["si_sdr", *pesq]
+        names = metrics_named(metrics or usual, domain=denoiser.domain, readings=readings)
+    return Data(
+        [replace(p, sample_rate=rate, beginning=LONGEST) for p in _few(pairs, files)], names
+    )
 
 
-def _pesq(denoiser: NetworkDenoiser) -> list[str]:
-    """PESQ, for models of such speech, where it is installed."""
-    heard = denoiser.domain == "speech" and denoiser.sample_rate == WIDE_BAND
-    return ["pesq"] if heard and importlib.util.find_spec("pesq") is not None else []
-
-
-def _pairs(folder: Path) -> list[Pair]:
+def _folder_pairs(folder: Path) -> list[Pair]:
     for name in ("clean", "noisy"):
         if not (folder / name).is_dir():
             raise InputError(
@@ -406,40 +349,113 @@ def _pairs(folder: Path) -> list[Pair]:
     return folder_pairs(folder / "clean", folder / "noisy")
 
 
-def _some(found: Sequence[Any], most: int) -> list[Any]:
+def _few(items: Sequence[T], most: int) -> list[T]:
     """So many at the most, evenly spread."""
-    count = min(most, len(found))
-    return [found[index * len(found) // count] for index in range(count)]
+    count = min(most, len(items))
+    return [items[index * len(items) // count] for index in range(count)]
 
 
-def _example(pair: Pair, rate: float) -> Example:
-    assert pair.noisy is not None
-    return Example(pair.name, _read(pair.noisy, rate), _read(pair.clean, rate))
+def _settings(denoiser: NetworkDenoiser, plan: Plan) -> dict[str, Settings]:
+    """The settings of each sampler and number of steps, by the names of their methods."""
+    return {
+        _name(sampler, steps): Settings(steps=steps, sampler=sampler, noise_std=plan.noise_std)
+        for _, sampler, steps in points(denoiser.schedule, plan.calls, plan.samplers)
+    }
 
 
-def _read(path: Path, rate: float) -> Array:
-    """The beginning (C, L) of a recording or a table at a rate."""
-    own, blocks = _blocks(path)
-    most = max(round(LONGEST * own), FEWEST)
-    held, count = [], 0
-    for block in blocks:
-        held.append(block)
-        count += block.shape[1]
-        if count >= most:
-            break
-    return resample(np.concatenate(held, axis=1)[:, :most], own, rate)
+def _name(sampler: Sampler, steps: int) -> str:
+    return f"{sampler.__name__}, {steps} steps"
 
 
-def _blocks(path: Path) -> tuple[float, Iterator[Array]]:
-    """The rate of a file in Hz, and what it holds, bit by bit."""
+def quality(
+    denoiser: NetworkDenoiser,
+    model: str,
+    plan: Plan,
+    data: Data,
+    folder: Path,
+    *,
+    of: Row,
+    progress: Progress | None = None,
+) -> list[Row]:
+    """A row of mean scores for each point, and one for the input of a denoiser.
 
-    def of_sound() -> Iterator[Array]:
-        with opened(path) as reader:
-            for block in reader.blocks():
-                yield block.astype(np.float32, copy=False)
+    Raises:
+        InputError: a recording can't be denoised or scored.
+    """
+    device = next(denoiser.parameters()).device.type
+    methods: list[Method] = [Untouched(INPUT)] if task_of(denoiser) == "denoise" else []
+    for name, settings in _settings(denoiser, plan).items():
+        methods.append(Modelled(model, settings, device, label=name))
+    jobs = max(plan.threads) if device == "cpu" else 1
+    rows = evaluate(data.pairs, methods, data.metrics, folder, jobs=jobs, progress=progress)
+    for row in rows:
+        if row["error"] is not None:
+            raise InputError(f"{row['file']}: {row['error']}")
+    scores = {
+        name: _means(of_method, data) for name, of_method in by_column(rows, "method").items()
+    }
+    of = {**of, "kind": QUALITY, **data.described, "noise_std": plan.noise_std}
+    first = [{**of, "sampler": INPUT, "calls": 0, **scores[INPUT]}] if INPUT in scores else []
+    return first + [
+        {**of, **row, "steps": steps, **scores[_name(sampler, steps)]}
+        for row, sampler, steps in points(denoiser.schedule, plan.calls, plan.samplers)
+    ]
 
-    def of_table() -> Iterator[Array]:
-        with opened_columns(path, Columns()) as reader:
-            yield from reader.blocks()
 
-    return shape_of(path)[0], of_table() if is_table(path) else of_sound()
+def _means(rows: Sequence[Mapping[str, Any]], data: Data) -> Row:
+    """The mean of each metric; None where a recording has no score."""
+    columns = {name: [row[name] for row in rows] for name in data.metrics}
+    return {
+        name: None if None in column else float(np.mean(column)) for name, column in columns.items()
+    }
+
+
+def joined(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
+    """The rows of speed, each with the scores of the same sampler and calls, where there are."""
+    scores = {
+        (row["sampler"], row["budget"]): {name: row[name] for name in metrics if name in row}
+        for row in rows
+        if row["kind"] == QUALITY and row["sampler"] != INPUT
+    }
+    return [
+        row | scores.get((row["sampler"], row["budget"]), {})
+        for row in rows
+        if row["kind"] == SPEED
+    ]
+
+
+def overrides_of(words: str | None, denoiser: NetworkDenoiser) -> list[str]:
+    """The overrides of a run, in which `own` stands for the model's own experiment.
+
+    Raises:
+        InputError: the model's card names none, or the words are no overrides.
+    """
+    try:
+        overrides = shlex.split(words or "")
+    except ValueError as error:
+        raise InputError(f"train is '{words}', which lacks a quote: {error}") from error
+    experiment = own_experiment(denoiser)
+    if OWN in overrides and experiment is None:
+        raise InputError("train is 'own', but the model's card names none: give experiment=NAME")
+    return [f"experiment={experiment}" if word == OWN else word for word in overrides]
+
+
+def own_experiment(denoiser: NetworkDenoiser) -> str | None:
+    """The experiment that the model's card names, if it does."""
+    found = re.search(r"experiment=(\w+)", str(denoiser.card.get("command", "")))
+    return None if found is None else found[1]
+
+
+def _training_jobs(overrides: Sequence[str], plan: Plan, steps: int, here: Row) -> Iterator[Job]:
+    """One job for each number of threads."""
+    of = {name: here[name] for name in ("machine", "torch")}
+    of |= {"kind": TRAINING, "training": shlex.join(overrides), "timed_steps": steps}
+    for count in plan.threads:
+        yield {**of, "threads": count}, partial(_trained, overrides, steps, count)
+
+
+def _trained(overrides: Sequence[str], steps: int, count: int) -> Row:
+    with configuration_mistakes():
+        from signal_diffusion.training.speed import training_speed
+
+        return training_speed(list(overrides), steps=steps, thread_count=count)

@@ -23,13 +23,8 @@ from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.methods import Estimate
 from signal_diffusion.evaluation.pairs import Pair, Sound, by_name, files_of, require_partners
-from signal_diffusion.evaluation.readings import (
-    Readings,
-    is_same_rate,
-    opened_columns,
-    require_alike,
-)
-from signal_diffusion.tables import writing_table
+from signal_diffusion.evaluation.readings import Readings, is_same_rate, require_alike
+from signal_diffusion.tables import opened_table, writing_table
 
 #: Runs a command and tells exit code, seconds and peak memory. In a small process of its own, since
 #: a system counts for a new process what the one that it is forked from held.
@@ -175,7 +170,7 @@ def _given_table(pair: Pair, sound: Sound, folder: Path) -> tuple[Path, Path]:
             shutil.copyfile(file, source.parent / file.name)
         return source, target
     with (
-        opened_columns(held, pair.columns) as reader,
+        opened_table(held, pair.columns) as reader,
         writing_table(source, reader, mask=False) as writer,
     ):
         writer.write(sound.noisy)

@@ -34,7 +34,8 @@ from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
 from signal_diffusion.metrics.likeness import SIGNALS, imprints, nearest
-from signal_diffusion.streaming.pieces import Progress, part_of
+from signal_diffusion.samplers import Progress
+from signal_diffusion.streaming.pieces import part_of
 
 #: Share of the reference that counts as very near, and the probability under which it is no chance.
 VERY_NEAR, CHANCE = 0.01, 0.01

@@ -30,7 +30,7 @@ from signal_diffusion.files import atomic
 from signal_diffusion.files.atomic import failures
 from signal_diffusion.plots.curves import INPUT, REMOVED, RESULT
 from signal_diffusion.plots.spectrograms import DRAWING, as_png, require_matplotlib
-from signal_diffusion.streaming.pieces import Progress
+from signal_diffusion.samplers import Progress
 from signal_diffusion.tasks.generate import generate
 
 if TYPE_CHECKING:

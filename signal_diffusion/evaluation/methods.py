@@ -71,14 +71,20 @@ class Untouched:
 
 @dataclass(frozen=True)
 class Modelled:
-    """A model of this package: its name or file, on a device, and how it denoises, or vocodes."""
+    """A model of this package: its name or file, on a device, and how it denoises, or vocodes.
+
+    The label is the name of its row; without one that is the model's name and number of steps.
+    """
 
     model: str
     settings: Settings
     device: str = "cpu"
+    label: str = ""
 
     @property
     def name(self) -> str:
+        if self.label:
+            return self.label
         steps = self.settings.times
         return f"{artifact.resolve(self.model).stem}, {steps} step{'s' * (steps > 1)}"
 
@@ -94,7 +100,7 @@ class Modelled:
         denoiser, given = loaded(self.model, self.device), self.settings
 
         def work(noisy: Array, rate: float) -> Array:
-            if denoiser.mel is not None:
+            if denoiser.kind == "vocoder":
                 return resynthesised(denoiser, noisy, given)
             # What warms it up has no gaps.
             missing = sound.missing if noisy is sound.noisy else None

@@ -16,7 +16,10 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.readings import Readings, read_readings, require_alike, unlike
 from signal_diffusion.tables import is_table
 from signal_diffusion.tables.columns import Columns
-from signal_diffusion.tasks.jobs import found
+from signal_diffusion.tasks.inputs import found
+
+#: Samples of which a beginning has at least so many, where readings are seconds apart.
+FEWEST = 10_000
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Pair:
         groups: by which scores can be told apart, such as ("speaker", "p287").
         columns: what is said of tables.
         sample_rate: Hz that sound is brought to; None leaves it.
+        beginning: seconds that are read, but not fewer than `FEWEST` samples; None reads all.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Pair:
     groups: tuple[tuple[str, str], ...] = ()
     columns: Columns = Columns()
     sample_rate: int | None = None
+    beginning: float | None = None
 
     @property
     def table(self) -> bool:
@@ -92,7 +97,9 @@ class Pair:
         stats = [(str(path.resolve()), path.stat()) for path in self.files]
         held = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
         columns = list(asdict(self.columns).values())
-        return digest_of([self.name, held, self.snr, self.seed, columns, self.sample_rate])
+        beginning = [] if self.beginning is None else [self.beginning]
+        settings = [self.snr, self.seed, columns, self.sample_rate, *beginning]
+        return digest_of([self.name, held, *settings])
 
     def read(self) -> Sound:
         """The sound of both; without noise and noisy recording, the clean one twice.
@@ -112,6 +119,8 @@ class Pair:
     def held(self, path: Path) -> Readings:
         """What a file of this pair, or an estimate of it, holds; sound at the rate of the pair."""
         held, rate = read_readings(path, self.columns), self.sample_rate
+        if self.beginning is not None:
+            held = held.first(max(round(self.beginning * held.sample_rate), FEWEST))
         if rate is None or held.table:
             return held
         return replace(

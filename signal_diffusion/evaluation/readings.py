@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,11 +12,9 @@ import numpy as np
 from signal_diffusion.audio import opened, read
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.tables import TableReader, is_table, opened_table
+from signal_diffusion.tables import is_table, opened_table
 from signal_diffusion.tables.columns import Columns
 
-#: What ends the name of a column that marks the filled readings of another.
-MARK = "_filled"
 #: Relative difference of rates that time stamps, which are rounded, may make.
 SAME_RATE = 1e-3
 
@@ -44,13 +41,18 @@ class Readings:
     def table(self) -> bool:
         return bool(self.names)
 
+    def first(self, count: int) -> Readings:
+        """The first samples."""
+        missing = None if self.missing is None else self.missing[:, :count]
+        return replace(self, samples=self.samples[:, :count], missing=missing)
+
 
 def read_readings(path: Path, columns: Columns = Columns()) -> Readings:
     """Everything that a file of sound or a table of readings holds.
 
     Args:
         path: the file; of a WFDB record its header.
-        columns: what is said of tables, see `opened_columns`.
+        columns: what is said of tables, see `opened_table`.
 
     Raises:
         InputError: the file can't be read.
@@ -58,7 +60,7 @@ def read_readings(path: Path, columns: Columns = Columns()) -> Readings:
     if not is_table(path):
         held = read(path)
         return Readings(path, held.samples, held.sample_rate)
-    with opened_columns(path, columns) as reader:
+    with opened_table(path, columns) as reader:
         values, masks = (np.concatenate(x, axis=1) for x in zip(*reader.marked(), strict=True))
         form = reader.form
     return Readings(path, values, form.sample_rate, masks if masks.any() else None, form.names)
@@ -71,7 +73,7 @@ def shape_of(path: Path, columns: Columns = Columns()) -> tuple[float, int, int 
         InputError: the file can't be read.
     """
     if is_table(path):
-        with opened_columns(path, columns) as table:
+        with opened_table(path, columns) as table:
             return table.form.sample_rate, table.form.channels, table.frames
     with opened(path) as sound:
         return sound.form.sample_rate, sound.form.channels, sound.frames
@@ -106,38 +108,3 @@ def is_same_rate(one: float, other: float) -> bool:
     """
     whole = isinstance(one, int) and isinstance(other, int)
     return one == other if whole else math.isclose(one, other, rel_tol=SAME_RATE)
-
-
-@contextmanager
-def opened_columns(path: Path, columns: Columns) -> Iterator[TableReader]:
-    """Open a table, as `recordings.tables.opened_table` does.
-
-    Columns called NAME_filled beside NAME, in which `denoise_table` marks what it filled, are no
-    signals unless `columns` names its channels.
-
-    Raises:
-        InputError: there is no such table, or it does not have what was named.
-    """
-    with _opened(path, columns) as reader:
-        marks = [] if columns.channels is not None else marks_of(reader.form.names)
-        if not marks:
-            yield reader
-            return
-    with _opened(path, replace(columns, skip=(*columns.skip, *marks))) as reader:
-        yield reader
-
-
-def marks_of(names: Sequence[str]) -> list[str]:
-    """The columns that mark what was filled in others.
-
-    >>> marks_of(["ecg", "ecg_filled", "half_filled"])
-    ['ecg_filled']
-    """
-    return [name for name in names if name.endswith(MARK) and name.removesuffix(MARK) in names]
-
-
-def _opened(path: Path, columns: Columns) -> AbstractContextManager[TableReader]:
-    return opened_table(
-        path, rate=columns.rate, channels=columns.channels, time=columns.time,
-        delimiter=columns.delimiter, skip=columns.skip,
-    )  # fmt: skip

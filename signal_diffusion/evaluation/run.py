@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Container, Generator, Hashable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 import torch
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.alignment import ALIGNMENT, alignment
 from signal_diffusion.evaluation.measures import measured
 from signal_diffusion.evaluation.methods import Method
 from signal_diffusion.evaluation.pairs import Pair, Sound, digest_of
-from signal_diffusion.files import atomic
-from signal_diffusion.files.atomic import failures
-from signal_diffusion.streaming.pieces import Progress
+from signal_diffusion.files.journal import Journal, Row
+from signal_diffusion.metrics.alignment import ALIGNMENT, alignment
+from signal_diffusion.samplers import Progress
 
 #: Of the rows' meaning: rows of other versions are made anew.
 VERSION = 2
@@ -36,8 +33,6 @@ ROWS = "rows.jsonl"
 #: Of the work: seconds of sound, seconds of work, bytes, readings that are missing and were left
 #: out, and what could not be scored.
 WORK = ("seconds", "taken", "memory", "unscored", "note")
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -82,17 +77,21 @@ def evaluate(
     """
     require_distinct(methods)
     wanted = _keys(pairs, methods, metrics)
-    rows = _kept(folder / ROWS, {key for keys in wanted for key in keys})
-    pending = list(_remaining(pairs, methods, metrics, wanted, rows))
-    with _appending(folder / ROWS, rows) as file, closing(_results(pending, jobs)) as results:
+    every = {key for keys in wanted for key in keys}
+    kept = Journal(
+        folder / ROWS, _key, keep=lambda row: _key(row) in every and row.get("error") is None
+    )
+    pending = list(_remaining(pairs, methods, metrics, wanted, kept.rows))
+    with kept, closing(_results(pending, jobs)) as results:
         for done, made in enumerate(results, start=len(pairs) - len(pending) + 1):
-            with failures(folder / ROWS):
-                file.write("".join(f"{json.dumps(row)}\n" for row in made))
-                file.flush()
-            rows.update((row["key"], row) for row in made)
+            kept.add(made)
             if progress is not None:
                 progress(done, len(pairs))
-    return [rows[key] for keys in wanted for key in keys]
+    return [kept.rows[key] for keys in wanted for key in keys]
+
+
+def _key(row: Row) -> str | None:
+    return row.get("key")
 
 
 def require_distinct(methods: Sequence[Method]) -> None:
@@ -118,37 +117,13 @@ def _remaining(
     methods: Sequence[Method],
     metrics: Sequence[str],
     wanted: Sequence[tuple[str, ...]],
-    rows: Mapping[str, Row],
+    done: Container[Hashable],
 ) -> Iterator[Work]:
     for pair, keys in zip(pairs, wanted, strict=True):
-        left = [at for at, key in enumerate(keys) if key not in rows]
+        left = [at for at, key in enumerate(keys) if key not in done]
         if left:
             some = tuple(methods[at] for at in left), tuple(keys[at] for at in left)
             yield Work(pair, *some, tuple(metrics))
-
-
-def _kept(path: Path, wanted: set[str]) -> dict[str, Row]:
-    """The rows that are wanted, without failed ones; a line that a kill cut short is none."""
-    rows: dict[str, Row] = {}
-    if not path.exists():
-        return rows
-    with failures(path), path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            with suppress(ValueError, TypeError, KeyError):
-                row = json.loads(line)
-                if row["key"] in wanted and row["error"] is None:
-                    rows[row["key"]] = row
-    return rows
-
-
-@contextmanager
-def _appending(path: Path, rows: Mapping[str, Row]) -> Iterator[IO[str]]:
-    """A file with whole lines of some rows, to which more can be added."""
-    atomic.write(path, "".join(f"{json.dumps(row)}\n" for row in rows.values()))
-    with failures(path):
-        file = path.open("a", encoding="utf-8", newline="\n")
-    with file:
-        yield file
 
 
 def _results(pending: Sequence[Work], jobs: int) -> Generator[list[Row], None, None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -228,17 +228,21 @@ def markdown(
     """
     head = [columns[metric].heading for metric in metrics]
     cells = partial(_cells, shown=[(metric, columns[metric]) for metric in metrics])
-    parts = [
-        _table(["", "files", *head, "real-time factor", "peak MB"], [
-            [name, str(row["files"]), *cells(row["scores"]),
-             _number(row["real_time_factor"], 4), _number(row["peak_memory_mb"], 0)]
-            for name, row in told["methods"].items()
-        ]),
-    ]  # fmt: skip
+    lines = [
+        [
+            name,
+            row["files"],
+            *cells(row["scores"]),
+            _number(row["real_time_factor"], 4),
+            _number(row["peak_memory_mb"], 0),
+        ]
+        for name, row in told["methods"].items()
+    ]
+    parts = [markdown_table(["", "files", *head, "real-time factor", "peak MB"], lines)]
     if told["differences"]:
         parts += [f"Differences to {told['compared_with']}, file by file:"]
         lines = [[k, *cells(row, sign="+")] for k, row in told["differences"].items()]
-        parts += [_table(["", *head], lines)]
+        parts += [markdown_table(["", *head], lines)]
     for group, values in told["groups"].items():
         if len(values) <= MOST_SHOWN:
             lines = [
@@ -246,7 +250,7 @@ def markdown(
                 for value, rows in values.items()
                 for name, row in rows.items()
             ]
-            parts += [_table([group, "", *head], lines)]
+            parts += [markdown_table([group, "", *head], lines)]
     return "\n\n".join(parts)
 
 
@@ -273,6 +277,13 @@ def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---"] + ["---:"] * (len(head) - 1)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *lines))
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, words: int = 1) -> str:
+    """A table in Markdown, whose first columns are words and whose others are numbers.
+
+    >>> print(markdown_table(["", "SNR dB"], [["input", 1.5]]))
+    |  | SNR dB |
+    | --- | ---: |
+    | input | 1.5 |
+    """
+    rule = ["---"] * words + ["---:"] * (len(head) - words)
+    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in (head, rule, *rows))

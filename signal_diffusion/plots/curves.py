@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +11,8 @@ import numpy as np
 
 from signal_diffusion.calibration import Bands, spread
 from signal_diffusion.dsp import Array
-from signal_diffusion.errors import InputError
 from signal_diffusion.files import atomic
-from signal_diffusion.files.atomic import require_writable
-from signal_diffusion.plots.spectrograms import DRAWING
+from signal_diffusion.plots.spectrograms import DRAWING, require_matplotlib, require_png
 from signal_diffusion.plots.window import Asked, Busiest, Window, span
 
 if TYPE_CHECKING:
@@ -59,7 +55,8 @@ class Curves:
         frames: samples of each channel that will be pushed; None where that is not known.
         window: where it begins and ends; without an end it has ten seconds, as above.
         noise_std: (C,) of the white noise that was reckoned with, whose level is drawn.
-        bands, scale: of the band around several draws, see `bands.spread`.
+        bands, scale: of the band around several draws, see `calibration.spread`.
+        source: name of the recording, for the title.
 
     Raises:
         InputError: matplotlib is not installed, or the window holds no samples or too many.
@@ -80,29 +77,27 @@ class Curves:
         noise_std: Array | None = None,
         bands: Bands | None = None,
         scale: Array | float = 1.0,
+        source: str | None = None,
     ) -> None:
-        if importlib.util.find_spec("matplotlib") is None:
-            raise InputError(
-                "a plot needs matplotlib, which is not installed: "
-                "pip install 'signal-diffusion[plot]'"
-            )
+        require_matplotlib()
         self.names = [_shown(name, LONGEST_NAME) for name in names]
         self.units = [_shown(unit, LONGEST_UNIT) for unit in units]
         self.sample_rate, self.window = sample_rate, window
         self.bands, self.scale = bands, scale
+        self.source = None if source is None else _shown(source, LONGEST_NAME)
         self.noise_std = np.zeros(len(names)) if noise_std is None else noise_std
         length = min(max(FEWEST, round(SECONDS * sample_rate)), MOST)
         self._chosen: Asked | Busiest = (
             Busiest(length) if window is None else Asked(*span(window, sample_rate, frames, length))
         )
 
-    def push(self, heard: Array, draws: Array) -> None:
+    def push(self, noisy: Array, draws: Array) -> None:
         """The next samples: as they came (C, n), and the draws of the result (C, shots, n)."""
         if draws.shape[1] == 1:
             mean = low = high = draws[:, 0]
         else:
             mean, _, low, high = spread(draws, self.bands, self.scale)
-        lines = np.stack([heard, mean, low, high])[:, :MOST_CHANNELS]
+        lines = np.stack([noisy, mean, low, high])[:, :MOST_CHANNELS]
         self._chosen.push(lines.astype(np.float64))
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
@@ -112,10 +107,7 @@ class Curves:
             InputError: the suffix is not .png, the window holds nothing, or the file exists (and
                 force is False) or can't be written.
         """
-        path = Path(path)
-        if path.suffix.lower() != ".png":
-            raise InputError(f"{path} must have the suffix .png")
-        require_writable(path, force=force)
+        path = require_png(path, force=force)
         first, lines = self._chosen.finish()
         with atomic.writing(path, force=force) as partial, DRAWING, warnings.catch_warnings():
             # Names may be in a script that matplotlib's fonts lack: it draws boxes, and says so.
@@ -128,7 +120,7 @@ class Curves:
 
         count = lines.shape[1]
         figure = Figure(figsize=(11, 0.5 + 3.4 * count), dpi=100, layout="constrained")
-        figure.suptitle(self._told(first, lines), x=0.01, ha="left", fontsize=11, parse_math=False)
+        figure.suptitle(self._title(first, lines), x=0.01, ha="left", fontsize=11, parse_math=False)
         ratios = {"width_ratios": [2.6, 1], "height_ratios": [2, 1] * count}
         grid = figure.add_gridspec(2 * count, 2, **ratios)
         for channel, name, unit in zip(range(count), self.names, self.units, strict=False):
@@ -145,29 +137,18 @@ class Curves:
         figure.align_ylabels()
         return figure
 
-    def _told(self, first: int, lines: Array) -> str:
+    def _title(self, first: int, lines: Array) -> str:
         """What the picture shows, in a line."""
         count, length = lines.shape[1:]
         _, unit, scale = _time(length / self.sample_rate)
         begin, end = (place / self.sample_rate / scale for place in (first, first + length))
-        text = f"From {begin:,.6g} to {end:,.6g} {unit} of the recording"
+        of = self.source or "the recording"
+        text = f"From {begin:,.6g} to {end:,.6g} {unit} of {of}"
         if isinstance(self._chosen, Busiest) and self._chosen.seen > length:
             text += ", where most was removed"
         if len(self.names) > count:
             text += f"; the first {count} of {len(self.names)} channels"
         return text
-
-
-@contextmanager
-def drawing_curves(path: Path, curves: Curves, *, force: bool = False) -> Iterator[Curves]:
-    """Curves to push to; the PNG file is there when the with block ends without an error.
-
-    Raises:
-        InputError: the file can't be written; at once, where that is known.
-    """
-    require_writable(path, force=force)
-    yield curves
-    curves.save(path, force=force)
 
 
 def _shown(text: str, longest: int) -> str:
@@ -182,16 +163,16 @@ def _time(seconds: float) -> tuple[float, str, float]:
 
 def _over_time(upper: Axes, lower: Axes, lines: Array, times: Array, calibrated: bool) -> None:
     """Input and result (4, n) over each other, and below them what was removed."""
-    heard, mean, low, high = lines
+    noisy, mean, low, high = lines
     step = times[1] - times[0] if len(times) > 1 else 1.0
     _, unit, scale = _time(times[-1] - times[0] + step)
     dots = "." if len(times) <= DOTS else ""
     if (low != high).any():
         band = "90 % band" if calibrated else "5 % to 95 % of the draws"
         upper.fill_between(times / scale, low, high, color=RESULT, alpha=0.25, lw=0, label=band)
-    upper.plot(times / scale, heard, color=INPUT, lw=0.8, marker=dots, zorder=1, label="input")
+    upper.plot(times / scale, noisy, color=INPUT, lw=0.8, marker=dots, zorder=1, label="input")
     upper.plot(times / scale, mean, color=RESULT, lw=1.1, marker=dots, label="result")
-    lower.plot(times / scale, heard - mean, color=REMOVED, lw=0.8, marker=dots)
+    lower.plot(times / scale, noisy - mean, color=REMOVED, lw=0.8, marker=dots)
     upper.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=9)
     upper.tick_params(labelbottom=False)
     lower.set_xlim(times[0] / scale, (times[-1] + step) / scale)
@@ -203,9 +184,9 @@ def _over_time(upper: Axes, lower: Axes, lines: Array, times: Array, calibrated:
 
 def _spectra(axes: Axes, lines: Array, rate: float, unit: str, noise_std: float) -> None:
     """Power spectra of input, result and what was removed, of lines (4, n), and of white noise."""
-    heard, mean = lines[:2]
+    noisy, mean = lines[:2]
     axes.set_title("power spectra", loc="left", fontsize=11)
-    frequencies, powers = _spectrum(np.stack([heard, mean, heard - mean]), rate)
+    frequencies, powers = _spectrum(np.stack([noisy, mean, noisy - mean]), rate)
     top = powers.max(initial=0)
     if top == 0:
         axes.text(0.5, 0.5, "no power", ha="center", va="center", transform=axes.transAxes)
@@ -217,15 +198,13 @@ def _spectra(axes: Axes, lines: Array, rate: float, unit: str, noise_std: float)
     axes.plot(frequencies, powers[1], color=RESULT, lw=1, label="result")
     axes.plot(frequencies, powers[2], color=REMOVED, lw=1, label="removed")
     if noise_std > 0:
-        told = f"white noise of {noise_std:.3g} {unit}".rstrip()
-        axes.axhline(2 * noise_std**2 / rate, color="black", ls="--", lw=1, label=told)
+        label = f"white noise of {noise_std:.3g} {unit}".rstrip()
+        axes.axhline(2 * noise_std**2 / rate, color="black", ls="--", lw=1, label=label)
     axes.set_xlim(frequencies[0], frequencies[-1])
     axes.set_xscale("log" if len(frequencies) > LINES else "linear")
     axes.set_yscale("log")
     # Below the axes, where it hides no line.
-    axes.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=9
-    )  # fmt: skip
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=9)
     axes.set_xlabel("frequency, Hz")
     axes.set_ylabel(f"power density, {_squared(unit)}/Hz", parse_math=False)
     axes.grid(alpha=0.3)

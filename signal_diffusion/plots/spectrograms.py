@@ -8,9 +8,10 @@ import math
 import operator
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -84,12 +85,8 @@ class Spectrograms:
             InputError: the suffix is not .png, nothing was pushed, or the file exists (and force
                 is False) or can't be written.
         """
-        path = Path(path)
-        if path.suffix.lower() != ".png":
-            raise InputError(f"{path} must have the suffix .png")
-        require_writable(path, force=force)
-        picture = self._png()
-        atomic.write(path, picture, force=force)
+        path = require_png(path, force=force)
+        atomic.write(path, self._png(), force=force)
 
     def _png(self) -> bytes:
         powers = [spectrogram.finish() for spectrogram in self._spectrograms]
@@ -179,6 +176,40 @@ def require_matplotlib() -> None:
         raise InputError(
             "a plot needs matplotlib, which is not installed: pip install 'signal-diffusion[plot]'"
         )
+
+
+def require_png(path: str | Path, *, force: bool) -> Path:
+    """The path of a PNG that may be written.
+
+    Raises:
+        InputError: the suffix is another one, or the file exists (and force is False).
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path} must have the suffix .png")
+    require_writable(path, force=force)
+    return path
+
+
+Picture = TypeVar("Picture", bound="Savable")
+
+
+class Savable(Protocol):
+    """A picture that can be written."""
+
+    def save(self, path: str | Path, *, force: bool = False) -> None: ...
+
+
+@contextmanager
+def saving(picture: Picture, path: Path, force: bool) -> Iterator[Picture]:
+    """A picture to draw; its PNG file is there when the block ends without an error.
+
+    Raises:
+        InputError: the file can't be written; at once, where that can be foreseen.
+    """
+    require_writable(path, force=force)
+    yield picture
+    picture.save(path, force=force)
 
 
 def spectrogram(signal: Array, sample_rate: float) -> Array:

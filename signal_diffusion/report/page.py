@@ -29,7 +29,7 @@ from signal_diffusion.report.tables import (
     lines,
     verdicts,
 )
-from signal_diffusion.streaming.pieces import Progress
+from signal_diffusion.samplers import Progress
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: What draws and fills the page.

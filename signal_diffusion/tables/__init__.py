@@ -4,8 +4,16 @@ Columns, time stamps and the containers' own layouts belong here; sound is in `a
 what is done with the readings is in `tasks`.
 """
 
-from signal_diffusion.tables.columns import TableForm
+from signal_diffusion.tables.columns import Columns, TableForm
 from signal_diffusion.tables.reader import TableReader, is_table, opened_table
 from signal_diffusion.tables.writer import TableWriter, writing_table
 
-__all__ = ["TableForm", "TableReader", "TableWriter", "is_table", "opened_table", "writing_table"]
+__all__ = [
+    "Columns",
+    "TableForm",
+    "TableReader",
+    "TableWriter",
+    "is_table",
+    "opened_table",
+    "writing_table",
+]

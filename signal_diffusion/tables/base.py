@@ -1,9 +1,8 @@
-"""What every container of tables offers, so that one reader and one writer serve them all."""
+"""What every container of tables offers: a source of blocks, and a sink that takes those of any."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -13,27 +12,31 @@ import numpy as np
 
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.tables.time import Clock
+from signal_diffusion.tables.columns import FILLED, TableForm, distinct
+
+#: The column of seconds that is added to a table without time stamps in a new container.
+TIME = "time (s)"
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Some rows of a table.
+class Block:
+    """Some rows of a table, from any container.
 
     Attributes:
-        values: (C, n) float64 readings of the channels, NaN where one is missing.
-        stamps: (n,) of the time column as the file holds it, if it was asked for.
-        rows: what the container needs to write them again.
+        start: how many rows of the table lie before them.
+        columns: by their places in the source's names. Each is an array (n,) of numbers, texts or
+            time stamps, or something that keeps more and that `numpy.asarray` turns into one.
     """
 
-    values: Array
-    stamps: Array | None
-    rows: Any
+    start: int
+    columns: dict[int, Any]
 
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
 
-def changed(values: Array, before: Array) -> Array:
-    """Which readings are new; one that is still missing is not."""
-    return (values != before) & ~(np.isnan(values) & np.isnan(before))
+    def readings(self, places: Sequence[int]) -> Array:
+        """Columns of numbers (C, n) float64, NaN where one is missing."""
+        return np.stack([np.asarray(self.columns[at], np.float64) for at in places])
 
 
 class Source(Protocol):
@@ -41,53 +44,95 @@ class Source(Protocol):
 
     Attributes:
         path: the file.
-        names, units: of the channels, each name once.
-        rate: Hz, as the user or the file tells it; None where the time stamps do.
-        length: rows, None if it is not known without a pass.
-        clock: reads the time stamps; None if there are none, or they are not to be looked at.
+        names, units: of all columns, "" for an unknown unit.
+        numeric: which of the columns hold numbers.
+        temporal: which hold what only time stamps look like; None if none can.
+        rate: Hz, None if the file does not hold it.
+        length: rows, None if counting them takes a pass.
+        first: number of the first row in the file, for messages.
     """
 
     path: Path
     names: tuple[str, ...]
     units: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    temporal: tuple[bool, ...] | None
     rate: float | None
     length: int | None
-    clock: Clock | None
+    first: int
 
-    def pieces(self, *, stamps: bool = False, whole: bool = False) -> Iterator[Piece]:
+    def blocks(self, places: Collection[int] | None = None) -> Iterator[Block]:
         """All rows from the beginning on.
 
         Args:
-            stamps: with the time stamps.
-            whole: with all that it takes to write them again.
+            places: of the columns that are needed; None for all of them.
         """
-        ...
-
-    def columns(self, piece: Piece) -> dict[str, Any]:
-        """All columns of a whole piece, by name, for another container."""
-        ...
-
-    def rewriting(self, path: Path, filled: tuple[int, ...]) -> AbstractContextManager[Sink]:
-        """Write the table again; see `Sink`. `filled` are the channels that get a mask."""
         ...
 
 
 class Sink(Protocol):
-    """A table that is being written.
+    """A table that is being written, from the blocks of any source.
 
     Attributes:
-        note: what could not be given back as it came, known at the end.
+        note: what could not be written as it came, complete at the end.
     """
 
     note: str | None
 
-    def put(self, piece: Piece, values: Array) -> None:
-        """Append the rows of a piece, with new readings (C, n) of its channels."""
+    def put(self, block: Block, before: Array, after: Array) -> None:
+        """Append the rows of a block, in whose channels (C, n) new readings replace others."""
         ...
 
     def finish(self) -> list[tuple[Path, Path]]:
-        """Complete the files, and tell which are to be renamed to which."""
+        """Complete the files; returns pairs of a file and its final name, in order."""
         ...
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a written table holds.
+
+    Attributes:
+        source: the table as it came.
+        form: its rate and channels.
+        places: of the channels in the source's names.
+        marked: which of the channels get a column that marks their filled readings.
+        rows: how many there are.
+        timed: whether one of its columns holds the time.
+    """
+
+    source: Source
+    form: TableForm
+    places: tuple[int, ...]
+    marked: tuple[int, ...]
+    rows: int
+    timed: bool
+
+    @property
+    def mark_names(self) -> list[str]:
+        """Names of the columns that mark filled readings."""
+        return [f"{self.form.names[channel]}{FILLED}" for channel in self.marked]
+
+    def marks(self, before: Array) -> Array:
+        """Those columns (marked, n) uint8 by the readings (C, n) as they came."""
+        return np.isnan(before[list(self.marked)]).astype(np.uint8)
+
+    def arrays(self, block: Block, before: Array, after: Array) -> dict[str, Array]:
+        """All columns by name, as another container takes them, with new readings and marks."""
+        names = distinct(self.source.names)
+        new = dict(zip(self.places, after, strict=True))
+        found = {} if self.timed or TIME in names else {TIME: self._seconds(block)}
+        for at, column in block.columns.items():
+            found[names[at]] = new[at] if at in new else np.asarray(column)
+        return {**found, **dict(zip(self.mark_names, self.marks(before), strict=True))}
+
+    def _seconds(self, block: Block) -> Array:
+        return (block.start + np.arange(len(block))) / self.form.sample_rate
+
+
+def changed(after: Array, before: Array) -> Array:
+    """Which readings are new; one that is still missing is not."""
+    return (after != before) & ~(np.isnan(after) & np.isnan(before))
 
 
 def library(name: str, path: Path) -> Any:

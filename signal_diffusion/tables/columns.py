@@ -35,7 +35,7 @@ FILLED = "_filled"
 
 
 def pick(
-    path: Path, names: Sequence[str], numeric: Sequence[bool], choice: Choice, time: int | None
+    path: Path, names: Sequence[str], numeric: Sequence[bool], columns: Columns, time: int
 ) -> list[int]:
     """The columns that are channels: those that were named, or all of numbers but two.
 
@@ -45,7 +45,7 @@ def pick(
         path: the file, for errors.
         names: of all columns.
         numeric: whether they hold numbers.
-        choice: what the user says.
+        columns: what the user says.
         time: place of the time column.
 
     Raises:
@@ -53,9 +53,9 @@ def pick(
     """
     if len(names) > MOST_COLUMNS:
         raise InputError(f"{path} has {len(names)} columns; {MOST_COLUMNS} may be: split it")
-    skipped = {place(path, names, name) for name in choice.skip} | {time}
-    if choice.channels is not None:
-        return [_numeric(path, names, numeric, name) for name in choice.channels]
+    skipped = {place(path, names, name) for name in columns.skip} | {time}
+    if columns.channels is not None:
+        return [_numeric(path, names, numeric, name) for name in columns.channels]
     found = [
         column
         for column, name in enumerate(names)
@@ -72,21 +72,23 @@ def pick(
     return found
 
 
-def time_column(path: Path, names: Sequence[str], stampy: Sequence[bool], choice: Choice) -> int:
-    """The place of the time column, -1 if there is none or the rate was given.
+def time_column(
+    path: Path, names: Sequence[str], temporal: Sequence[bool], columns: Columns
+) -> int:
+    """The place of the time column, -1 if there is none.
 
     Args:
         path: the file, for errors.
         names: of all columns.
-        stampy: whether they hold what only time stamps look like.
-        choice: what the user says.
+        temporal: whether they hold what only time stamps look like.
+        columns: what the user says.
     """
-    if choice.time is not None:
-        return place(path, names, choice.time)
+    if columns.time is not None:
+        return place(path, names, columns.time)
     named = [at for at, name in enumerate(names) if TIME.fullmatch(plain(name))]
     # Of a date and a time in columns of their own, the time comes last.
     named = [at for at in named if plain(names[at]) != "date"] or named
-    return next(iter(named), next((at for at, is_time in enumerate(stampy) if is_time), -1))
+    return next(iter(named), next((at for at, is_time in enumerate(temporal) if is_time), -1))
 
 
 def place(path: Path, names: Sequence[str], name: str) -> int:
@@ -200,7 +202,7 @@ class TableForm:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Columns:
     """What a user says of a table, None where it is to be found.
 
     Args:
@@ -249,14 +251,3 @@ def is_record(path: Path) -> bool:
 
 def _delimits(sign: str) -> bool:
     return len(sign) == 1 and sign.isascii() and not sign.isalnum() and sign not in "\r\n\"'.+-_"
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What a user says of a table, see `recordings.tables.opened_table`."""
-
-    rate: float | None = None
-    channels: Sequence[str] | None = None
-    time: str | None = None
-    delimiter: str | None = None
-    skip: Sequence[str] = ()

@@ -1,31 +1,30 @@
-"""Tables as text: CSV, TSV and their kin."""
+"""Tables as text: CSV, TSV and their kin, whose fields come back as they stand in the file."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import beside, failures
-from signal_diffusion.tables.base import Piece, Sink, changed
-from signal_diffusion.tables.columns import Choice, distinct, pick, time_column
+from signal_diffusion.files.atomic import beside
+from signal_diffusion.tables.base import Block, Contents, changed
+from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tables.csv_layout import MISSING, Layout, is_missing, is_number, layout
-from signal_diffusion.tables.time import Clock
+from signal_diffusion.tables.csv_rows import chunks, fields, tail
 
-#: Of a column without a name, steps that vary less than this tell of time stamps.
+#: Steps in a column without a name that vary less than this are those of time stamps.
 REGULAR = 0.5
-
-
-#: Signs of a text that is amiss, for an error.
+#: Characters of a wrong text that an error shows.
 SHOWN = 40
+#: What may stand around the content of a field.
+FRAME = ' "\t\r'
 
 
 class CsvSource:
@@ -33,428 +32,215 @@ class CsvSource:
 
     Args:
         path: the file.
-        choice: what the user says of it.
+        columns: its delimiter, where that is not to be found.
 
     Raises:
-        InputError: it is no table, or has no channels, or only one row.
+        InputError: it is no table.
     """
 
-    def __init__(self, path: Path, choice: Choice) -> None:
-        self.path = path
-        self.length: int | None = None
-        self.layout = layout(path, choice.delimiter)
-        kind, stampy = _of_first(self.layout.column(0), self.layout.decimal)
-        unnamed, whole = not self.layout.heads, list(self.layout.numeric)
-        times = self.layout.stampy
-        if unnamed and self.layout.names[0] == "1" and choice.channels is None:
-            whole[0] &= kind != "count"
-            times[0] |= stampy and len(whole) > 1
-        names = self.layout.names
-        self._time = time_column(path, names, times, choice)
-        picked = pick(path, names, whole, choice, self._time)
-        self.picked = tuple(sorted(picked))
-        self.names = tuple(distinct(names)[at] for at in self.picked)
-        self.units = tuple(self.layout.units[at] for at in self.picked)
-        self.rate = choice.rate
-        timed = self._time >= 0 and choice.rate is None
-        self.clock: Clock | None = self._clock() if timed else None
+    rate: float | None = None
+    length: int | None = None
 
-    def pieces(self, *, stamps: bool = False, whole: bool = False) -> Iterator[Piece]:
-        """All rows from the beginning on, with the time stamps if asked for; always whole."""
-        for some in rows(self.path, self.layout):
-            table = self._parsed(some, stamps)
-            values = table[list(self.picked)].to_numpy(np.float64).T
-            held = table[self._time].to_numpy() if stamps else None
-            yield Piece(np.ascontiguousarray(values), held, some)
+    def __init__(self, path: Path, columns: Columns) -> None:
+        self.path, self.layout = path, layout(path, columns.delimiter)
+        self.names, self.units = self.layout.names, self.layout.units
+        self.first = self.layout.first
+        numeric, temporal = list(self.layout.numeric), self.layout.stampy
+        if not self.layout.heads and self.names[0] == "1" and columns.channels is None:
+            kind = _kind_of_first(self.layout.column(0), self.layout.decimal)
+            numeric[0] &= kind != "count"
+            temporal[0] |= kind == "time" and len(numeric) > 1
+        self.numeric: tuple[bool, ...] = tuple(numeric)
+        self.temporal: tuple[bool, ...] | None = tuple(temporal)
 
-    def columns(self, piece: Piece) -> dict[str, Any]:
-        """All columns of a piece, by name."""
-        import pandas as pd
-
-        table = pd.read_csv(io.BytesIO(piece.rows.raw.data), **self._manner())
-        return {name: table[at].to_numpy() for at, name in enumerate(distinct(self.layout.names))}
-
-    def rewriting(self, path: Path, filled: tuple[int, ...]) -> AbstractContextManager[Sink]:
-        """Write the table again; see `Sink`."""
-        return writing_csv(path, self.path, self.layout, self.picked, filled)
-
-    def _clock(self) -> Clock:
-        head = next(rows(self.path, self.layout))
-        if len(head) < 2:
-            raise InputError(
-                f"{self.path} has one row only: its time stamps give no rate, pass rate= (--rate)"
-            )
-        stamps = self._parsed(head, True)[self._time].to_numpy()
-        name, unit = self.layout.names[self._time], self.layout.units[self._time]
-        return Clock(self.path, stamps, name, unit, first=self.layout.first)
-
-    def _manner(self) -> dict[str, Any]:
-        """How pandas is to read some rows."""
-        import pandas as pd
-
-        # Later versions round to the nearest float unasked.
-        exact = {"float_precision": "round_trip"} if int(pd.__version__.split(".")[0]) < 3 else {}
-        return {
-            **exact,
-            "sep": r"\s+" if self.layout.delimiter == " " else self.layout.delimiter,
-            "decimal": self.layout.decimal,
-            "encoding": self.layout.encoding,
-            "encoding_errors": "replace",
-            "header": None,
-            "names": range(len(self.layout.names)),
-            "index_col": False,
-            "na_values": MISSING,
-            "skip_blank_lines": False,
-            "skipinitialspace": self.layout.delimiter != "\t",
-            "low_memory": False,
-        }
-
-    def _parsed(self, some: Rows, stamps: bool) -> Any:
-        import pandas as pd
-
-        wanted = {*self.picked, self._time} if stamps else {*self.picked}
-        types = dict.fromkeys(self.picked, "float64")
-        try:
-            table = pd.read_csv(
-                io.BytesIO(some.raw.data), usecols=sorted(wanted), dtype=types, **self._manner()
-            )
-        except ValueError as error:
-            raise self._text(some, error) from error
-        if len(table) != len(some):
-            raise InputError(f"{self.path}, from row {some.first} on: the ends of rows are mixed")
-        return table
-
-    def _text(self, some: Rows, error: Exception) -> InputError:
-        """What is no number among the numbers."""
-        for at in self.picked:
-            starts, stops = some.spans(at)
-            for number, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-                text = some.raw[start:stop].tobytes().decode(self.layout.encoding, "replace")
-                text = " ".join(text.split())[:SHOWN]
-                if not is_number(text, self.layout.decimal) and not is_missing(text):
-                    return InputError(
-                        f"{self.path}, row {some.first + number}, column "
-                        f"'{self.layout.names[at]}': '{text}' is no number: mend it, leave the "
-                        f"field empty, or leave the column out by skip= (--skip)"
-                    )
-        return InputError(f"{self.path}, from row {some.first} on, holds no numbers ({error})")
+    def blocks(self, places: Collection[int] | None = None) -> Iterator[Block]:
+        """All rows from the beginning on, always with all columns; see `Source`."""
+        start = 0
+        for rows in chunks(self.layout):
+            first = self.first + start
+            every = enumerate(fields(rows, self.layout, first))
+            block = Block(start, {at: Texts(own, self.layout, at, first) for at, own in every})
+            yield block
+            start += len(block)
 
 
-def _of_first(texts: list[str], decimal: str) -> tuple[str, bool]:
-    """Whether a first column counts the rows, and whether it could be time stamps."""
+def _kind_of_first(texts: list[str], decimal: str) -> str:
+    """Whether a first column without a name counts the rows, or could hold the "time"."""
     if len(texts) < 3 or not all(is_number(text, decimal) for text in texts):
-        return "", False
+        return ""
     steps = np.diff([float(text.replace(decimal, ".")) for text in texts])
     if (steps == 1).all() and texts[0].isdigit():
-        return "count", False
+        return "count"
     regular = steps.min() > 0 and np.std(steps) < REGULAR * np.median(steps)
-    return "", bool(regular)
-
-
-CHUNK = 1 << 20
-
-
-#: Bytes of rows that one quote holds open.
-LONGEST = 1 << 24
-
-
-QUOTE, SPACE, RETURN, TAB = b'" \r\t'
+    return "time" if regular else ""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Some rows as they stand in the file.
+class Texts:
+    """Some fields of a column as they stand in the file; `numpy.asarray` reads them.
 
     Attributes:
-        raw: their bytes, uint8, each row with its end.
-        ends: (n, fields) where each field ends in them.
-        first: number of the first of them in the file.
-        closed: False for a last row whose end was added here.
+        fields: each with its quotes and blanks, its bytes as characters of Latin-1.
+        layout: of the file.
+        at: place of the column.
+        first: number of the first row in the file.
     """
 
-    raw: Array
-    ends: Array
+    fields: list[str]
+    layout: Layout
+    at: int
     first: int
-    closed: bool = True
 
     def __len__(self) -> int:
-        return len(self.ends)
+        return len(self.fields)
 
-    def spans(self, column: int) -> tuple[Array, Array]:
-        """Where the fields of a column begin and end, less the blanks and quotes around them."""
-        stops = self.ends[:, column].copy()
-        starts = self.ends[:, column - 1] + 1 if column else self._starts()
-        opened = starts + (self.raw[starts] == QUOTE)
-        starts = starts.copy()
-        while (blank := self._blank(starts) & (starts < stops)).any():
-            starts += blank
-        while (blank := self._blank(stops - 1) & (starts < stops)).any():
-            stops -= blank
-        # Of a field without any sign, it is between the quotes.
-        empty = starts == stops
-        return np.where(empty, opened, starts), np.where(empty, opened, stops)
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """Numbers, NaN where there is none, or texts; InputError if they have to be numbers."""
+        import pandas as pd
 
-    def closes(self) -> Array:
-        """Where the end of each row begins, CR and LF or one of them."""
-        ends = self.ends[:, -1]
-        return ends - ((self.raw[ends - 1] == RETURN) & (ends > 0))
+        text = "\n".join([*self.fields, ""]).encode("latin-1")
+        try:
+            table = pd.read_csv(io.BytesIO(text), dtype=dtype, **_manner(self.layout))
+        except ValueError as error:
+            raise self._no_number(error) from error
+        if len(table) != len(self):
+            raise InputError(
+                f"{self.layout.path}, from row {self.first} on: the ends of rows are mixed"
+            )
+        return np.asarray(table[0].to_numpy())
 
-    def _starts(self) -> Array:
-        return np.concatenate([[0], self.ends[:-1, -1] + 1])
+    def replaced(self, values: Array, where: Array, numbers: Digits) -> list[str]:
+        """The fields with new numbers at some of their places (n,), quotes and blanks kept."""
+        fields, texts = list(self.fields), numbers.texts(values[where])
+        every = "".join(fields)
+        framed = any(sign in every for sign in FRAME)
+        if where.all() and not framed:
+            return texts
+        for at, text in zip(np.flatnonzero(where).tolist(), texts, strict=True):
+            fields[at] = _framed(fields[at], text) if framed else text
+        return fields
 
-    def _blank(self, places: Array) -> Array:
-        signs = self.raw[places]
-        return (signs == SPACE) | (signs == QUOTE) | (signs == RETURN) | (signs == TAB)
+    def _no_number(self, error: Exception) -> InputError:
+        layout = self.layout
+        for number, field in enumerate(self.fields, self.first):
+            text = field.strip(FRAME).encode("latin-1").decode(layout.encoding, "replace")
+            if not is_number(text, layout.decimal) and not is_missing(text):
+                return InputError(
+                    f"{layout.path}, row {number}, column '{layout.names[self.at]}': "
+                    f"'{' '.join(text.split())[:SHOWN]}' is no number: mend it, leave the field "
+                    "empty, or leave the column out by skip= (--skip)"
+                )
+        return InputError(f"{layout.path}, from row {self.first} on, holds no numbers ({error})")
 
 
-def rows(path: Path, layout: Layout) -> Iterator[Rows]:
-    """All rows of a text table, some at a time.
+def _manner(layout: Layout) -> dict[str, Any]:
+    """How pandas is to read one column."""
+    import pandas as pd
 
-    Raises:
-        InputError: a row has more or fewer fields than the others, or quotes are amiss.
+    # Later versions round to the nearest float unasked.
+    exact = {"float_precision": "round_trip"} if int(pd.__version__.split(".")[0]) < 3 else {}
+    return {
+        **exact,
+        "sep": r"\s+" if layout.delimiter == " " else layout.delimiter,
+        "decimal": layout.decimal,
+        "encoding": layout.encoding,
+        "encoding_errors": "replace",
+        "header": None,
+        "names": [0],
+        "index_col": False,
+        "na_values": MISSING,
+        "skip_blank_lines": False,
+        "skipinitialspace": layout.delimiter != "\t",
+        "low_memory": False,
+    }
+
+
+def _framed(field: str, text: str) -> str:
+    """A text with the quotes and blanks around a field; in a field without any, at its begin.
+
+    >>> _framed(' "3" ', "4"), _framed('""', "4"), _framed(" ", "4")
+    (' "4" ', '"4"', '4 ')
     """
-    number = layout.first
-    for raw, closed in _chunks(path, layout):
-        some = _cut(path, raw, closed, layout, number)
-        yield some
-        number += len(some)
-
-
-def tail(path: Path, layout: Layout) -> bytes:
-    """The blank lines at the end of the file, or the blanks after a last row without an end."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(layout.start, size - CHUNK))
-        end = file.read()
-    blank = end[len(end.rstrip(b"\r\n ")) :]
-    return blank[blank.find(layout.end) + 1 :]
-
-
-def _chunks(path: Path, layout: Layout) -> Iterator[tuple[bytes, bool]]:
-    """Bytes of whole rows, without the blank lines at the end of the file."""
-    held = b""
-    with path.open("rb") as file:
-        file.seek(layout.start)
-        while part := file.read(CHUNK):
-            held += part
-            cut = _last_end(held, layout.end)
-            ready, left = held[:cut], held[cut:]
-            ready, blank = _without_blank(ready, layout.end)
-            held = blank + left
-            if ready:
-                yield ready, True
-            elif len(held) > LONGEST:
-                raise _quotes_amiss(path, layout.first)
-    held = held.rstrip(b"\r\n ")
-    if held:
-        yield held + layout.end, False
-
-
-def _without_blank(ready: bytes, end: bytes) -> tuple[bytes, bytes]:
-    """Rows, and the blank lines after them, which may be the last of the file.
-
-    The end of the last row counts as blank: whether it has one is known at the end of the file.
-    """
-    content = ready.rstrip(b"\r\n ")
-    size = ready.find(end, len(content)) + 1
-    return (ready[:size], ready[size:]) if content else (b"", ready)
-
-
-def _last_end(held: bytes, end: bytes) -> int:
-    """Bytes up to the last end of a row that no quote holds open."""
-    if b'"' not in held:
-        return held.rfind(end) + 1
-    raw = np.frombuffer(held, np.uint8)
-    places = np.flatnonzero((raw == ord(end)) & ~_quoted(raw))
-    return int(places[-1]) + 1 if len(places) else 0
-
-
-def _quoted(raw: Array) -> Array:
-    """Which bytes lie between quotes."""
-    return np.bitwise_xor.accumulate(raw == QUOTE)
-
-
-def _cut(path: Path, held: bytes, closed: bool, layout: Layout, number: int) -> Rows:
-    raw = np.frombuffer(held, np.uint8)
-    end, count = ord(layout.end), len(layout.names)
-    marks = raw == end
-    if count > 1:
-        marks |= (
-            _after_blanks(raw, end) if layout.delimiter == " " else raw == ord(layout.delimiter)
-        )
-    if b'"' in held:
-        marks &= ~_quoted(raw)
-        _require_quotes_around(path, raw, layout, number)
-    places = np.flatnonzero(marks)
-    last = raw[places] == end
-    if len(places) != count * last.sum() or not last[count - 1 :: count].all():
-        raise _ragged(path, np.flatnonzero(last), layout, number)
-    return Rows(raw, places.reshape(-1, count), number, closed)
-
-
-def _after_blanks(raw: Array, end: int) -> Array:
-    """Which bytes are the last of several spaces between two fields."""
-    marks = raw == SPACE
-    marks[:-1] &= ~np.isin(raw[1:], (SPACE, RETURN, end))
-    others = np.flatnonzero(raw != SPACE)
-    places = np.flatnonzero(marks)
-    before = np.searchsorted(others, places) - 1
-    marks[places[(before < 0) | (raw[others[before]] == end)]] = False
-    return marks
-
-
-def _require_quotes_around(path: Path, raw: Array, layout: Layout, number: int) -> None:
-    """Quotes open a field or close it; elsewhere, programs differ about what they mean."""
-    opening = np.flatnonzero((raw == QUOTE) & _quoted(raw))
-    before = raw[opening - 1]
-    fine = (before == ord(layout.delimiter)) | (before == ord(layout.end)) | (before == QUOTE)
-    fine |= (opening == 0) | (before == SPACE)
-    if not fine.all() or (raw == QUOTE).sum() % 2:
-        at = opening[-1] if fine.all() else opening[fine.argmin()]
-        raise _quotes_amiss(path, number + int((raw[:at] == ord(layout.end)).sum()))
-
-
-def _quotes_amiss(path: Path, number: int) -> InputError:
-    return InputError(
-        f'{path}, row {number}: a quote (") stands inside of a field or is not closed: it must '
-        f"enclose the field; double those inside it"
-    )
-
-
-def _ragged(path: Path, lasts: Array, layout: Layout, number: int) -> InputError:
-    counts = np.diff(lasts, prepend=-1)
-    at = int((counts != len(layout.names)).argmax())
-    return InputError(
-        f"{path}, row {number + at}: it has {counts[at]} fields by '{layout.delimiter}', others "
-        f"have {len(layout.names)}: make them equal, or name the delimiter (--delimiter)"
-    )
-
-
-LINE_FEED = ord("\n")
-
-
-@contextmanager
-def writing_csv(
-    path: Path, source: Path, layout: Layout, picked: tuple[int, ...], filled: tuple[int, ...]
-) -> Iterator[CsvSink]:
-    """Write a text table again.
-
-    Args:
-        path: output file.
-        source: the table.
-        layout: how it is laid out.
-        picked: the columns that are channels, in order.
-        filled: which of the channels get a mask column.
-    """
-    with beside(path) as partial, failures(path), partial.open("wb") as file:
-        yield CsvSink(path, file, partial, source, layout, picked, filled)
+    content = field.strip(FRAME)
+    if content:
+        return field.replace(content, text, 1)
+    opening = '"' if field.startswith('"') else ""
+    return opening + text + field.removeprefix(opening)
 
 
 class CsvSink:
     """A text table that is being written; see `Sink`."""
 
-    def __init__(
-        self,
-        path: Path,
-        file: IO[bytes],
-        partial: Path,
-        source: Path,
-        layout: Layout,
-        picked: tuple[int, ...],
-        filled: tuple[int, ...],
-    ) -> None:
+    def __init__(self, path: Path, contents: Contents, files: ExitStack) -> None:
         self.note: str | None = None
-        self._path, self._file, self._partial, self._source = path, file, partial, source
-        self._layout, self._picked, self._filled = layout, picked, filled
-        texts = [layout.column(at) for at in picked]
-        self._digits = [digits_of(column, layout.decimal) for column in texts]
-        file.write(self._head())
+        self._path, self._contents = path, contents
+        self._partial = files.enter_context(beside(path))
+        self._file = files.enter_context(self._partial.open("wb"))
+        source = contents.source
+        self._layout = source.layout if isinstance(source, CsvSource) else None
+        if self._layout is not None:
+            layout = self._layout
+            self._file.write(_head(layout, contents))
+            self._digits = [digits_of(layout.column(at), layout.decimal) for at in contents.places]
 
-    def put(self, piece: Piece, values: Array) -> None:
-        """Append the rows of a piece, with new readings (C, n) of its channels."""
-        rows: Rows = piece.rows
-        fresh = changed(values, piece.values)
-        masks = np.isnan(piece.values[list(self._filled)])
-        content = rows.raw if not fresh.any() and not self._filled else None
-        if content is None:
-            content = _joined(*self._parts(rows, values, fresh, masks))
-        if not rows.closed:
-            content = content[: -len(self._layout.end)]
-        self._file.write(content.tobytes())
+    def put(self, block: Block, before: Array, after: Array) -> None:
+        """Append the rows of a block; see `Sink`."""
+        if self._layout is not None:
+            self._file.write(self._rows(self._layout, block, before, after))
+            return
+        import pandas as pd
+
+        frame = pd.DataFrame(self._contents.arrays(block, before, after))
+        frame.to_csv(
+            self._file,
+            sep="," if self._path.suffix.lower() == ".csv" else "\t",
+            header=not block.start,
+            index=False,
+            encoding="utf-8",
+            lineterminator="\n",
+        )
 
     def finish(self) -> list[tuple[Path, Path]]:
-        """Complete the file."""
-        self._file.write(tail(self._source, self._layout))
+        """Complete the file; see `Sink`."""
+        if self._layout is not None:
+            closed, blank = tail(self._layout)
+            if not closed:
+                self._file.truncate(self._file.seek(-len(self._layout.end), io.SEEK_CUR))
+            self._file.write(blank)
         self._file.close()
         return [(self._partial, self._path)]
 
-    def _head(self) -> bytes:
-        """All above the rows, with the names of the masks."""
-        with self._source.open("rb") as file:
-            head = file.read(self._layout.start)
-        if not self._filled:
-            return head
-        sign, encoding = self._layout.delimiter, self._layout.encoding
-        names = [f"{self._layout.names[self._picked[at]]}_filled" for at in self._filled]
-        for number, at in reversed(list(enumerate(self._layout.heads))):
-            quote = '"' if head[:at].endswith(b'"') else ""
-            texts = (
-                [f"{quote}{name}{quote}" for name in names] if number == 0 else [""] * len(names)
-            )
-            more = "".join(sign + text for text in texts).encode(encoding, "replace")
-            head = head[:at] + more + head[at:]
-        return head
-
-    def _parts(self, rows: Rows, values: Array, fresh: Array, masks: Array) -> Parts:
-        """What the rows are put together from: bytes, and per row where each part lies in them."""
-        pools, size = [rows.raw], len(rows.raw)
-        begins, lengths = [], []
-        cut = np.concatenate([[0], rows.ends[:-1, -1] + 1])
-        for channel, column in enumerate(self._picked):
-            here = fresh[channel]
-            if not here.any():
-                continue
-            starts, stops = rows.spans(column)
-            begins += [cut, starts.copy()]
-            lengths += [starts - cut, stops - starts]
-            texts = self._digits[channel].texts(values[channel, here])
-            ends = np.flatnonzero(texts == LINE_FEED)
-            first = np.concatenate([[0], ends[:-1] + 1])
-            begins[-1][here], lengths[-1][here] = size + first, ends - first
-            pools.append(texts)
-            size, cut = size + len(texts), stops
-        if self._filled:
-            closes = rows.closes()
-            begins.append(cut)
-            lengths.append(closes - cut)
-            pools.append(self._flags())
-            for mask in masks:
-                begins.append(size + 2 * mask.astype(np.int64))
-                lengths.append(np.full(len(mask), 2))
-            cut = closes
-        begins.append(cut)
-        lengths.append(rows.ends[:, -1] + 1 - cut)
-        return np.concatenate(pools), np.stack(begins, axis=1), np.stack(lengths, axis=1)
-
-    def _flags(self) -> Array:
-        sign = self._layout.delimiter
-        return np.frombuffer(f"{sign}0{sign}1".encode(), np.uint8)
+    def _rows(self, layout: Layout, block: Block, before: Array, after: Array) -> bytes:
+        texts = [column.fields for column in block.columns.values()]
+        fresh = changed(after, before)
+        for channel, at in enumerate(self._contents.places):
+            where = fresh[channel]
+            if where.any():
+                digits = self._digits[channel]
+                texts[at] = block.columns[at].replaced(after[channel], where, digits)
+        marks = [["01"[mark] for mark in row] for row in self._contents.marks(before).tolist()]
+        if marks:
+            # In files of CR and LF, the last field holds the CR.
+            returns = ["\r" if field.endswith("\r") else "" for field in texts[-1]]
+            texts[-1] = [field.removesuffix("\r") for field in texts[-1]]
+            marks[-1] = [mark + end for mark, end in zip(marks[-1], returns, strict=True)]
+            texts += marks
+        end = layout.end.decode()
+        rows = map(layout.delimiter.join, zip(*texts, strict=True))
+        return (end.join(rows) + end).encode("latin-1")
 
 
-Parts = tuple[Array, Array, Array]
-
-
-def _joined(pool: Array, begins: Array, lengths: Array) -> Array:
-    """The bytes of all parts (n, parts), row by row.
-
-    >>> pool = np.frombuffer(b"abcdef", np.uint8)
-    >>> _joined(pool, np.array([[4, 0]]), np.array([[2, 3]])).tobytes()
-    b'efabc'
-    """
-    begins, lengths = begins.ravel().astype(np.int32), lengths.ravel()
-    ends = np.cumsum(lengths)
-    shifts = np.repeat(begins - (ends - lengths).astype(np.int32), lengths)
-    return pool[shifts + np.arange(ends[-1], dtype=np.int32)]
+def _head(layout: Layout, contents: Contents) -> bytes:
+    """All above the rows, with the names of the marks."""
+    with layout.path.open("rb") as file:
+        head = file.read(layout.start)
+    names = contents.mark_names
+    for number, at in reversed(list(enumerate(layout.heads))):
+        quote = '"' if head[:at].endswith(b'"') else ""
+        texts = [f"{quote}{name}{quote}" if number == 0 else "" for name in names]
+        more = "".join(layout.delimiter + text for text in texts)
+        head = head[:at] + more.encode(layout.encoding, "replace") + head[at:]
+    return head
 
 
 #: Significant digits of every number, at least, and those that float64 holds.
@@ -466,41 +252,39 @@ class Digits:
     """How the numbers of a column are written.
 
     Attributes:
-        decimals: after the decimal mark, at least; more where `LEAST` digits ask for them.
+        decimals: after the decimal mark, at least; more where `LEAST` digits need them.
         exponent: they are written like 1.25e-03, with `decimals` in front of the e.
         mark: the decimal mark.
 
-    >>> Digits(2).texts(np.array([12345.678, 1.5, -0.00021])).tobytes().split()
-    [b'12345.68', b'1.50000', b'-0.000210000']
+    >>> Digits(2).texts(np.array([12345.678, 1.5, -0.00021]))
+    ['12345.68', '1.50000', '-0.000210000']
     """
 
     decimals: int
     exponent: bool = False
     mark: str = "."
 
-    def texts(self, values: Array) -> Array:
-        """Values (n,) as bytes, uint8, each with a line feed."""
-        numbers = (values + 0.0).tolist()
+    def texts(self, values: Array) -> list[str]:
+        """Values (n,) as texts."""
+        numbers, digits = (values + 0.0).tolist(), self._needed(values)
         if self.exponent:
-            text = f"%.{max(self.decimals, LEAST - 1)}e\n" * len(numbers) % tuple(numbers)
+            texts = [f"{number:.{max(self.decimals, LEAST - 1)}e}" for number in numbers]
         else:
-            text = self._fixed(values, numbers)
-        return np.frombuffer(text.replace(".", self.mark).encode(), np.uint8)
+            # Far below one, zeros are no digits: an exponent is.
+            texts = [
+                f"{number:.{count}f}" if count <= MOST else f"{number:.{LEAST - 1}e}"
+                for count, number in zip(digits, numbers, strict=True)
+            ]
+        return texts if self.mark == "." else [text.replace(".", self.mark) for text in texts]
 
-    def _fixed(self, values: Array, numbers: list[float]) -> str:
+    def _needed(self, values: Array) -> list[int]:
         sizes = np.abs(values)
         with np.errstate(divide="ignore"):
             needed = LEAST - 1 - np.floor(np.log10(sizes))
-        needed = np.where(sizes > 0, np.maximum(needed, self.decimals), self.decimals)
-        if (needed == self.decimals).all():
-            return f"%.{self.decimals}f\n" * len(numbers) % tuple(numbers)
-        if needed.max() <= MOST:
-            pairs = chain.from_iterable(zip(needed.astype(int).tolist(), numbers, strict=True))
-            return "%.*f\n" * len(numbers) % tuple(pairs)
-        # Far below one, zeros are no digits: an exponent is.
-        return "".join(
-            (f"%.{digits}f\n" if digits <= MOST else f"%.{LEAST - 1}e\n") % number
-            for digits, number in zip(needed.astype(int).tolist(), numbers, strict=True)
+        return (
+            np.where(sizes > 0, np.maximum(needed, self.decimals), self.decimals)
+            .astype(int)
+            .tolist()
         )
 
 

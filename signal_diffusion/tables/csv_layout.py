@@ -36,6 +36,7 @@ class Layout:
     """How a text table is laid out.
 
     Attributes:
+        path: the file.
         delimiter, decimal, encoding: of the text.
         end: the byte that ends a row: of CR and LF, the latter.
         start: bytes before the first row of readings.
@@ -46,6 +47,7 @@ class Layout:
         numeric: which columns hold numbers.
     """
 
+    path: Path
     delimiter: str
     decimal: str
     encoding: str
@@ -88,6 +90,7 @@ def layout(path: Path, delimiter: str | None) -> Layout:
     data = next((at for at in range(top, len(lines)) if not _is_header(split, at)), len(lines))
     names, units, heads = _titles(split, lines, top, data)
     return Layout(
+        path=path,
         delimiter=split.delimiter,
         decimal=split.decimal,
         encoding=encoding,

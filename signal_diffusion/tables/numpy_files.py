@@ -5,20 +5,19 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import beside, failures
-from signal_diffusion.tables.base import Piece, Sink, changed
-from signal_diffusion.tables.columns import Choice, pick, time_column, unit_of
-from signal_diffusion.tables.time import Clock
+from signal_diffusion.files.atomic import beside
+from signal_diffusion.tables.base import Block, Contents, changed
+from signal_diffusion.tables.columns import unit_of
 
 ROWS = 1 << 16
 RATES = ("sample_rate", "samplerate", "sampling_rate", "rate", "fs", "sr", "frequency")
@@ -54,7 +53,9 @@ class NumpySource:
     Of an NPZ file, all arrays of the length of its largest one make up the table.
     """
 
-    def __init__(self, path: Path, choice: Choice) -> None:
+    first = 1
+
+    def __init__(self, path: Path) -> None:
         self.path = path
         # Unpacked, so that parts can be read; gone with this object.
         self._folder = tempfile.TemporaryDirectory() if path.suffix.lower() == ".npz" else None
@@ -63,106 +64,136 @@ class NumpySource:
         rows = _length(path, self._arrays)
         self.length: int | None = rows
         self._rows = rows
-        self.every = [
+        self.columns = [
             column for name, array in self._arrays.items() for column in _columns(name, array, rows)
         ]
-        names = [column.name for column in self.every]
-        kinds = [column.of(self._arrays).dtype.kind for column in self.every]
-        time = time_column(path, names, [kind in "mM" for kind in kinds], choice)
-        picked = pick(path, names, [kind in "iuf" for kind in kinds], choice, time)
-        self.picked = [self.every[at] for at in sorted(picked)]
-        self.names = tuple(column.name for column in self.picked)
+        kinds = [column.of(self._arrays).dtype.kind for column in self.columns]
+        self.names = tuple(column.name for column in self.columns)
         self.units = tuple(unit_of(name) for name in self.names)
-        self._time = None if time < 0 else self.every[time]
-        self.rate = choice.rate
-        self.clock: Clock | None = None
-        if self._time is not None and self.rate is None and rows > 1:
-            self.clock = Clock(path, self._stamps(0), self._time.name, "")
-        elif self.rate is None:
-            self.rate = _told_rate(self._arrays)
+        self.numeric = tuple(kind in "iuf" for kind in kinds)
+        self.temporal: tuple[bool, ...] | None = tuple(kind in "mM" for kind in kinds)
+        self.rate = _stored_rate(self._arrays)
 
-    def pieces(self, *, stamps: bool = False, whole: bool = False) -> Iterator[Piece]:
+    def blocks(self, places: Collection[int] | None = None) -> Iterator[Block]:
         """All rows from the beginning on; see `Source`."""
         for start in range(0, self._rows, ROWS):
-            rows = slice(start, start + ROWS)
-            values = [column.of(self._arrays)[rows].astype(np.float64) for column in self.picked]
-            yield Piece(np.stack(values), self._stamps(start) if stamps else None, rows)
-
-    def columns(self, piece: Piece) -> dict[str, Any]:
-        """All columns of a piece, by name."""
-        return {column.name: np.array(column.of(self._arrays)[piece.rows]) for column in self.every}
-
-    @contextmanager
-    def rewriting(self, path: Path, filled: tuple[int, ...]) -> Iterator[Sink]:
-        """Write the arrays again; see `Sink`."""
-        with beside(path) as partial, tempfile.TemporaryDirectory() as folder, failures(path):
-            if self._folder is None:
-                shutil.copyfile(self.path, partial)
-                files = {"": partial}
-            else:
-                files = {name: Path(folder, f"{at}.npy") for at, name in enumerate(self.files)}
-                for name, file in files.items():
-                    shutil.copyfile(self.files[name], file)
-            yield NumpySink(self, path, partial, files, filled)
-
-    def _stamps(self, start: int) -> Array:
-        assert self._time is not None
-        return np.array(self._time.of(self._arrays)[start : start + ROWS])
+            columns = {
+                at: np.array(column.of(self._arrays)[start : start + ROWS])
+                for at, column in enumerate(self.columns)
+                if places is None or at in places
+            }
+            yield Block(start, columns)
 
 
 class NumpySink:
-    """Arrays that are being written, as copies that change in place; see `Sink`."""
+    """Arrays that are being written; see `Sink`.
 
-    def __init__(
-        self,
-        source: NumpySource,
-        path: Path,
-        partial: Path,
-        files: dict[str, Path],
-        filled: tuple[int, ...],
-    ) -> None:
+    Those of NPY and NPZ files are copies that change in place. Of other tables, NPY gets the
+    channels as (L, C), NPZ each one by its name, and `sample_rate`.
+    """
+
+    def __init__(self, path: Path, contents: Contents, files: ExitStack) -> None:
         self.note: str | None = None
-        self._source, self._path, self._partial, self._files = source, path, partial, files
-        self._filled = filled
-        changing = {column.array for column in source.picked}
-        self._arrays = {name: np.load(files[name], mmap_mode="r+") for name in changing}
-        self._masks = np.zeros((len(filled), source.length or 0), np.uint8)
+        self._path, self._contents = path, contents
+        self._partial = files.enter_context(beside(path))
+        folder = Path(files.enter_context(tempfile.TemporaryDirectory(dir=path.parent)))
+        self._single = path.suffix.lower() == ".npy"
+        source = contents.source
+        same = source.path.suffix.lower() == path.suffix.lower()
+        self._source = source if isinstance(source, NumpySource) and same else None
+        if self._source is not None:
+            self._files = self._copied(self._source, folder)
+            arrays = {name: np.load(self._files[name], mmap_mode="r+") for name in self._changing()}
+            channels = [self._source.columns[at].of(arrays) for at in contents.places]
+        else:
+            channels, arrays = self._created(folder)
+        self._channels, self._arrays = channels, arrays
+        self._marks = np.zeros((len(contents.marked), contents.rows), np.uint8)
 
-    def put(self, piece: Piece, values: Array) -> None:
-        """Change the readings of a piece that are new."""
-        for column, new, old in zip(self._source.picked, values, piece.values, strict=True):
-            view, fresh = column.of(self._arrays)[piece.rows], changed(new, old)
+    def put(self, block: Block, before: Array, after: Array) -> None:
+        """Change or append the readings of a block; see `Sink`."""
+        rows = slice(block.start, block.start + len(block))
+        for channel, new, old in zip(self._channels, after, before, strict=True):
+            view = channel[rows]
+            fresh = np.ones(len(block), bool) if self._source is None else changed(new, old)
             if fresh.any() and view.dtype.kind in "iu":
                 limits = np.iinfo(view.dtype)
                 new = np.clip(np.rint(new), limits.min, limits.max)
                 self.note = f"{self._path}: readings were rounded to {view.dtype}, as they came"
             view[fresh] = new[fresh].astype(view.dtype)
-        self._masks[:, piece.rows] = np.isnan(piece.values[list(self._filled)])
+        self._marks[:, rows] = self._contents.marks(before)
 
     def finish(self) -> list[tuple[Path, Path]]:
-        """Complete the file."""
+        """Complete the file; see `Sink`."""
         for array in self._arrays.values():
             array.flush()
-        if "" not in self._files:
+        if not self._single:
             self._pack()
-        elif self._filled:
+        elif self._source is None:
+            self.note = f"{self._path} holds the channels alone"
+        elif len(self._marks):
             self.note = f"{self._path}: an NPY file can't mark the readings that were filled"
         return [(self._partial, self._path)]
 
+    def _changing(self) -> set[str]:
+        """Names of the arrays that hold channels."""
+        assert self._source is not None
+        return {self._source.columns[at].array for at in self._contents.places}
+
+    def _copied(self, source: NumpySource, folder: Path) -> dict[str, Path]:
+        """The files of a source's arrays, as copies."""
+        files = {
+            name: self._partial if self._single else folder / f"{at}.npy"
+            for at, name in enumerate(source.files)
+        }
+        for name, file in files.items():
+            shutil.copyfile(source.files[name], file)
+        return files
+
+    def _created(self, folder: Path) -> tuple[list[Array], dict[str, Array]]:
+        """New channels (L,), and the arrays that hold them."""
+        form, rows = self._contents.form, self._contents.rows
+        names = [""] if self._single else list(form.names)
+        shape = (rows, form.channels) if self._single else (rows,)
+        self._files = {
+            name: self._partial if self._single else folder / f"{at}.npy"
+            for at, name in enumerate(names)
+        }
+        arrays: dict[str, Array] = {
+            name: np.lib.format.open_memmap(file, "w+", np.float64, shape)
+            for name, file in self._files.items()
+        }
+        return list(arrays[""].T) if self._single else list(arrays.values()), arrays
+
     def _pack(self) -> None:
-        with (
-            zipfile.ZipFile(self._source.path) as given,
-            zipfile.ZipFile(self._partial, "w") as archive,
-        ):
-            for info in given.infolist():
-                file = self._files.get(_member(info.filename))
-                if file is None:
-                    archive.writestr(info, given.read(info))
-                else:
-                    archive.write(file, info.filename, info.compress_type)
-            for channel, mask in zip(self._filled, self._masks, strict=True):
-                with archive.open(f"{self._source.names[channel]}_filled.npy", "w") as member:
-                    np.lib.format.write_array(member, mask)
+        contents = self._contents
+        more = dict(zip(contents.mark_names, self._marks, strict=True))
+        with ExitStack() as files:
+            archive = files.enter_context(zipfile.ZipFile(self._partial, "w"))
+            if self._source is not None:
+                given = files.enter_context(zipfile.ZipFile(self._source.path))
+                for info in given.infolist():
+                    file = self._files.get(_array_name(info.filename))
+                    if file is None:
+                        archive.writestr(info, given.read(info))
+                    else:
+                        archive.write(file, info.filename, info.compress_type)
+            else:
+                more["sample_rate"] = np.asarray(contents.form.sample_rate)
+                for name, file in self._files.items():
+                    with file.open("rb") as array, _member(archive, name) as member:
+                        shutil.copyfileobj(array, member)
+            for name, values in more.items():
+                with _member(archive, name) as member:
+                    np.lib.format.write_array(member, values)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    return archive.open(f"{name}.npy", "w", force_zip64=True)
+
+
+def _array_name(member: str) -> str:
+    return member.removesuffix(".npy")
 
 
 def _unpacked(path: Path, folder: tempfile.TemporaryDirectory[str] | None) -> dict[str, Path]:
@@ -174,17 +205,13 @@ def _unpacked(path: Path, folder: tempfile.TemporaryDirectory[str] | None) -> di
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if name.endswith(".npy")]
             for at, name in enumerate(members):
-                files[_member(name)] = Path(folder.name, f"{at}.npy")
-                with archive.open(name) as member, files[_member(name)].open("wb") as file:
+                files[_array_name(name)] = Path(folder.name, f"{at}.npy")
+                with archive.open(name) as member, files[_array_name(name)].open("wb") as file:
                     shutil.copyfileobj(member, file)
     # Of damaged members, whatever their decoder meets.
     except Exception as error:
         raise InputError(f"{path} is no NPZ file or is damaged ({_why(error)})") from error
     return files
-
-
-def _member(name: str) -> str:
-    return name.removesuffix(".npy")
 
 
 def _array(path: Path, file: Path) -> Array:
@@ -223,7 +250,7 @@ def _columns(name: str, array: Array, length: int) -> list[Column]:
     return [Column(f"{name}[{at}]" if name else str(at + 1), name, axis, at) for at in range(count)]
 
 
-def _told_rate(arrays: dict[str, Array]) -> float | None:
+def _stored_rate(arrays: dict[str, Array]) -> float | None:
     for name, array in arrays.items():
         if name.lower() in RATES and array.size == 1 and array.dtype.kind in "iuf":
             return float(array.reshape(())) if float(array.reshape(())) > 0 else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +10,24 @@ from pathlib import Path
 import numpy as np
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.dsp.gaps import Filler, regrouped, with_missing
+from signal_diffusion.dsp.buffer import regrouped
+from signal_diffusion.dsp.gaps import Filler, with_missing
 from signal_diffusion.errors import InputError
-from signal_diffusion.tables.base import Source
-from signal_diffusion.tables.columns import CONTAINERS, Choice, TableForm, container_of
+from signal_diffusion.tables.base import Block, Source
+from signal_diffusion.tables.columns import (
+    CONTAINERS,
+    Columns,
+    TableForm,
+    container_of,
+    distinct,
+    pick,
+    time_column,
+)
+from signal_diffusion.tables.survey import Survey, survey
+from signal_diffusion.tables.time import Clock
 
 BLOCK = 1 << 16
-#: Of all channels, handed out at once.
+#: Readings of all channels in one block, at most.
 BLOCK_READINGS = 1 << 21
 
 
@@ -28,14 +39,16 @@ class Scan:
         rows: of the file.
         frames: rows with those that are missing.
         places, counts: before which rows how many are missing.
-        holed: for each channel, whether the file lacks some of its readings.
+        lacking: for each channel, how many of its readings the file lacks, faults included.
+        faults: for each channel, how many readings stand for missing ones, and the first's row.
     """
 
     rows: int
     frames: int
     places: Array
     counts: Array
-    holed: tuple[bool, ...]
+    lacking: tuple[int, ...]
+    faults: tuple[tuple[int, int], ...]
 
     def kept(self, start: int, count: int) -> Array:
         """Which of the frames (count,) from the start on are rows of the file."""
@@ -47,6 +60,13 @@ class Scan:
             kept[max(begin - start, 0) : max(begin + missing - start, 0)] = False
         return kept
 
+    def missing(self, start: int, count: int) -> Array:
+        """How many rows (count,) are missing before each row from the start on."""
+        missing = np.zeros(count, np.int64)
+        first, last = np.searchsorted(self.places, [start, start + count])
+        missing[self.places[first:last] - start] = self.counts[first:last]
+        return missing
+
 
 class TableReader:
     """A table of readings in a file, of any length; `opened_table` makes one.
@@ -54,18 +74,43 @@ class TableReader:
     Attributes:
         path: the file.
         form: its rate and its channels.
-        source: the file as it is, gaps and all.
+        source: the file as it is, gaps included.
+        places: of the channels in the source's columns.
+        clock: reads the time stamps; None if there are none or a rate was given.
     """
 
-    def __init__(self, path: Path, container: str, source: Source) -> None:
+    def __init__(
+        self,
+        path: Path,
+        container: str,
+        source: Source,
+        columns: Columns,
+        domain: str | None = None,
+    ) -> None:
         self.path, self.source = path, source
-        rate = source.clock.rate if source.clock is not None else source.rate
+        temporal = source.temporal
+        self._time = -1 if temporal is None else time_column(path, source.names, temporal, columns)
+        picked = sorted(pick(path, source.names, source.numeric, columns, self._time))
+        self._survey = Survey({}, {}) if domain is None else survey(source, picked, domain)
+        # What is named is taken, whatever it looks like.
+        self._kept = {} if columns.channels is not None else self._survey.reasons
+        self.places = tuple(at for at in picked if at not in self._kept)
+        if not self.places:
+            raise InputError(
+                f"{path} has no column that looks like a signal ({self._reasons()}): name those "
+                f"that are to be changed by channels= (--columns)"
+            )
+        self.clock = self._clock() if columns.rate is None and self._time >= 0 else None
+        rate = self.clock.rate if self.clock is not None else columns.rate or source.rate
         if rate is None:
             raise InputError(
                 f"{path} does not tell its rate: pass rate=, in Hz (--rate), or name its time "
                 f"column by time= (--time)"
             )
-        self.form = TableForm(rate, len(source.names), container, source.names, source.units)
+        every = distinct(source.names)
+        names = tuple(every[at] for at in self.places)
+        units = tuple(source.units[at] for at in self.places)
+        self.form = TableForm(rate, len(names), container, names, units)
         self._scan: Scan | None = None
 
     @property
@@ -73,7 +118,7 @@ class TableReader:
         """Rows with the missing ones; None if that takes a pass that has not been made."""
         if self._scan is not None:
             return self._scan.frames
-        return self.source.length if self.source.clock is None else None
+        return self.source.length if self.clock is None else None
 
     def blocks(self, size: int = BLOCK) -> Iterator[Array]:
         """Readings (C, n) float64, n <= size, from the beginning on each call, gaps filled.
@@ -87,8 +132,50 @@ class TableReader:
         return (values for values, _ in self.marked(size))
 
     def gaps(self, size: int = BLOCK) -> Iterator[Array]:
-        """Masks (C, n) of what was filled, in step with `blocks`."""
+        """Masks (C, n) of the readings that were filled, in step with `blocks`."""
         return (mask for _, mask in self.marked(size))
+
+    def marked(self, size: int = BLOCK) -> Iterator[tuple[Array, Array]]:
+        """The blocks with their masks."""
+        size = max(1, min(size, BLOCK_READINGS // self.form.channels))
+        return regrouped(self._filled(), size)
+
+    def stamps(self) -> Iterator[Array]:
+        """The time stamps (n,) of all rows, as the file holds them; none without a clock."""
+        if self.clock is not None:
+            for block in self.source.blocks([self._time]):
+                yield np.asarray(block.columns[self._time])
+
+    def readings(self, block: Block) -> Array:
+        """The channels (C, n) of a block of the source, NaN where a reading is missing."""
+        values = block.readings(self.places)
+        for row, at in zip(values, self.places, strict=True):
+            low, high = self._survey.limits.get(at, (-np.inf, np.inf))
+            row[np.isfinite(row) & ((row < low) | (row > high))] = np.nan
+        return values
+
+    def notes(self) -> list[str]:
+        """What a user should read of the columns that stay, of faults and of filled readings."""
+        scan, form = self.scan(), self.form
+        found = []
+        if self._kept:
+            found.append(f"changed: {', '.join(form.names)}; as they were: {self._reasons()}")
+        for name, (count, row) in zip(form.names, scan.faults, strict=True):
+            if count:
+                found.append(
+                    f"{name}: {count} readings, from row {row} on, stand out by orders of "
+                    f"magnitude: taken as missing"
+                )
+        lacking = [
+            f"{count} of {name}"
+            for name, count in zip(form.names, scan.lacking, strict=True)
+            if count
+        ]
+        return [*found, *([f"missing readings filled: {', '.join(lacking)}"] if lacking else [])]
+
+    def _reasons(self) -> str:
+        every = distinct(self.source.names)
+        return ", ".join(f"{every[at]} ({reason})" for at, reason in self._kept.items())
 
     def scan(self) -> Scan:
         """What a pass through the file shows; made now unless one was made before."""
@@ -98,46 +185,58 @@ class TableReader:
         assert self._scan is not None
         return self._scan
 
-    def marked(self, size: int = BLOCK) -> Iterator[tuple[Array, Array]]:
-        """The blocks with their masks."""
-        size = max(1, min(size, BLOCK_READINGS // self.form.channels))
-        return regrouped(self._filled(), size)
+    def _clock(self) -> Clock:
+        at, source = self._time, self.source
+        head = next(source.blocks([at]), None)
+        self._require_rows(0 if head is None else len(head))
+        assert head is not None
+        stamps = np.asarray(head.columns[at])
+        return Clock(self.path, stamps, source.names[at], source.units[at], first=source.first)
 
     def _filled(self) -> Iterator[tuple[Array, Array]]:
         filler = Filler(str(self.path), self.form.names)
-        for values in self._whole() if self._scan is None else self._again(self._scan):
+        for values in self._rows() if self._scan is None else self._rows_again(self._scan):
             yield filler.push(values)
         yield filler.flush()
 
-    def _whole(self) -> Iterator[Array]:
-        """The first pass, which looks at the time stamps."""
+    def _rows(self) -> Iterator[Array]:
+        """The first pass, which reads the time stamps."""
         rows = 0
         places, counts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        holed = np.zeros(self.form.channels, bool)
-        clock = None if self.source.clock is None else self.source.clock.anew()
-        for piece in self.source.pieces(stamps=clock is not None):
-            self._require_finite(piece.values, rows)
-            holed |= np.isnan(piece.values).any(axis=1)
-            missing = np.zeros(piece.values.shape[1], np.int64)
-            if clock is not None and piece.stamps is not None:
-                missing = clock.missing(piece.stamps)
+        lacking = np.zeros(self.form.channels, np.int64)
+        faults, first = np.zeros_like(lacking), np.zeros_like(lacking)
+        clock = None if self.clock is None else self.clock.anew()
+        wanted = self.places if clock is None else (*self.places, self._time)
+        for block in self.source.blocks(wanted):
+            values, missing = self.readings(block), np.zeros(len(block), np.int64)
+            self._require_finite(values, rows)
+            absent = np.isnan(values)
+            fault = absent & ~np.isnan(block.readings(self.places)) if self._survey.limits else None
+            if fault is not None and fault.any():
+                new = fault.any(axis=1) & (faults == 0)
+                first = np.where(new, self.source.first + rows + fault.argmax(axis=1), first)
+                faults += fault.sum(axis=1)
+            lacking += absent.sum(axis=1)
+            if clock is not None:
+                missing = clock.missing(np.asarray(block.columns[self._time]))
             places.append(rows + np.flatnonzero(missing))
             counts.append(missing[missing > 0])
-            rows += len(missing)
-            yield with_missing(piece.values, missing)
+            rows += len(block)
+            yield with_missing(values, missing)
         self._require_rows(rows)
         every = np.concatenate(counts)
-        frames = rows + int(every.sum())
-        self._scan = Scan(rows, frames, np.concatenate(places), every, tuple(holed.tolist()))
+        self._scan = Scan(
+            rows,
+            frames=rows + int(every.sum()),
+            places=np.concatenate(places),
+            counts=every,
+            lacking=tuple(lacking.tolist()),
+            faults=tuple(zip(faults.tolist(), first.tolist(), strict=True)),
+        )
 
-    def _again(self, scan: Scan) -> Iterator[Array]:
-        rows = 0
-        for piece in self.source.pieces():
-            missing = np.zeros(piece.values.shape[1], np.int64)
-            first, last = np.searchsorted(scan.places, [rows, rows + len(missing)])
-            missing[scan.places[first:last] - rows] = scan.counts[first:last]
-            rows += len(missing)
-            yield with_missing(piece.values, missing)
+    def _rows_again(self, scan: Scan) -> Iterator[Array]:
+        for block in self.source.blocks(self.places):
+            yield with_missing(self.readings(block), scan.missing(block.start, len(block)))
 
     def _require_finite(self, values: Array, rows: int) -> None:
         endless = np.isinf(values)
@@ -165,56 +264,48 @@ def is_table(path: str | Path) -> bool:
 
 @contextmanager
 def opened_table(
-    path: str | Path,
-    *,
-    rate: float | None = None,
-    channels: Sequence[str] | None = None,
-    time: str | None = None,
-    delimiter: str | None = None,
-    skip: Sequence[str] = (),
+    path: str | Path, columns: Columns = Columns(), *, domain: str | None = None
 ) -> Iterator[TableReader]:
     """Open a table of readings: CSV, TSV, Parquet, NPY, NPZ or WFDB.
 
     Args:
         path: the file; of a WFDB record also its name without a suffix.
-        rate: rows per second, Hz, where the file does not tell it; the time stamps are then not
-            looked at.
-        channels: names of the columns to take; None takes all of numbers but the time and the
-            count of rows. In files without names they are called "1", "2" and so on.
-        time: name of the time column, where it is not found.
-        delimiter: between the fields of a text file, where it is not found.
-        skip: names of columns of numbers that are no signals and stay as they are.
+        columns: which columns to take and how to read them, where that is not to be found.
+        domain: of the model that is to change the readings, "" for a model of any. Columns that
+            are no signals for it are then no channels unless they are named, and readings that
+            stand out by orders of magnitude are missing ones; see `survey`. None takes all
+            columns of numbers as they are.
 
     Raises:
         InputError: there is no such file, it is no table, or it does not have what was named.
     """
-    path, choice = Path(path), Choice(rate, channels, time, delimiter, skip)
+    path = Path(path)
     container = container_of(path)
     if container is None:
-        known = ", ".join(CONTAINERS)
-        raise InputError(f"{path} is no table of readings: its suffix must be one of {known}")
+        allowed = ", ".join(CONTAINERS)
+        raise InputError(f"{path} is no table of readings: its suffix must be one of {allowed}")
     if container != "WFDB":
         _require_file(path)
-    yield TableReader(path, container, _source(path, container, choice))
+    yield TableReader(path, container, _source(path, container, columns), columns, domain)
 
 
-def _source(path: Path, container: str, choice: Choice) -> Source:
+def _source(path: Path, container: str, columns: Columns) -> Source:
     # Imported here, since each of them stands on a library of its own.
     if container == "CSV":
         from signal_diffusion.tables.csv_files import CsvSource
 
-        return CsvSource(path, choice)
+        return CsvSource(path, columns)
     if container == "PARQUET":
         from signal_diffusion.tables.parquet_files import ParquetSource
 
-        return ParquetSource(path, choice)
+        return ParquetSource(path)
     if container == "WFDB":
         from signal_diffusion.tables.wfdb_files import WfdbSource
 
-        return WfdbSource(path, choice)
+        return WfdbSource(path)
     from signal_diffusion.tables.numpy_files import NumpySource
 
-    return NumpySource(path, choice)
+    return NumpySource(path)
 
 
 def _require_file(path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,9 @@ import numpy as np
 
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import beside, failures
-from signal_diffusion.tables.base import Piece, Sink, changed, library
-from signal_diffusion.tables.columns import Choice, distinct, pick
-from signal_diffusion.tables.time import Clock
+from signal_diffusion.files.atomic import beside
+from signal_diffusion.tables.base import Block, Contents, library
+from signal_diffusion.tables.columns import distinct
 
 #: Even, since a common format packs two numbers at a time.
 ROWS = 1 << 16
@@ -28,41 +28,34 @@ class WfdbSource:
 
     Args:
         path: the header, a file of samples beside it, or both without their suffix.
-        choice: what the user says of it.
+
+    Attributes:
+        record: the path without a suffix.
+        header: as the library reads it.
     """
 
-    clock: Clock | None = None
+    # Records have no time stamps.
+    temporal: tuple[bool, ...] | None = None
+    first = 1
 
-    def __init__(self, path: Path, choice: Choice) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self._wfdb = library("wfdb", path)
         self.record = path.with_suffix("") if path.suffix.lower() in (".hea", ".dat") else path
         self.header = self._header()
-        every = distinct(self.header.sig_name)
-        self.every = tuple(every)
-        self.picked = tuple(sorted(pick(path, every, [True] * len(every), choice, None)))
-        self.names = tuple(every[at] for at in self.picked)
-        self.units = tuple(self.header.units[at] or "" for at in self.picked)
-        self.rate: float | None = choice.rate or float(self.header.fs)
-        self._rows = self._length()
+        self.names = tuple(distinct(self.header.sig_name))
+        self.units = tuple(unit or "" for unit in self.header.units)
+        self.numeric = (True,) * len(self.names)
+        self.rate: float | None = float(self.header.fs)
+        self._rows = int(self.header.sig_len or len(self._physical(0, None)))
         self.length: int | None = self._rows
 
-    def pieces(self, *, stamps: bool = False, whole: bool = False) -> Iterator[Piece]:
+    def blocks(self, places: Collection[int] | None = None) -> Iterator[Block]:
         """All rows from the beginning on; see `Source`."""
         for start in range(0, self._rows, ROWS):
-            held, physical = self._read(start, min(start + ROWS, self._rows))
-            yield Piece(np.ascontiguousarray(physical[:, list(self.picked)].T), None, held)
-
-    def columns(self, piece: Piece) -> dict[str, Any]:
-        """All signals of a piece, by name."""
-        return dict(zip(self.every, self._physical(piece.rows).T, strict=True))
-
-    def rewriting(self, path: Path, filled: tuple[int, ...]) -> AbstractContextManager[Sink]:
-        """Write the record again; see `Sink`."""
-        return writing_wfdb(path, self.record, self.header, self.picked, filled)
-
-    def _physical(self, record: Any) -> Array:
-        return np.asarray(record.dac(return_res=64), np.float64)
+            physical = self._physical(start, min(start + ROWS, self._rows))
+            kept = range(len(self.names)) if places is None else places
+            yield Block(start, {at: np.ascontiguousarray(physical[:, at]) for at in kept})
 
     def _header(self) -> Any:
         try:
@@ -83,24 +76,19 @@ class WfdbSource:
             )
         return header
 
-    def _length(self) -> int:
-        if self.header.sig_len:
-            return int(self.header.sig_len)
-        return len(self._read(0, None)[1])
-
-    def _read(self, start: int, stop: int | None) -> tuple[Any, Array]:
-        """Some rows as whole numbers, and in physical units."""
+    def _physical(self, start: int, stop: int | None) -> Array:
+        """Some rows of all signals (n, signals), in physical units."""
         try:
             record = self._wfdb.rdrecord(
-                str(self.record.absolute()), start, stop, physical=False, ignore_skew=True
+                str(self.record.absolute()), start, stop, ignore_skew=True, return_res=64
             )
-            physical = self._physical(record)
+            physical = np.asarray(record.p_signal, np.float64)
         # The library lets through whatever goes wrong in it.
         except Exception as error:
             raise self._damaged(error) from error
-        if physical.ndim != 2 or physical.shape[1] != len(self.every):
+        if physical.ndim != 2 or physical.shape[1] != len(self.names):
             raise self._damaged(ValueError("it has other signals than its header tells"))
-        return record, physical
+        return physical
 
     def _damaged(self, error: Exception) -> InputError:
         why = " ".join(str(error).split()) or type(error).__name__
@@ -110,7 +98,6 @@ class WfdbSource:
 #: Largest number by format, of those that are written; one less than the smallest is no reading.
 FORMATS = {"80": 127, "212": 2047, "16": 32767, "24": (1 << 23) - 1, "32": (1 << 31) - 1}
 
-
 #: Suffixes of annotations, which belong to a record.
 ANNOTATIONS = (
     *("atr", "ann", "ari", "apn", "aha", "man", "ecg", "qrs", "qrsc", "wqrs", "gqrs", "sqrs"),
@@ -118,28 +105,201 @@ ANNOTATIONS = (
     *("hyp", "abp", "wabp", "cmp", "epi", "event", "win", "marks", "al", "alM", "blM", "flash"),
 )
 
+#: Where a signal's line in the header holds its format, gain, first number and check sum.
+FORMAT, GAIN, INITIAL, CHECKSUM = 2, 4, 10, 12
 
-INITIAL, CHECKSUM = 5, 6
 
+@dataclass
+class Signal:
+    """A signal that is being written: whole numbers of physical values times gain, plus base.
 
-@contextmanager
-def writing_wfdb(
-    path: Path, record: Path, header: Any, picked: Sequence[int], filled: Sequence[int]
-) -> Iterator[WfdbSink]:
-    """Write a record again, its files of samples and annotations beside it.
-
-    Args:
-        path: the header to write, or its name without the suffix.
-        record: the record as it came, without a suffix.
-        header: of it.
-        picked: the signals that are channels.
-        filled: which of the channels get a mask.
+    Attributes:
+        file: name of its file of samples.
+        kind: format of that.
+        gain, base: as it came; a gain of None is to be found.
+        low, high: of the numbers so far, which may leave the format's range.
     """
-    with ExitStack() as files, failures(path):
-        yield WfdbSink(record_of(path), record, header, picked, filled, files)
+
+    file: str
+    kind: str
+    gain: float | None
+    base: int = 0
+    low: float = np.inf
+    high: float = -np.inf
+
+    def numbers(self, values: Array) -> Array:
+        """Values (n,) by the gain and base, neither rounded nor cut off."""
+        numbers = values * (1.0 if self.gain is None else self.gain) + self.base
+        here = numbers[np.isfinite(numbers)]
+        self.low = float(here.min(initial=self.low))
+        self.high = float(here.max(initial=self.high))
+        return numbers
+
+    def fit(self) -> tuple[float, float, int]:
+        """Factor of the numbers less the base that came, and gain and base that fit the format.
+
+        Gain and base stay where they can, the gain where the base alone has to change.
+        """
+        most = FORMATS[self.kind]
+        if self.gain is None:
+            peak = max(-self.low, self.high)
+            gain = float(f"{(most - 1) / peak:.6g}") * (1 - 1e-5) if peak > 0 else 1.0
+            return gain, gain, 0
+        if (-most - 0.5 < self.low and self.high < most + 0.5) or self.low > self.high:
+            return 1.0, self.gain, self.base
+        middle, half = round((self.low + self.high) / 2), (self.high - self.low) / 2 + 1
+        if half <= most:
+            return 1.0, self.gain, self.base - middle
+        gain = float(f"{self.gain * most / half:.6g}") * (1 - 1e-5)
+        return gain / self.gain, gain, round((self.base - middle) * gain / self.gain)
 
 
-def record_of(path: Path) -> Path:
+class WfdbSink:
+    """A WFDB record that is being written; see `Sink`.
+
+    Of a record, all signals are written, the header with all that stays, and the annotations
+    beside it; of another table the channels, in 32 bits. The numbers wait in a temporary file
+    until their range is known: where they leave that of the format, base and gain change.
+    """
+
+    def __init__(self, path: Path, contents: Contents, files: ExitStack) -> None:
+        self.note: str | None = None
+        self._contents, self._files = contents, files
+        self._target = _target(path)
+        source = contents.source
+        self._record = source if isinstance(source, WfdbSource) else None
+        marks = f"{self._target.name}_filled.dat"
+        self._signals = [
+            *(self._new_signals() if self._record is None else self._kept_signals(self._record)),
+            *(Signal(marks, "16", 1.0) for _ in contents.marked),
+        ]
+        partial = files.enter_context(beside(path))
+        self._waiting = files.enter_context(partial.open("w+b"))
+        self._rows = 0
+
+    def put(self, block: Block, before: Array, after: Array) -> None:
+        """Append the rows of a block; see `Sink`."""
+        columns = dict(enumerate(after))
+        if self._record is not None:
+            columns = {**block.columns, **dict(zip(self._contents.places, after, strict=True))}
+        every = [*columns.values(), *self._contents.marks(before)]
+        numbers = [
+            signal.numbers(values) for signal, values in zip(self._signals, every, strict=True)
+        ]
+        self._waiting.write(np.stack(numbers, axis=1).tobytes())
+        self._rows += len(block)
+
+    def finish(self) -> list[tuple[Path, Path]]:
+        """Write the numbers and the header, and copy the annotations; see `Sink`."""
+        self._waiting.seek(0)
+        data, first, sums = self._written_numbers()
+        text = self._new_header() if self._record is None else self._kept_header(self._record)
+        lines = text.splitlines(keepends=True)
+        places = [at for at, line in enumerate(lines) if line.strip() and line[0] != "#"][1:]
+        for at, signal, begin, total in zip(places, self._signals, first, sums, strict=False):
+            lines[at] = _signal_line(lines[at], signal, begin, total)
+        header = self._target.with_name(f"{self._target.name}.hea")
+        partial = self._files.enter_context(beside(header))
+        partial.write_bytes("".join(lines).encode("latin-1"))
+        # The header comes last: with it, the record is there.
+        notes = [] if self._record is None else self._annotations(self._record.record)
+        return [*data, *notes, (partial, header)]
+
+    def _new_signals(self) -> list[Signal]:
+        self.note = f"{self._target}.hea holds the channels alone, in steps of 32 bits"
+        return [Signal(f"{self._target.name}.dat", "32", None) for _ in self._contents.places]
+
+    def _kept_signals(self, source: WfdbSource) -> list[Signal]:
+        header, names = source.header, source.header.file_name
+        kinds = {name: self._format(header, names.index(name)) for name in names}
+        return [
+            Signal(self._renamed(name, source.record), kinds[name], float(gain), int(base))
+            for name, gain, base in zip(names, header.adc_gain, header.baseline, strict=True)
+        ]
+
+    def _format(self, header: Any, signal: int) -> str:
+        kind = str(header.fmt[signal])
+        if kind in FORMATS:
+            return kind
+        name = header.file_name[signal]
+        bits = [
+            own or 16
+            for own, file in zip(header.adc_res, header.file_name, strict=True)
+            if file == name
+        ]
+        wide = "32" if max(bits) > 16 else "16"
+        self.note = f"{self._target}: format {kind} can't be written: {wide} is"
+        return wide
+
+    def _renamed(self, file: str, record: Path) -> str:
+        own = Path(file).name
+        if own.startswith(record.name):
+            return self._target.name + Path(own.removeprefix(record.name)).name
+        return f"{self._target.name}_{own}"
+
+    def _written_numbers(self) -> tuple[list[tuple[Path, Path]], list[int], list[int]]:
+        """The files of samples, and the first number and the sum of each signal."""
+        files = {
+            name: SampleFile(self._files, self._target.with_name(name), kind)
+            for name, kind in {signal.file: signal.kind for signal in self._signals}.items()
+        }
+        count, fits = len(self._signals), [signal.fit() for signal in self._signals]
+        factors, _, bases = (np.array(x) for x in zip(*fits, strict=True))
+        came = np.array([signal.base for signal in self._signals])
+        none = np.array([-FORMATS[signal.kind] - 1 for signal in self._signals])
+        first, sums = None, np.zeros(count, np.int64)
+        while held := self._waiting.read(8 * count * ROWS):
+            numbers = np.rint((np.frombuffer(held).reshape(-1, count) - came) * factors + bases)
+            whole = np.where(np.isnan(numbers), none, numbers).astype(np.int64)
+            for name, file in files.items():
+                own = [at for at, signal in enumerate(self._signals) if signal.file == name]
+                file.append(whole[:, own])
+            first = whole[0] if first is None else first
+            sums += whole.sum(axis=0)
+        assert first is not None
+        return [(f.partial, f.path) for f in files.values()], first.tolist(), sums.tolist()
+
+    def _new_header(self) -> str:
+        form, name = self._contents.form, self._target.name
+        units = [re.sub(r"\s", "_", unit) or "NU" for unit in form.units]
+        lines = [
+            f"{name} {len(self._signals)} {form.sample_rate:.10g} {self._rows}\n",
+            *(f"- 32 1(0)/{u} 32 0 0 0 0 {n}\n" for n, u in zip(form.names, units, strict=True)),
+            *self._mark_lines(),
+        ]
+        return "".join(lines).encode().decode("latin-1")
+
+    def _kept_header(self, source: WfdbSource) -> str:
+        """The header as it came, with the name of the record and lines for the marks."""
+        text = Path(f"{source.record}.hea").read_bytes().decode("latin-1")
+        lines = text.splitlines(keepends=True)
+        places = [at for at, line in enumerate(lines) if line.strip() and line[0] != "#"]
+        parts = re.split(r"(\s+)", lines[places[0]].lstrip())
+        parts[0], parts[2] = self._target.name, str(len(self._signals))
+        lines[places[0]] = "".join(parts)
+        last = places[source.header.n_sig]
+        marks = self._mark_lines()
+        if marks and not lines[last].endswith("\n"):
+            lines[last] += "\n"
+        return "".join([*lines[: last + 1], *marks, *lines[last + 1 :]])
+
+    def _mark_lines(self) -> list[str]:
+        return [f"- 16 1(0)/NU 16 0 0 0 0 {name}\n" for name in self._contents.mark_names]
+
+    def _annotations(self, record: Path) -> list[tuple[Path, Path]]:
+        """Copies of the files of annotations."""
+        found = []
+        for suffix in ANNOTATIONS:
+            source = Path(f"{record}.{suffix}")
+            if source.is_file():
+                target = self._target.with_name(f"{self._target.name}.{suffix}")
+                partial = self._files.enter_context(beside(target))
+                shutil.copyfile(source, partial)
+                found.append((partial, target))
+        return found
+
+
+def _target(path: Path) -> Path:
     """The path of a record to write, without a suffix.
 
     Raises:
@@ -151,130 +311,21 @@ def record_of(path: Path) -> Path:
     return target
 
 
-class WfdbSink:
-    """A WFDB record that is being written; see `Sink`."""
-
-    def __init__(
-        self,
-        target: Path,
-        record: Path,
-        header: Any,
-        picked: Sequence[int],
-        filled: Sequence[int],
-        files: ExitStack,
-    ) -> None:
-        self.note: str | None = None
-        self._target, self._record, self._header, self._files = target, record, header, files
-        self._picked, self._filled = list(picked), list(filled)
-        names = list(dict.fromkeys(header.file_name))
-        groups = [[at for at, name in enumerate(header.file_name) if name == own] for own in names]
-        self._data = [
-            SampleFile(files, target.with_name(self._renamed(name)), self._format(header, group))
-            for name, group in zip(names, groups, strict=True)
-        ]
-        self._groups = groups
-        if filled:
-            flags = target.with_name(f"{target.name}_filled.dat")
-            self._data.append(SampleFile(files, flags, "16"))
-        self._first: Array | None = None
-        self._sums = np.zeros(header.n_sig + len(filled), np.int64)
-
-    def put(self, piece: Piece, values: Array) -> None:
-        """Append the rows of a piece, with new readings (C, n) of its channels."""
-        held = np.array(piece.rows.d_signal, np.int64)
-        for channel, at in enumerate(self._picked):
-            here = changed(values[channel], piece.values[channel])
-            gain, base = piece.rows.adc_gain[at], piece.rows.baseline[at]
-            most = FORMATS[self._file_of(at).kind]
-            fresh = np.clip(np.rint(values[channel, here] * gain + base), -most, most)
-            held[here, at] = fresh.astype(np.int64)
-        flags = np.isnan(piece.values[self._filled]).astype(np.int64).T
-        parts = [held[:, group] for group in self._groups]
-        for data, part in zip(self._data, [*parts, flags], strict=False):
-            data.append(part)
-        every = np.concatenate([held, flags], axis=1)
-        self._first = every[0] if self._first is None else self._first
-        self._sums += every.sum(axis=0)
-
-    def finish(self) -> list[tuple[Path, Path]]:
-        """Complete the header and copy the annotations."""
-        header = self._target.with_name(self._target.name + ".hea")
-        partial = self._files.enter_context(beside(header))
-        lines = Path(f"{self._record}.hea").read_bytes().decode("latin-1")
-        partial.write_bytes(self._lines(lines).encode("latin-1"))
-        notes = [pair for suffix in ANNOTATIONS for pair in self._annotation(suffix)]
-        # The header comes last: with it, the record is there.
-        return [*((data.partial, data.path) for data in self._data), *notes, (partial, header)]
-
-    def _file_of(self, signal: int) -> SampleFile:
-        return next(self._data[at] for at, group in enumerate(self._groups) if signal in group)
-
-    def _annotation(self, suffix: str) -> list[tuple[Path, Path]]:
-        source = Path(f"{self._record}.{suffix}")
-        if not source.is_file():
-            return []
-        target = self._target.with_name(f"{self._target.name}.{suffix}")
-        partial = self._files.enter_context(beside(target))
-        shutil.copyfile(source, partial)
-        return [(partial, target)]
-
-    def _format(self, header: Any, group: list[int]) -> str:
-        kind = header.fmt[group[0]]
-        if kind in FORMATS:
-            return str(kind)
-        wide = max((header.adc_res or [16])[at] or 16 for at in group) > 16
-        self.note = f"{self._target}: format {kind} can't be written: {32 if wide else 16} is"
-        return "32" if wide else "16"
-
-    def _renamed(self, name: str) -> str:
-        own = Path(name).name
-        if own.startswith(self._record.name):
-            return self._target.name + Path(own.removeprefix(self._record.name)).name
-        return f"{self._target.name}_{own}"
-
-    def _lines(self, text: str) -> str:
-        """The header with what is new in it."""
-        lines = text.splitlines(keepends=True)
-        told = [at for at, line in enumerate(lines) if line.strip() and line[0] != "#"]
-        lines[told[0]] = self._record_line(lines[told[0]])
-        signals = told[1 : 1 + self._header.n_sig]
-        for signal, at in enumerate(signals):
-            lines[at] = self._signal_line(lines[at], signal)
-        if self._filled and not lines[signals[-1]].endswith("\n"):
-            lines[signals[-1]] += "\n"
-        lines[signals[-1] + 1 : signals[-1] + 1] = self._flag_lines()
-        return "".join(lines)
-
-    def _record_line(self, line: str) -> str:
-        parts = re.split(r"(\s+)", line.lstrip())
-        parts[0] = self._target.name
-        parts[2] = str(self._header.n_sig + len(self._filled))
-        return "".join(parts)
-
-    def _signal_line(self, line: str, signal: int) -> str:
-        """A line: file, format, gain, resolution, zero, first number, check sum, and so on."""
-        parts = re.split(r"(\s+)", line)
-        data = self._file_of(signal)
-        parts[0] = data.path.name
-        skew = re.search(r":\d+", parts[2])
-        parts[2] = data.kind + (skew[0] if skew else "")
-        first, total = 2 * INITIAL, 2 * CHECKSUM
-        if len(parts) > first and re.fullmatch(r"-?\d+", parts[first]) and self._first is not None:
-            parts[first] = str(self._first[signal])
-        if len(parts) > total and re.fullmatch(r"-?\d+", parts[total]):
-            parts[total] = checksum(int(self._sums[signal]), int(parts[total]))
-        return "".join(parts)
-
-    def _flag_lines(self) -> list[str]:
-        names = [self._header.sig_name[self._picked[at]] for at in self._filled]
-        return [
-            f"{self._target.name}_filled.dat 16 1(0)/NU 16 0 {int(self._first_flag(at))} "
-            f"{checksum(int(self._sums[self._header.n_sig + at]), 0)} 0 {name}_filled\n"
-            for at, name in enumerate(names)
-        ]
-
-    def _first_flag(self, at: int) -> int:
-        return 0 if self._first is None else int(self._first[self._header.n_sig + at])
+def _signal_line(line: str, signal: Signal, begin: int, total: int) -> str:
+    """A signal's line in the header, with what is new in it."""
+    parts = re.split(r"(\s+)", line)
+    parts[0] = signal.file
+    skew = re.search(r":\d+", parts[FORMAT])
+    parts[FORMAT] = signal.kind + (skew[0] if skew else "")
+    _, gain, base = signal.fit()
+    if (gain, base) != (signal.gain, signal.base):
+        unit = parts[GAIN].partition("/")[2] if len(parts) > GAIN else ""
+        parts[GAIN : GAIN + 1] = [f"{gain!r}({base})" + f"/{unit}" * bool(unit)]
+    if len(parts) > INITIAL and re.fullmatch(r"-?\d+", parts[INITIAL]):
+        parts[INITIAL] = str(begin)
+    if len(parts) > CHECKSUM and re.fullmatch(r"-?\d+", parts[CHECKSUM]):
+        parts[CHECKSUM] = checksum(total, int(parts[CHECKSUM]))
+    return "".join(parts)
 
 
 class SampleFile:
@@ -282,11 +333,10 @@ class SampleFile:
 
     Attributes:
         path, partial: where it will appear, and where it is.
-        kind: its format.
     """
 
     def __init__(self, files: ExitStack, path: Path, kind: str) -> None:
-        self.path, self.kind = path, kind
+        self.path, self._kind = path, kind
         self.partial = files.enter_context(beside(path))
         self._file = files.enter_context(self.partial.open("wb"))
         self._folder = Path(files.enter_context(tempfile.TemporaryDirectory()))
@@ -296,21 +346,27 @@ class SampleFile:
         """Write whole numbers (n, signals); n must be even but for the last."""
         count = numbers.shape[1]
         self._wfdb.wrsamp(
-            "part", 1, ["NU"] * count, [f"s{at}" for at in range(count)], d_signal=numbers,
-            fmt=[self.kind] * count, adc_gain=[1] * count, baseline=[0] * count,
+            "part",
+            fs=1,
+            units=["NU"] * count,
+            sig_name=[f"s{at}" for at in range(count)],
+            d_signal=numbers,
+            fmt=[self._kind] * count,
+            adc_gain=[1] * count,
+            baseline=[0] * count,
             write_dir=str(self._folder),
-        )  # fmt: skip
+        )
         with (self._folder / "part.dat").open("rb") as part:
             shutil.copyfileobj(part, self._file)
         self._file.flush()
 
 
-def checksum(total: int, told: int) -> str:
-    """A sum in 16 bits, signed, or as the header tells it where that is the same.
+def checksum(total: int, former: int) -> str:
+    """A sum in 16 bits, signed, or as the header held it where that is the same.
 
     >>> checksum(40000, 0), checksum(40000, 40000)
     ('-25536', '40000')
     """
-    if (total - told) % (1 << 16) == 0:
-        return str(told)
+    if (total - former) % (1 << 16) == 0:
+        return str(former)
     return str((total + (1 << 15)) % (1 << 16) - (1 << 15))

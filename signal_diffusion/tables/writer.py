@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from signal_diffusion.dsp import Array
+from signal_diffusion.dsp.buffer import Buffer
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import failures, publish, require_writable
-from signal_diffusion.tables.base import Piece, Sink
+from signal_diffusion.tables.base import Block, Contents, Sink
 from signal_diffusion.tables.columns import CONTAINERS, container_of
 from signal_diffusion.tables.reader import TableReader
 
@@ -22,19 +22,22 @@ class TableWriter:
 
     Attributes:
         path: where it will appear.
-        frames: how many have been written, missing rows and all.
+        frames: how many have been written, those of missing rows included.
     """
 
-    def __init__(self, path: Path, reader: TableReader, mask: bool, files: ExitStack) -> None:
+    def __init__(
+        self, path: Path, reader: TableReader, *, files: ExitStack, mask: bool, force: bool
+    ) -> None:
         self.path, self.frames = path, 0
-        self._reader, self._mask, self._files = reader, mask, files
+        self._container = _target_container(path, reader)
+        self._reader, self._files, self._mask, self._force = reader, files, mask, force
         self._sink: Sink | None = None
-        self._waiting: list[Array] = []
-        self._count = 0
+        self._waiting = Buffer()
+        self._next: Block | None = None
 
     @property
     def note(self) -> str | None:
-        """What could not be given back as it came, known at the end."""
+        """What could not be written as it came, complete at the end."""
         return None if self._sink is None else self._sink.note
 
     def write(self, samples: Array) -> None:
@@ -47,36 +50,38 @@ class TableWriter:
             self._begin()
         kept = self._reader.scan().kept(self.frames, samples.shape[1])
         self.frames += samples.shape[1]
-        self._waiting.append(np.asarray(samples, np.float64)[:, kept])
-        self._count += int(kept.sum())
-        while self._next is not None and self._count >= self._next.values.shape[1]:
+        self._waiting.push(np.asarray(samples, np.float64)[:, kept])
+        while self._next is not None and len(self._waiting) >= len(self._next):
             self._put(self._next)
 
     def finish(self) -> None:
         """Complete the table and give it its name; `writing_table` does so at its end."""
-        if self._sink is None or self._next is not None or self._count:
+        if self._sink is None or self._next is not None or len(self._waiting):
             raise ValueError(f"{self.frames} frames were written, not those of the whole table")
         with failures(self.path):
             finished = self._sink.finish()
         for partial, final in finished:
-            publish(partial, final)
+            publish(partial, final, force=self._force or final != self.path)
 
     def _begin(self) -> None:
         # Only now, since by now a first pass may have shown which channels lack readings.
-        holed = self._reader.scan().holed if self._mask else ()
-        filled = tuple(channel for channel, lacks in enumerate(holed) if lacks)
-        self._sink = self._files.enter_context(_rewriting(self.path, self._reader, filled))
-        self._pieces = self._reader.source.pieces(whole=True)
-        self._next: Piece | None = next(self._pieces, None)
-
-    def _put(self, piece: Piece) -> None:
-        size = piece.values.shape[1]
-        values = np.concatenate(self._waiting, axis=1)
-        self._waiting, self._count = [values[:, size:]], self._count - size
-        assert self._sink is not None
+        reader, scan = self._reader, self._reader.scan()
+        marked = tuple(at for at, count in enumerate(scan.lacking) if count and self._mask)
+        timed = reader.clock is not None
+        contents = Contents(
+            reader.source, reader.form, reader.places, marked=marked, rows=scan.rows, timed=timed
+        )
         with failures(self.path):
-            self._sink.put(piece, values[:, :size])
-        self._next = next(self._pieces, None)
+            self._sink = _sink(self._container, self.path, contents, self._files)
+        self._blocks = reader.source.blocks()
+        self._next = next(self._blocks, None)
+
+    def _put(self, block: Block) -> None:
+        assert self._sink is not None
+        before, after = self._reader.readings(block), self._waiting.take(len(block))
+        with failures(self.path):
+            self._sink.put(block, before, after)
+        self._next = next(self._blocks, None)
 
 
 @contextmanager
@@ -86,7 +91,9 @@ def writing_table(
     """Write a table again, with new readings; it appears once the block ends without an error.
 
     Columns that are no channels, readings that stay the same, names, units, time stamps and the
-    count of rows stay as they are. A suffix of another container converts it.
+    count of rows stay as they are. A suffix of another container converts the table: CSV and
+    Parquet then get all columns, and one of seconds where it has no time stamps; NPY, NPZ and WFDB
+    get the channels.
 
     Args:
         path: output file.
@@ -99,33 +106,38 @@ def writing_table(
         InputError: the file exists, or the folder or disk can't take it.
     """
     path = Path(path)
-    _require_container(path, reader)
-    require_writable(path, force=force)
     with ExitStack() as files:
-        writer = TableWriter(path, reader, mask, files)
+        writer = TableWriter(path, reader, files=files, mask=mask, force=force)
+        require_writable(path, force=force)
         yield writer
         writer.finish()
 
 
-def _rewriting(
-    path: Path, reader: TableReader, filled: tuple[int, ...]
-) -> AbstractContextManager[Sink]:
-    container = _target_container(path, reader)
-    if container == reader.form.container:
-        return reader.source.rewriting(path, filled)
-    from signal_diffusion.tables.converting import converting
-
-    return converting(path, container, reader, filled)
-
-
-def _require_container(path: Path, reader: TableReader) -> None:
-    if _target_container(path, reader) is None:
-        known = ", ".join(CONTAINERS)
-        raise InputError(f"{path} can't be a table: its suffix must be one of {known}")
-
-
-def _target_container(path: Path, reader: TableReader) -> Any:
+def _target_container(path: Path, reader: TableReader) -> str:
     found = container_of(path)
-    # A record is named without a suffix.
-    bare = found is None and not path.suffix and reader.form.container == "WFDB"
-    return "WFDB" if bare else found
+    if found is None and not path.suffix and reader.form.container == "WFDB":
+        # A record is named without a suffix.
+        return "WFDB"
+    if found is None:
+        allowed = ", ".join(CONTAINERS)
+        raise InputError(f"{path} can't be a table: its suffix must be one of {allowed}")
+    return found
+
+
+def _sink(container: str, path: Path, contents: Contents, files: ExitStack) -> Sink:
+    # Imported here, since each of them stands on a library of its own.
+    if container == "CSV":
+        from signal_diffusion.tables.csv_files import CsvSink
+
+        return CsvSink(path, contents, files)
+    if container == "PARQUET":
+        from signal_diffusion.tables.parquet_files import ParquetSink
+
+        return ParquetSink(path, contents, files)
+    if container == "WFDB":
+        from signal_diffusion.tables.wfdb_files import WfdbSink
+
+        return WfdbSink(path, contents, files)
+    from signal_diffusion.tables.numpy_files import NumpySink
+
+    return NumpySink(path, contents, files)

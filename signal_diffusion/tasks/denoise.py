@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from signal_diffusion import samplers
 from signal_diffusion.calibration import Bands, spread
-from signal_diffusion.denoiser import Denoiser
+from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import SILENCE_DB, LevelMeter
 from signal_diffusion.dsp.resampling import Resampler
 from signal_diffusion.errors import InputError
+from signal_diffusion.samplers import Progress
+from signal_diffusion.streaming.background import quickest
 from signal_diffusion.streaming.engine import Engine
 from signal_diffusion.streaming.gain import Normal, normal_at, normal_of
-from signal_diffusion.streaming.pieces import Progress
 from signal_diffusion.streaming.settings import (
     STEPS_OF_SHOTS,
     Mask,
@@ -94,9 +97,15 @@ def denoise(
     True
     """
     settings = Settings(
-        steps=steps, sampler=sampler, seed=seed, noise_std=noise_std, strength=strength, band=band,
-        level=level, piece=piece,
-    )  # fmt: skip
+        steps=steps,
+        sampler=sampler,
+        seed=seed,
+        noise_std=noise_std,
+        strength=strength,
+        band=band,
+        level=level,
+        piece=piece,
+    )
     _, estimates = _estimates(denoiser, signal, settings, sample_rate, missing, progress)
     samples = np.concatenate([block[:, 0] for block in estimates], axis=1)
     return like(signal, samples)
@@ -149,9 +158,16 @@ def posterior(
     True
     """
     settings = Settings(
-        steps=steps, sampler=sampler, seed=seed, noise_std=noise_std, shots=shots,
-        strength=strength, band=band, level=level, piece=piece,
-    )  # fmt: skip
+        steps=steps,
+        sampler=sampler,
+        seed=seed,
+        noise_std=noise_std,
+        shots=shots,
+        strength=strength,
+        band=band,
+        level=level,
+        piece=piece,
+    )
     if shots == 1:
         raise InputError("shots is 1, which has no spread: pass 2 or more")
     normal, estimates = _estimates(denoiser, signal, settings, sample_rate, missing, progress)
@@ -200,7 +216,7 @@ def denoise_blocks(
         if engine is None:
             engine = Engine(
                 denoiser, settings, rate=rate, channels=len(x), dtype=str(x.dtype), normal=normal
-            )  # fmt: skip
+            )
         yield from (draws.mean(axis=1) for _, draws in engine.push(x))
     if engine is not None:
         yield from (draws.mean(axis=1) for _, draws in engine.flush())
@@ -249,7 +265,7 @@ def _metered(denoiser: Denoiser, blocks: Iterable[Array], rate: float) -> LevelM
             meter = LevelMeter(len(block), centred=denoiser.offset is not None)
             resampler = Resampler(
                 rate, denoiser.sample_rate or rate, channels=len(block), dtype=str(block.dtype)
-            )  # fmt: skip
+            )
         meter.push(resampler.push(block))
     if meter is not None and resampler is not None:
         meter.push(resampler.flush())
@@ -273,9 +289,15 @@ def _estimates(
         blocks = (x[:, n : n + BLOCK] for n in range(0, x.shape[1], BLOCK))
         normal = measured_normal(denoiser, blocks, rate, noise_std=settings.noise_std)
     engine = Engine(
-        denoiser, settings, rate=rate, channels=len(x), dtype=str(x.dtype), normal=normal,
-        frames=x.shape[1], progress=progress,
-    )  # fmt: skip
+        denoiser,
+        settings,
+        rate=rate,
+        channels=len(x),
+        dtype=str(x.dtype),
+        normal=normal,
+        frames=x.shape[1],
+        progress=progress,
+    )
     return normal, _drawn(engine, x, mask)
 
 
@@ -285,3 +307,19 @@ def _drawn(engine: Engine, x: Array, mask: Array | None) -> Iterator[Array]:
         gaps = None if mask is None else mask[:, cut]
         yield from (draws for _, draws in engine.push(x[:, cut], gaps))
     yield from (draws for _, draws in engine.flush())
+
+
+#: Seconds of noise that are denoised to find how long recordings take.
+TRIAL = 4.0
+
+
+def work_per_second(denoiser: NetworkDenoiser, settings: Settings) -> float | None:
+    """Seconds of work for a second of one channel, measured; None where noise can't be denoised."""
+    rate = denoiser.sample_rate or 16000
+    noise = 0.1 * torch.randn(round(TRIAL * rate), generator=torch.Generator().manual_seed(0))
+    try:
+        run = partial(denoise, denoiser, noise, sample_rate=rate, noise_std=settings.noise_std)
+        seconds = quickest(run, repeats=1).seconds
+    except InputError:
+        return None
+    return seconds / TRIAL * settings.times * settings.shots

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from signal_diffusion.errors import InputError, reason
-from signal_diffusion.files import atomic
-from signal_diffusion.files.atomic import failures
+from signal_diffusion.files.journal import Journal, Row
+from signal_diffusion.samplers import Progress
+from signal_diffusion.tasks.file_report import FileReport
 from signal_diffusion.tasks.jobs import Job, plan
-
-if TYPE_CHECKING:
-    from signal_diffusion.tasks.denoise_files import FileReport
-
 
 __all__ = ["Job", "Outcome", "plan", "run_jobs"]
 
@@ -32,14 +26,10 @@ __all__ = ["Job", "Outcome", "plan", "run_jobs"]
 LOOK_UP = 0.5
 
 
-#: Called as progress(done calls, all calls).
-Progress = Callable[[int, int], None]
+Work = Callable[[Job, Progress], FileReport]
 
 
-Work = Callable[[Job, Progress], "FileReport"]
-
-
-Result = tuple[Job, "FileReport | BaseException"]
+Result = tuple[Job, FileReport | BaseException]
 
 
 @dataclass
@@ -144,16 +134,11 @@ def _make_folders(job: Job) -> None:
             raise InputError(f"{path} can't be written: {error.strerror or error}") from error
 
 
-if TYPE_CHECKING:
-    from signal_diffusion.tasks.denoise_files import FileReport
-    from signal_diffusion.tasks.jobs import Job
-
-
-class ReportFile:
-    """A file that gets a line, whole and at once, for each recording that is done.
+class ReportFile(AbstractContextManager["ReportFile"]):
+    """A journal that gets a line for each recording that is done.
 
     A line holds the fields of `FileReport` and `error`: null, or why there is no output. Lines of
-    other recordings, from earlier runs, stay; a line that a kill cut short is dropped.
+    other recordings, from earlier runs, stay.
 
     Args:
         path: of the report.
@@ -165,27 +150,14 @@ class ReportFile:
 
     def __init__(self, path: Path, again: Iterable[Path]) -> None:
         named = {source.resolve() for source in again}
-        kept = [line for line, row in old_rows(path) if _source(row) not in named]
-        self._path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            atomic.write(path, "".join(f"{line}\n" for line in kept))
-            self._file = path.open("a", encoding="utf-8", newline="\n")
-        except OSError as error:
-            raise InputError(f"{path} can't be written: {error.strerror or error}") from error
+        self._journal = Journal(path, _source, keep=lambda row: _source(row) not in named)
 
     def __enter__(self) -> ReportFile:
+        self._journal.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        # What could not be written fails again.
-        with suppress(OSError):
-            self._file.close()
+    def __exit__(self, *given: Any) -> None:
+        self._journal.__exit__(*given)
 
     def add(self, job: Job, result: FileReport | Exception) -> None:
         """Write the line of one recording.
@@ -193,38 +165,10 @@ class ReportFile:
         Raises:
             InputError: the disk is full.
         """
-        with failures(self._path):
-            self._file.write(json.dumps(_row(job, result)) + "\n")
-            self._file.flush()
+        self._journal.add([_row(job, result)])
 
 
-def old_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The whole lines of a report and what they hold; none if there is no such file.
-
-    Raises:
-        InputError: it is something else than a report.
-    """
-    if os.path.isdir(path):
-        raise InputError(f"the report {path} is a folder: name a file")
-    try:
-        content = path.read_bytes() if os.path.exists(path) else b""
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror or error}") from error
-    if content and not content.startswith(b"{"):
-        raise InputError(f"{path} exists and is no report: give another name with --report")
-    lines = content.decode("utf-8", "replace").split("\n")
-    rows = [(line, _parsed(line)) for line in lines]
-    return [(line, row) for line, row in rows if row is not None]
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    with suppress(ValueError):
-        row = json.loads(line)
-        return row if isinstance(row, dict) else None
-    return None
-
-
-def _source(row: dict[str, Any]) -> Path | None:
+def _source(row: Row) -> Path | None:
     """The recording that a line is about, by whatever name."""
     with suppress(TypeError, ValueError, OSError):
         return Path(row["path"]).resolve() if "path" in row else None
@@ -232,8 +176,6 @@ def _source(row: dict[str, Any]) -> Path | None:
 
 
 def _row(job: Job, result: FileReport | Exception) -> dict[str, Any]:
-    from signal_diffusion.tasks.denoise_files import FileReport
-
     row: dict[str, Any] = {item.name: None for item in fields(FileReport)}
     row |= {"path": str(job.source), "output": str(job.target), "error": None}
     if isinstance(result, Exception):

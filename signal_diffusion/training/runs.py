@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.files import artifact
+from signal_diffusion.training.experiments import conf_folder
 from signal_diffusion.training.module import SCORE, DiffusionModule
 
 log = logging.getLogger(__name__)
@@ -123,15 +124,6 @@ def trained(overrides: Sequence[str]) -> NetworkDenoiser:
     with tempfile.TemporaryDirectory() as folder:
         run([*overrides, f"hydra.run.dir={folder}"])
         return NetworkDenoiser.from_pretrained(Path(folder) / "model.safetensors")
-
-
-def conf_folder() -> Path:
-    """`conf/` inside the installed package, or at the top of a clone."""
-    here = Path(__file__).parents[1]
-    for folder in (here / "conf", here.parent / "conf"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise InputError(f"no conf folder in {here} or {here.parent}: install signal-diffusion again")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Every table of results in the README has a JSON that tells how and on what it was made."""
+"""Every table on the page of results has a JSON that tells how and on what it was made."""
 
 import json
 import re
@@ -6,10 +6,12 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from shared.readme_tables import data_digest
+from shared.result_tables import data_digest
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = re.findall(r"^<!-- (\w+)-table -->$", (ROOT / "README.md").read_text("utf-8"), re.M)
+TABLES = re.findall(
+    r"^<!-- (\w+)-table -->$", (ROOT / "docs" / "results.md").read_text("utf-8"), re.M
+)
 
 
 def told(name: str) -> dict:

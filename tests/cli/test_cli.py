@@ -302,6 +302,7 @@ def test_what_an_interrupted_run_leaves_is_told(
     noisy: Path,
     command: Command,
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
     arguments: tuple[str, ...],
     kept: str,
     number: signal.Signals,
@@ -316,7 +317,10 @@ def test_what_an_interrupted_run_leaves_is_told(
             signal.raise_signal(number)
             tidied.append(True)
 
-    before = signal.getsignal(number)
+    # It may be ignored, as under nohup.
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    inherited, before = signal.signal(number, usual), usual
+    request.addfinalizer(lambda: signal.signal(number, inherited))
     for name in ("denoise_folder.denoise_files", "denoise_pipe.denoise_piped"):
         monkeypatch.setattr(f"signal_diffusion.cli.{name}", interrupting)
     code, out, err = command("denoise", *(word.format(noisy=noisy) for word in arguments))
@@ -592,3 +596,99 @@ def test_the_module_is_the_command(tmp_path: Path, model: Path, noisy: Path) -> 
     assert read(target).samples.shape == (1, 8000)
     again = subprocess.run([*line, "-o", target], capture_output=True, text=True, timeout=120)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("talk.wav", "talk_clean.wav"), ("takes", "takes_clean"), ("a.b.wav", "a.b_clean.wav")],
+)
+def test_without_an_output_the_result_lies_beside_the_input(
+    tmp_path: Path, model: Path, command: Command, source: str, target: str
+) -> None:
+    samples = Recording(speechlike(1, 4000), 16000)
+    path = tmp_path / source
+    if not path.suffix:
+        path.mkdir()
+    write(path if path.suffix else path / "one.flac", samples)
+    line = ("denoise", path, "--model", model)
+    code, out, err = command(*line)
+    assert (code, err) == (0, "")
+    assert str(tmp_path / target) in out
+    made = tmp_path / target if path.suffix else tmp_path / target / "one.flac"
+    assert read(made).samples.shape == (1, 4000)
+    content = made.read_bytes()
+    assert_one_line(command(*line), "exist")
+    assert made.read_bytes() == content
+    assert command(*line, "--force")[0] == 0
+
+
+def test_an_existing_output_names_both_ways_out(
+    tmp_path: Path, model: Path, noisy: Path, command: Command
+) -> None:
+    (tmp_path / "noisy_clean.wav").write_bytes(b"mine")
+    told = command("denoise", noisy, "--model", model)
+    assert_one_line(told, "noisy_clean.wav exists: pass --force to replace it, or -o for another")
+    assert (tmp_path / "noisy_clean.wav").read_bytes() == b"mine"
+
+
+def test_without_an_output_several_inputs_need_a_folder(noisy: Path, command: Command) -> None:
+    for inputs in ((noisy, noisy), (noisy.parent / "*.wav",)):
+        assert_one_line(command("denoise", *inputs), "add -o FOLDER")
+
+
+def test_a_pipe_without_an_output_goes_on_to_a_pipe(
+    model: Path, noisy: Path, piped: Callable[..., bytes]
+) -> None:
+    assert piped(noisy.read_bytes(), "-", "--model", model).startswith(b"RIFF")
+
+
+def test_the_version_is_one_line(command: Command) -> None:
+    import signal_diffusion
+
+    assert command("--version") == (0, f"signal-diffusion {signal_diffusion.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("denoise", "missing argument 'INPUTS' (see signal-diffusion denoise --help)"),
+        ("denoise a.wav --fast", "no such option: --fast"),
+        ("denoise a.wav -o", "'-o' requires an argument"),
+        ("denoise a.wav --steps many", "invalid value for '--steps'"),
+        ("clean a.wav", "no such command 'clean'"),
+        ("info a b", "extra argument"),
+        ("train --fast", "no such option: --fast"),
+        ("train experiment", "experiment"),
+        ("train experiment=none", "none"),
+        ("train trainer.speed=1", "speed"),
+        ("score", "missing argument 'TABLE'"),
+        ("generate", "missing argument 'MODEL'"),
+        ("vocode a.npy", "missing option '-o' / '--output'"),
+        ("evaluate", "missing argument"),
+        ("benchmark", "missing argument"),
+        ("memorisation", "missing argument"),
+    ],
+)
+def test_every_mistake_of_usage_is_one_line(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [*sys.argv])
+    told = command(*line.split())
+    assert_one_line(told, "")
+    assert message.lower() in told[2].lower()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_argument_shows_the_help(command: Command) -> None:
+    code, out, err = command()
+    assert (code, err) == (0, "")
+    assert "denoise" in out and "--version" in out
+
+
+def test_the_help_of_train_lists_the_experiments(command: Command, repository: Path) -> None:
+    code, out, _ = command("train", "--help")
+    assert code == 0
+    for path in (repository / "conf/experiment").glob("*.yaml"):
+        lines = [line for line in out.splitlines() if line.split()[:1] == [path.stem]]
+        assert len(lines) == 1 and len(lines[0].split()) > 3, path.stem

@@ -17,7 +17,7 @@ from builders import Command, network
 from PIL import Image
 
 from signal_diffusion.data.ecg import without_drift
-from signal_diffusion.evaluation import benchmark, benchmark_report
+from signal_diffusion.evaluation import benchmark
 from signal_diffusion.evaluation.benchmark import made_noise
 from signal_diffusion.evaluation.benchmark_report import table
 from signal_diffusion.files import artifact
@@ -145,7 +145,7 @@ def test_an_interrupted_run_keeps_its_rows(model, tmp_path, command: Command, mo
     def stopped(*_: object) -> list:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(benchmark_report, "_trained", stopped)
+    monkeypatch.setattr(benchmark, "_trained", stopped)
     out = tmp_path / "report"
     line = ("benchmark", model, "-o", out, *QUICK, "--threads", 1, "--train", "own")
     code, _, err = command(*line)

@@ -11,7 +11,8 @@ from PIL import Image
 
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
-from signal_diffusion.plots.curves import Curves, drawing_curves
+from signal_diffusion.plots.curves import Curves
+from signal_diffusion.plots.spectrograms import Spectrograms, saving
 from signal_diffusion.plots.window import Window, window_of
 from signal_diffusion.tasks.denoise_files import denoise_table
 
@@ -85,9 +86,19 @@ def test_a_window_that_is_asked_for_is_drawn(block: int) -> None:
 
 @pytest.mark.parametrize(
     "window",
-    [(-1, 1), (2, 2), (3, 2), (0, float("inf")), (10, 11), (0, 2e5), (-1, None), (10, None),
-     (float("nan"), None), (0, float("nan"))],
-)  # fmt: skip
+    [
+        (-1, 1),
+        (2, 2),
+        (3, 2),
+        (0, float("inf")),
+        (10, 11),
+        (0, 2e5),
+        (-1, None),
+        (10, None),
+        (float("nan"), None),
+        (0, float("nan")),
+    ],
+)
 def test_a_window_that_cannot_be_is_one_line(window: tuple[float, float]) -> None:
     with pytest.raises(InputError, match="window"):
         made(frames=1000 if window[0] == 10 else None, window=Window(*window))
@@ -144,8 +155,10 @@ def test_axes_have_units_and_lines_the_readings() -> None:
     np.testing.assert_allclose(result.get_ydata(), draws[0].mean(axis=0)[1000:2000])
     np.testing.assert_allclose(lower.lines[0].get_ydata(), given.get_ydata() - result.get_ydata())
     assert [text.get_text() for text in upper.get_legend().get_texts()] == [
-        "5 % to 95 % of the draws", "input", "result",
-    ]  # fmt: skip
+        "5 % to 95 % of the draws",
+        "input",
+        "result",
+    ]
 
 
 def test_the_spectrum_holds_the_power_that_was_removed() -> None:
@@ -160,9 +173,14 @@ def test_the_spectrum_holds_the_power_that_was_removed() -> None:
 
 @pytest.mark.parametrize(
     ("rate", "length", "unit"),
-    [(1 / 600, 2000, "days"), (0.1, 2000, "h"), (1, 2000, "min"), (1e6, 3000, "ms"),
-     (1e9, 2000, "µs")],
-)  # fmt: skip
+    [
+        (1 / 600, 2000, "days"),
+        (0.1, 2000, "h"),
+        (1, 2000, "min"),
+        (1e6, 3000, "ms"),
+        (1e9, 2000, "µs"),
+    ],
+)
 def test_the_unit_of_time_fits(rate: float, length: int, unit: str) -> None:
     heard = noise(1, length)
     curves = pushed(made(rate=rate), heard, heard[:, None] / 2)
@@ -211,16 +229,16 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     with pytest.raises(InputError, match="no samples to draw"):
         made().save(path)
-    with pytest.raises(RuntimeError), drawing_curves(path, made()) as curves:
+    with pytest.raises(RuntimeError), saving(made(), path, False) as curves:
         curves.push(noise(1, 100), noise(1, 100)[:, None])
         raise RuntimeError
     assert not list(tmp_path.iterdir())
-    with drawing_curves(path, made()) as curves:
+    with saving(made(), path, False) as curves:
         curves.push(noise(1, 100), noise(1, 100)[:, None])
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(InputError, match="exists"):
         curves.save(path)
-    with pytest.raises(InputError, match="exists"), drawing_curves(path, made()):
+    with pytest.raises(InputError, match="exists"), saving(made(), path, False):
         raise AssertionError("what can't be written is told before anything is computed")
 
 
@@ -252,7 +270,7 @@ def test_the_command_draws_the_window_that_is_asked_for(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(Curves, "_told", lambda *given: seen.append(given[1:]) or "title")
+    monkeypatch.setattr(Curves, "_title", lambda *given: seen.append(given[1:]) or "title")
     given = ["denoise", lead(tmp_path / "a.csv"), "-o", tmp_path / "b.csv", "--model", "ecg"]
     code, _, err = command(*given, "--plot", tmp_path / "b.png", "--window", "0.5:0.75")
     assert (code, err) == (0, "")
@@ -295,3 +313,21 @@ def test_a_window_of_sound_is_refused(tmp_path: Path, command: Command, samples:
     code, _, err = command("denoise", source, *options)
     assert code == 2 and "is sound, which is drawn whole" in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_names_its_file(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch, samples: Path
+) -> None:
+    titles: list[str] = []
+
+    def drawn(self: Spectrograms) -> bytes:
+        titles.extend(self.titles)
+        return b"picture"
+
+    monkeypatch.setattr(Spectrograms, "_png", drawn)
+    source = next((samples / "pairs" / "noisy").iterdir())
+    options = ["-o", tmp_path / "b.wav", "--plot", tmp_path / "b.png"]
+    assert command("denoise", source, *options)[0] == 0
+    assert titles == [f"{source.name}: before", "after", "removed"]
+    curves = pushed(made(source="pump.csv"), np.zeros((1, 100)), np.zeros((1, 1, 100)))
+    assert curves._title(0, np.zeros((4, 1, 100))) == "From 0 to 1 s of pump.csv"

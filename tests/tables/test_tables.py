@@ -9,6 +9,7 @@ import pytest
 
 from signal_diffusion.errors import InputError
 from signal_diffusion.tables import (
+    Columns,
     TableForm,
     TableReader,
     is_table,
@@ -26,7 +27,7 @@ def rewrite(
 
 
 def readings(path: Path, **choice: object) -> tuple[TableForm, np.ndarray]:
-    with opened_table(path, **choice) as reader:  # type: ignore[arg-type]
+    with opened_table(path, Columns(**choice)) as reader:  # type: ignore[arg-type]
         return reader.form, np.concatenate(list(reader.blocks(300)), axis=1)
 
 
@@ -77,7 +78,7 @@ def random_table(seed: int) -> tuple[str, dict[str, object]]:
 def test_what_does_not_change_is_the_same_to_the_byte(tmp_path: Path, seed: int) -> None:
     text, choice = random_table(seed)
     path = table(tmp_path, text)
-    with opened_table(path, **choice) as reader:  # type: ignore[arg-type]
+    with opened_table(path, Columns(**choice)) as reader:  # type: ignore[arg-type]
         assert (reader.form.channels, reader.form.sample_rate) == (2, 50.0)
         with writing_table(tmp_path / "b.csv", reader, mask=False) as writer:
             for mask, block in zip(reader.gaps(7), reader.blocks(7), strict=True):
@@ -135,7 +136,7 @@ def test_filling_does_not_depend_on_how_the_table_is_cut(
     rows = [f"{at / 8},{a:.3f},{b:.3f}" for at, (a, b) in enumerate(values) if at % 97]
     path = table(tmp_path, "time,a,b\n" + "\n".join(rows))
     _, whole = readings(path)
-    monkeypatch.setattr("signal_diffusion.tables.csv_files.CHUNK", 100)
+    monkeypatch.setattr("signal_diffusion.tables.csv_rows.CHUNK", 100)
     with opened_table(path) as reader:
         first, second = (np.concatenate(list(reader.blocks(64)), axis=1) for _ in range(2))
         rewrite(reader, tmp_path / "b.csv", size=333)
@@ -218,7 +219,7 @@ def test_columns_may_be_lined_up_by_blanks(tmp_path: Path) -> None:
 
 def test_blank_lines_at_the_end_are_no_readings(tmp_path: Path) -> None:
     path = table(tmp_path, "x\n1\n\n3\n\n\n")
-    with opened_table(path, rate=1) as reader:
+    with opened_table(path, Columns(rate=1)) as reader:
         rewrite(reader, tmp_path / "b.csv")
     assert (tmp_path / "b.csv").read_bytes() == b"x,x_filled\n1,0\n2.00000,1\n3,0\n\n\n"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.tables import TableForm, opened_table, writing_table
+from signal_diffusion.tables import Columns, TableForm, opened_table, writing_table
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -25,7 +25,7 @@ def rewrite(
     source: Path, target: Path, change: float = 0.0, **choice: Any
 ) -> tuple[TableForm, np.ndarray, str | None]:
     """Write a table again; its form, its readings, and the note."""
-    with opened_table(source, **choice) as reader, writing_table(target, reader) as writer:
+    with opened_table(source, Columns(**choice)) as reader, writing_table(target, reader) as writer:
         blocks = []
         for block in reader.blocks(190):
             blocks.append(block)
@@ -34,7 +34,7 @@ def rewrite(
 
 
 def readings(path: Path, **choice: Any) -> np.ndarray:
-    with opened_table(path, **choice) as reader:
+    with opened_table(path, Columns(**choice)) as reader:
         return np.concatenate(list(reader.blocks(77)), axis=1)
 
 
@@ -205,7 +205,7 @@ def test_any_table_becomes_any_other(
         rate = {"rate": 40.0} if source.suffix == ".npy" else {}
         form, values, _ = rewrite(source, target, 0.5, **rate)
         again = {"rate": form.sample_rate} if suffix == "npy" else {}
-        with opened_table(target, **again) as reader:
+        with opened_table(target, Columns(**again)) as reader:
             after = np.concatenate(list(reader.blocks()), axis=1)
             assert reader.form.sample_rate == pytest.approx(form.sample_rate)
             if suffix != "npy":

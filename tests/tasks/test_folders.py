@@ -16,7 +16,7 @@ from signal_diffusion.audio import Recording, read, write
 from signal_diffusion.errors import InputError
 from signal_diffusion.files import atomic
 from signal_diffusion.tasks.denoise_files import FileReport
-from signal_diffusion.tasks.jobs import counted
+from signal_diffusion.tasks.inputs import counted
 from signal_diffusion.tasks.workers import Job, Outcome, plan, run_jobs
 
 Command = Callable[..., tuple[int, str, str]]
@@ -321,6 +321,18 @@ def test_a_second_run_makes_what_is_missing_beside_the_outputs(
     assert (code, "1 file, " in told) == (0, True)
     assert set(content(tmp_path / "noise")) == {"b.flac"}
     assert "b.flac exists already: nothing" in command(*line, "--keep-noise", tmp_path / "noise")[1]
+
+
+def test_lines_of_earlier_versions_stay_in_the_report(
+    tmp_path: Path, tree: Path, model: Path, command: Command
+) -> None:
+    old = {"path": "elsewhere.wav", "snr_db": 3.0, "taken": 0.5, "error": None}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/report.jsonl").write_text(json.dumps(old) + "\n")
+    assert command(tree / "a.wav", tree / "sub/c.wav", "-o", tmp_path / "out", "--resume")[0] == 0
+    lines = [json.loads(row) for row in (tmp_path / "out/report.jsonl").read_text().splitlines()]
+    assert lines[0] == old
+    assert lines[1]["processing_seconds"] > 0 and "estimated_snr_db" in lines[1]
 
 
 def test_every_run_tidies_up_after_killed_ones(

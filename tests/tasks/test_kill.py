@@ -37,6 +37,14 @@ NAMES = ("a.wav", "b/c.flac", "b/d.wav", "b/e.mp3", "f.wav", "g.flac", "h.wav", 
 Start = Callable[..., BaseProcess]
 
 
+def interruptible(line: list[str]) -> None:
+    """Run the command with the usual signals, even where they are ignored, as under nohup."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    cli.main(line)
+
+
 @pytest.fixture(scope="module")
 def start() -> Iterator[Start]:
     """Starts `denoise` in a process of its own."""
@@ -48,7 +56,7 @@ def start() -> Iterator[Start]:
 
         def started(*arguments: object) -> BaseProcess:
             line = ["denoise", *map(str, arguments)]
-            process = context.Process(target=cli.main, args=(line,))
+            process = context.Process(target=interruptible, args=(line,))
             process.start()
             return process
 

@@ -1,4 +1,4 @@
-"""What recipes measured, where it is kept: a JSON file, and a table of the README."""
+"""Tables of results in the pages of the docs, and digests of the data that they are of."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ def _listed(folder: Path) -> list[str]:
         return sorted({manifest.name, *(row["path"] for row in csv.DictReader(file))})
 
 
-def insert_table(readme: Path, name: str, table: str) -> None:
-    """Put a table between the README's markers `<!-- NAME-table -->` and `<!-- /NAME-table -->`.
+def insert_table(page: Path, name: str, table: str) -> None:
+    """Put a table between a page's markers `<!-- NAME-table -->` and `<!-- /NAME-table -->`.
 
     Raises:
-        InputError: the README lacks one of them.
+        InputError: the page lacks one of them.
     """
-    before, _, after = _parted(readme, name)
+    before, _, after = _parted(page, name)
     first, last = _markers(name)
-    readme.write_text(f"{before}{first}\n\n{table}\n\n{last}{after}", encoding="utf-8")
+    page.write_text(f"{before}{first}\n\n{table}\n\n{last}{after}", encoding="utf-8")
 
 
-def table_of(readme: Path, name: str) -> str:
-    """What stands between the README's markers, see `insert_table`."""
-    return _parted(readme, name)[1].strip()
+def table_of(page: Path, name: str) -> str:
+    """The table between a page's markers, see `insert_table`."""
+    return _parted(page, name)[1].strip()
 
 
-def _parted(readme: Path, name: str) -> tuple[str, str, str]:
+def _parted(page: Path, name: str) -> tuple[str, str, str]:
     first, last = _markers(name)
-    before, found, rest = readme.read_text(encoding="utf-8").partition(first)
+    before, found, rest = page.read_text(encoding="utf-8").partition(first)
     inside, closed, after = rest.partition(last)
     if not found or not closed:
-        raise InputError(f"{readme} lacks the markers {first} and {last}: put both in")
+        raise InputError(f"{page} lacks the markers {first} and {last}: put both in")
     return before, inside, after
 
 
