@@ -27,7 +27,7 @@ from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.nn.mel import UnitMel
 from signal_diffusion.tasks.diffwave_checkpoint import FAST, diffwave
 from signal_diffusion.tasks.generate import generate
-from signal_diffusion.tasks.vocode import vocode
+from signal_diffusion.tasks.vocode import require_vocoder, vocode
 from signal_diffusion.training.runs import conf_folder
 
 #: Calls of the network: those of DiffWave's fast sampling.
@@ -48,9 +48,8 @@ def configured(experiment: str, *overrides: str) -> NetworkDenoiser:
 
 def vocoded(denoiser: NetworkDenoiser, seconds: float) -> Callable[[], int]:
     """Makes sound of mel frames of noise; tells its samples."""
-    assert denoiser.mel is not None
-    x = 0.1 * torch.randn(1, round(seconds * denoiser.mel.sample_rate))
-    frames = denoiser.mel(x)[0]
+    mel, _ = require_vocoder(denoiser)
+    frames = mel(0.1 * torch.randn(1, round(seconds * mel.sample_rate)))[0]
     return lambda: vocode(denoiser, frames, steps=STEPS).shape[-1]
 
 

@@ -42,7 +42,7 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.files import artifact
 from signal_diffusion.plots.grid import draw_grid
-from signal_diffusion.tasks.generate import generate
+from signal_diffusion.tasks.generate import generate, require_generator
 
 #: Digits in the words that the model's condition has them in.
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -111,9 +111,10 @@ def evaluate(
 ) -> dict[str, dict[str, float]]:
     """The scores of what the model draws and of real digits, by name."""
     denoiser = Denoiser.from_pretrained(model)
-    rate, length, asked = denoiser.sample_rate, denoiser.length, {"class", "speaker"}
-    if rate is None or length is None or not asked <= {c.name for c in denoiser.conditions}:
+    rate, names = denoiser.sample_rate, {c.name for c in denoiser.conditions}
+    if rate is None or not {"class", "speaker"} <= names:
         raise InputError(f"{model} draws no digits: give a model of experiment=digits")
+    length = require_generator(denoiser)
     seen, unseen = parted(real(data, "train", sample_rate=rate, length=length))
     held_out = real(data, "valid", sample_rate=rate, length=length)
     judge = train_classifier(seen.signals, seen.labels, sample_rate=rate, epochs=epochs)

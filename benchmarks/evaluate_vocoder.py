@@ -52,7 +52,7 @@ from signal_diffusion.metrics import (
 )
 from signal_diffusion.nn.mel import Mel, padded
 from signal_diffusion.nn.phases import griffin_lim
-from signal_diffusion.tasks.vocode import vocode
+from signal_diffusion.tasks.vocode import require_vocoder, vocode
 
 Method = Callable[[Array], Array]
 RATE, SECONDS, CLIPS = 16000, 8, 24
@@ -83,8 +83,7 @@ def frames(x: Array, mel: Mel) -> torch.Tensor:
 def methods(model: str, steps: Sequence[int]) -> dict[str, Method]:
     """What is compared, each from a recording to its resynthesis."""
     denoiser = Denoiser.from_pretrained(model)
-    mel = denoiser.mel
-    assert mel is not None
+    mel, _ = require_vocoder(denoiser)
 
     def by_librosa(x: Array) -> Array:
         power = frames(x, mel).exp().numpy()

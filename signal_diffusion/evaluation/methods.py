@@ -105,7 +105,7 @@ class Modelled:
         denoiser, given = loaded(self.model, self.device), self.settings
 
         def work(noisy: Array, rate: float) -> Array:
-            if denoiser.mel is not None:
+            if denoiser.kind == "vocoder":
                 return resynthesised(denoiser, noisy, given)
             # What warms it up has no gaps.
             missing = sound.missing if noisy is sound.noisy else None
