@@ -63,7 +63,6 @@ def test_folders_have_five_to_fifteen_files() -> None:
     assert odd == {}
 
 
-@pending("cli says less")
 def test_folders_say_what_belongs_there_and_what_does_not() -> None:
     for folder in set(folders()) - {PACKAGE}:
         text = ast.get_docstring(tree(folder / "__init__.py")) or ""

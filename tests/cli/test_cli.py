@@ -321,7 +321,7 @@ def test_what_an_interrupted_run_leaves_is_told(
     usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     inherited, before = signal.signal(number, usual), usual
     request.addfinalizer(lambda: signal.signal(number, inherited))
-    for name in ("denoise_folder.denoise_files", "denoise_pipe.denoise_piped"):
+    for name in ("denoise_run.denoise_files", "denoise_run.denoise_piped"):
         monkeypatch.setattr(f"signal_diffusion.cli.{name}", interrupting)
     code, out, err = command("denoise", *(word.format(noisy=noisy) for word in arguments))
     assert (code, out, err.count("\n"), tidied) == (128 + number, "", 1, [True])
