@@ -2,7 +2,7 @@
 
     pip install ".[evaluate,dnsmos,rivals]"
     python benchmarks/compare_speech.py --data DATA --output results/compare_speech.json \\
-        --page docs/results.md
+        --page docs/results.md --readme README.md
 
 On recordings of speakers and noises that the model was not trained on, at 16 kHz: the six
 VoiceBank-DEMAND pairs `pairs/*_{noisy,clean}.flac` under DATA, and the 60 mixes of
@@ -31,6 +31,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,14 @@ MODEL, RIVALS = "speech", ("noisereduce", "wavelet", "wiener", "rnnoise", "deepf
 SETS = {"pairs": "6 pairs", "mixes": "60 mixes"}
 SCORES = {"pairs": ("pesq", "estoi", "si_sdr", "dnsmos"), "mixes": ("pesq", "estoi", "si_sdr")}
 NAMES = {"rnnoise": "RNNoise", "deepfilternet": "DeepFilterNet 3", "wiener": "local Wiener"}
+#: The rows of the README.
+SUMMARY = {
+    "input": "input",
+    "noisereduce": "noisereduce",
+    "rnnoise": "RNNoise",
+    "speech, 1 step": "**signal_diffusion, model `speech`**",
+    "deepfilternet": "DeepFilterNet 3",
+}
 #: A rival as a program of its own, for its memory: name, file to read, file to write.
 ALONE = """
 import sys
@@ -146,13 +155,25 @@ def _table(name: str, found: Mapping[str, Any], memory: Mapping[str, float]) -> 
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def summary(mixes: Mapping[str, Any]) -> str:
+    """Means of the mixes for five methods: the table of the README."""
+    lines = [["", "PESQ", "ESTOI %", "SI-SDR dB", "real-time factor"], ["---"] + ["---:"] * 4]
+    for name in SUMMARY:
+        row = mixes["methods"][name]
+        scores, factor = row["scores"], row["real_time_factor"]
+        cells = [_number(score, scores[score]["mean"]) for score in SCORES["mixes"]]
+        lines.append([SUMMARY[name], *cells, "" if factor is None else f"{factor:.3f}"])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _number(score: str, value: float, sign: str = "") -> str:
+    metric = METRICS[score]
+    return f"{metric.scale * value:{sign}.{metric.digits}f}"
+
+
 def _cell(score: str, of: Mapping[str, float], less: Mapping[str, float] | None) -> str:
     """A mean, and what it is more than the model's, from and to where that may lie."""
-    shown = METRICS[score]
-
-    def number(value: float, sign: str = "") -> str:
-        return f"{shown.scale * value:{sign}.{shown.digits}f}"
-
+    number = partial(_number, score)
     if less is None:
         return f"{number(of['mean'])} ({number(of['low'])} to {number(of['high'])})"
     ends = f"{number(less['low'], '+')} to {number(less['high'], '+')}"
@@ -166,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, help="folder to keep, so that a stopped run goes on")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     parser.add_argument("--page", type=Path, help="page of results whose table is rewritten")
+    parser.add_argument("--readme", type=Path, help="README whose table is rewritten")
     options = parser.parse_args(arguments)
     with nullcontext(options.work) if options.work else tempfile.TemporaryDirectory() as work:
         found = compared(options.data.resolve(), Path(work).resolve(), jobs=options.jobs)
@@ -177,6 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_results(options.output, command, load_average=load, **found)
     if options.page:
         insert_table(options.page, "compare", table(found["sets"], found["memory_mb"]))
+    if options.readme:
+        insert_table(options.readme, "summary", summary(found["sets"]["mixes"]))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from typing import cast
 import numpy as np
 import torch
 from shared.classifier import train_classifier
-from shared.judging import SHOWN, relative, scores, table_of_scores
+from shared.judging import SHOWN, Sounds, parted, relative, scores, table_of_scores
 from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion import Denoiser
@@ -39,7 +39,6 @@ from signal_diffusion.data.labelled import fitted
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.generators import Sounds, parted
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.files import artifact
 from signal_diffusion.plots.grid import draw_grid

@@ -36,7 +36,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from shared.classifier import train_classifier
-from shared.judging import SHOWN, Columns, interval, mean_of, relative, scores, table_of_scores
+from shared.judging import (
+    SHOWN,
+    Columns,
+    Sounds,
+    interval,
+    mean_of,
+    parted,
+    relative,
+    scores,
+    table_of_scores,
+)
 from shared.pitch import cents_off, pitch_scores
 from shared.result_tables import data_digest, insert_table
 
@@ -47,7 +57,6 @@ from signal_diffusion.data.labelled import fitted
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.generators import Sounds, parted
 from signal_diffusion.evaluation.memorisation import REFERENCES, Clips, memorisation
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.files import artifact

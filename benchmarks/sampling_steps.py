@@ -40,13 +40,12 @@ import evaluate_vocoder
 import numpy as np
 import plot_samplers
 from shared.classifier import Classifier, train_classifier
-from shared.judging import scores
+from shared.judging import Sounds, parted, scores
 from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion import Denoiser, denoise, samplers
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.benchmark import Sampler, points
-from signal_diffusion.evaluation.generators import Sounds, parted
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.files import artifact, journal
 from signal_diffusion.files.journal import Row

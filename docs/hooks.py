@@ -1,15 +1,14 @@
 """Pages of the documentation that are made of the repository, so that they can't go stale.
 
-MkDocs calls `on_config` and `on_files`: the recipes' docstrings with the tables that they put into
-the README, the comments at the top of the experiments, and the cards of the shipped models become
-pages; `>>>` in any docstring becomes a block of code.
+MkDocs calls `on_config` and `on_files`: the docstrings of recipes and benchmarks, the comments at
+the top of the experiments, and the cards of the shipped models become pages; `>>>` in any docstring
+becomes a block of code.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-import sys
 import textwrap
 from collections.abc import Iterator
 from itertools import groupby
@@ -71,7 +70,7 @@ def scripts() -> list[Path]:
 
 def recipes() -> str:
     """All recipes by kind, with their docstrings and tables."""
-    parts = ["# Recipes", RECIPES]
+    parts = ["# Benchmarks and recipes", RECIPES]
     for kind, found in by_kind(scripts()):
         parts += [f"## {kind}", *map(recipe, found)]
     return "\n\n".join(parts)
@@ -86,20 +85,24 @@ def by_kind(paths: list[Path]) -> Iterator[tuple[str, list[Path]]]:
 
 
 def recipe(path: Path) -> str:
-    """A section on one recipe: its docstring, and the README's tables that it makes."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    from shared.result_tables import table_of
-
+    """A section on one script: its docstring, and links to the tables that it writes."""
     source = path.read_text(encoding="utf-8")
-    told = ast.get_docstring(ast.parse(source)) or ""
-    tables = [table_of(ROOT / "README.md", name) for name in tables_of(source)]
-    return "\n\n".join([f"### {path.stem}", told, *filter(None, tables)])
+    description = ast.get_docstring(ast.parse(source)) or ""
+    links = ", ".join(f"[{heading}](results.md#{anchor})" for heading, anchor in tables_of(source))
+    return "\n\n".join([f"### {path.stem}", description, *([f"Tables: {links}."] if links else [])])
 
 
-def tables_of(source: str) -> list[str]:
-    """Names of the README's tables that a recipe writes."""
-    written = re.findall(r"insert_table\(\s*[\w.]+,\s*\"(\w+)\"", source)
-    return list(dict.fromkeys(written))
+def tables_of(source: str) -> list[tuple[str, str]]:
+    """Heading and anchor of each section of the results that holds a table of a script."""
+    names = re.findall(r"insert_table\(\s*[\w.]+,\s*\"(\w+)\"", source)
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    headings = [_heading_above(page, name) for name in dict.fromkeys(names)]
+    return [(heading, heading.lower().replace(" ", "-")) for heading in headings if heading]
+
+
+def _heading_above(page: str, name: str) -> str:
+    before, found, _ = page.partition(f"<!-- {name}-table -->")
+    return re.findall(r"^##+ (.+)$", before, flags=re.MULTILINE)[-1] if found else ""
 
 
 def experiments() -> str:
@@ -175,9 +178,9 @@ def fenced(text: str) -> str:
 
 RECIPES = """\
 Scripts that reproduce one result each. They are in `recipes/` and `benchmarks/` of a clone, and
-`DATA` stands for a folder of recordings with a `manifest.csv`. What follows is what each file says
-of itself: its command, the time that it takes and what to expect. The tables are those that it
-wrote last."""
+`DATA` stands for a folder of recordings with a `manifest.csv`. Each section is the description at
+the top of the script: its command, the time that it takes and the score to expect. The tables are
+in [Results](results.md)."""
 
 EXPERIMENTS = """\
 Trainings that are configured: `signal-diffusion train experiment=NAME`. `DATA` and `FOLDER` stand

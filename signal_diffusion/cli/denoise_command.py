@@ -104,7 +104,7 @@ def denoise(
 
 def _kept(request: Request) -> str:
     """What an interrupted run leaves."""
-    from signal_diffusion.tasks.jobs import single
+    from signal_diffusion.tasks.inputs import single
 
     if request.output == PIPE:
         return "standard output holds a part of the recording"

@@ -30,6 +30,7 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import require_writable
 from signal_diffusion.files.journal import read_rows
 from signal_diffusion.tables import is_table
+from signal_diffusion.tasks.inputs import single
 from signal_diffusion.tasks.jobs import (
     Header,
     Job,
@@ -37,7 +38,6 @@ from signal_diffusion.tasks.jobs import (
     is_folder,
     plan,
     require_distinct,
-    single,
 )
 from signal_diffusion.tasks.workers import ReportFile
 

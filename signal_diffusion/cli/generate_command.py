@@ -16,7 +16,7 @@ from signal_diffusion.errors import InputError
 
 if TYPE_CHECKING:
     from signal_diffusion.conditions import Condition, Value
-    from signal_diffusion.tasks.generate_files import DrawnReport
+    from signal_diffusion.tasks.generate import DrawnReport
 
 WHAT = "What to draw"
 #: Suffixes of the audio files that generated signals are written to.
@@ -75,7 +75,7 @@ def generate(
     from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.samplers import sampler_named
     from signal_diffusion.streaming.settings import device_named
-    from signal_diffusion.tasks.generate_files import Drawing, draw_files
+    from signal_diffusion.tasks.generate import Drawing, draw_files
 
     denoiser = Denoiser.from_pretrained(model).to(device_named(device))
     drawing = Drawing(

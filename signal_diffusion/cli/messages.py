@@ -147,7 +147,7 @@ def done_line(headers: Sequence[Header]) -> str:
 
 def left_out_lines(kinds: Sequence[str]) -> list[str]:
     """What could not be read at all, if there was such."""
-    from signal_diffusion.tasks.jobs import counted
+    from signal_diffusion.tasks.inputs import counted
 
     return [f"left out, since they can't be read: {counted(kinds)}"] if kinds else []
 

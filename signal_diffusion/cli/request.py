@@ -121,7 +121,7 @@ def default_output(inputs: Sequence[str]) -> str:
     >>> default_output(["a/talk.wav"]), default_output(["takes/"]), default_output(["-"])
     ('a/talk_clean.wav', 'takes_clean/', '-')
     """
-    from signal_diffusion.tasks.jobs import is_pattern
+    from signal_diffusion.tasks.inputs import is_pattern
 
     given = inputs[0]
     if len(inputs) > 1 or is_pattern(given):

@@ -10,7 +10,7 @@ from signal_diffusion.cli.messages import say, span
 from signal_diffusion.cli.terminal import bar, interruptible, libraries_silent
 
 if TYPE_CHECKING:
-    from signal_diffusion.tasks.vocode_files import VocodedReport
+    from signal_diffusion.tasks.vocode import VocodedReport
 
 Source = Annotated[
     Path,
@@ -39,7 +39,7 @@ def vocode(
     from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.samplers import sampler_named
     from signal_diffusion.streaming.settings import device_named
-    from signal_diffusion.tasks.vocode_files import vocode_file
+    from signal_diffusion.tasks.vocode import vocode_file
 
     denoiser = Denoiser.from_pretrained(model).to(device_named(device))
     with (

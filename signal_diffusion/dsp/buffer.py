@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 
@@ -54,3 +56,36 @@ class Buffer:
         while len(self._blocks) > 1 and self._spent >= self._blocks[0].shape[-1]:
             self._spent -= self._blocks.popleft().shape[-1]
         return taken
+
+
+def overlapping(
+    blocks: Iterable[Array], *, size: int, before: int, after: int
+) -> Iterator[tuple[int, int, Array]]:
+    """Pieces of readings with what lies around them: where one starts, how much of it is before.
+
+    >>> pieces = overlapping([np.arange(7)[None]], size=4, before=2, after=1)
+    >>> [(start, past, x[0].tolist()) for start, past, x in pieces]
+    [(0, 0, [0, 1, 2, 3, 4]), (4, 2, [2, 3, 4, 5, 6])]
+    """
+    held, start, past = Buffer(), 0, 0
+    for block in chain(blocks, [None]):
+        if block is not None:
+            held.push(block)
+        # At the end nothing more comes after the last pieces.
+        while len(held) >= past + (1 if block is None else size + after):
+            yield start, past, held.peek(past + size + after)
+            start, gone = start + size, past + size
+            past = min(before, start)
+            held.take(gone - past)
+
+
+def regrouped(parts: Iterable[tuple[Array, Array]], size: int) -> Iterator[tuple[Array, Array]]:
+    """Pairs of arrays (C, m) as pairs of arrays (C, size), the last one shorter."""
+    first, second = Buffer(), Buffer()
+    for pair in parts:
+        first.push(pair[0])
+        second.push(pair[1])
+        while len(first) >= size:
+            yield first.take(size), second.take(size)
+    if len(first):
+        yield first.take(size), second.take(size)

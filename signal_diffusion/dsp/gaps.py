@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.dsp.buffer import Buffer
 from signal_diffusion.errors import InputError
 
 #: Rows, and readings of all channels, that may wait for the end of a gap.
@@ -121,15 +118,3 @@ def filled(values: Array, missing: Array) -> Array:
     for row in rows:
         _fill(row, np.nan)
     return rows
-
-
-def regrouped(parts: Iterator[tuple[Array, Array]], size: int) -> Iterator[tuple[Array, Array]]:
-    """Pairs of arrays (C, m) as pairs of arrays (C, size), the last one shorter."""
-    first, second = Buffer(), Buffer()
-    for one, other in parts:
-        first.push(one)
-        second.push(other)
-        while len(first) >= size:
-            yield first.take(size), second.take(size)
-    if len(first):
-        yield first.take(size), second.take(size)

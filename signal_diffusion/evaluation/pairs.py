@@ -16,7 +16,7 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.readings import Readings, read_readings, require_alike, unlike
 from signal_diffusion.tables import is_table
 from signal_diffusion.tables.columns import Columns
-from signal_diffusion.tasks.jobs import found
+from signal_diffusion.tasks.inputs import found
 
 #: Samples of which a beginning has at least so many, where readings are seconds apart.
 FEWEST = 10_000

@@ -69,9 +69,14 @@ def _figure(
         level = 10 * np.log10(spectrogram(signal, sample_rate) + 1e-18)
         end = len(signal) / sample_rate
         axes.imshow(
-            level.T, origin="lower", aspect="auto", cmap=colours(), vmin=level.max() - RANGE_DB,
-            vmax=level.max(), extent=(0, end, 0, sample_rate / 2000),
-        )  # fmt: skip
+            level.T,
+            origin="lower",
+            aspect="auto",
+            cmap=colours(),
+            vmin=level.max() - RANGE_DB,
+            vmax=level.max(),
+            extent=(0, end, 0, sample_rate / 2000),
+        )
         axes.set_title(title, fontsize=8, parse_math=False)
         axes.tick_params(labelsize=7)
     figure.supxlabel("time, s", fontsize=8)

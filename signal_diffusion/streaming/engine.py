@@ -18,7 +18,7 @@ from signal_diffusion.samplers import Progress
 from signal_diffusion.schedules import Schedule, log_snr_grid, power_grid
 from signal_diffusion.streaming import upper_band
 from signal_diffusion.streaming.gain import Constant, Gain, Normal, Running
-from signal_diffusion.streaming.missing import SILENCE, Missing, Silence
+from signal_diffusion.streaming.masks import SILENCE, Missing, Silence
 from signal_diffusion.streaming.pieces import Pieces, Sampling
 from signal_diffusion.streaming.settings import Settings, model_or_given_rate
 

@@ -167,6 +167,9 @@ def removed_noise(
     gains = np.broadcast_to(np.reshape(normal.gain, (-1,)), (count,))
     dropped = normal.offset if denoiser.offset == "dropped" else 0.0
     return Removed(
-        names, rate, denoiser.noise_std / gains, estimated=settings.noise_std is None,
+        names,
+        rate,
+        denoiser.noise_std / gains,
+        estimated=settings.noise_std is None,
         offset=settings.strength * np.asarray(dropped),
-    )  # fmt: skip
+    )

@@ -95,15 +95,25 @@ class Sampling:
             if denoiser.schedule.paired:
                 y = state
                 state = samplers.initial_state(
-                    denoiser.schedule, self.times[0], y=y, noise=noise, start=first,
+                    denoiser.schedule,
+                    self.times[0],
+                    y=y,
+                    noise=noise,
+                    start=first,
                     length=y.shape[-1],
-                )  # fmt: skip
+                )
             else:
                 state = denoiser.schedule(self.times[0])[0].to(state) * state
             x_hat = self.sampler(
-                denoiser, state, self.times, y=y, cond=cond, noise=noise, start=first,
+                denoiser,
+                state,
+                self.times,
+                y=y,
+                cond=cond,
+                noise=noise,
+                start=first,
                 progress=progress,
-            )  # fmt: skip
+            )
             estimate: Array = codec.decode(x_hat, x.shape[-1])[:, 0].float().cpu().numpy()
         return estimate
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.dsp.gaps import Filler, regrouped, with_missing
+from signal_diffusion.dsp.buffer import regrouped
+from signal_diffusion.dsp.gaps import Filler, with_missing
 from signal_diffusion.errors import InputError
 from signal_diffusion.tables.base import Block, Source
 from signal_diffusion.tables.columns import (

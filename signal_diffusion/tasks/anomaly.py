@@ -5,12 +5,10 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count, tee
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +23,14 @@ from signal_diffusion.tables import TableReader, opened_table
 from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tables.time import QUOTES
 from signal_diffusion.tasks.jobs import Job, require_distinct
-from signal_diffusion.tasks.window_errors import LEVELS, Usual, state_channels, window_errors
+from signal_diffusion.tasks.window_errors import (
+    LEVELS,
+    Spool,
+    Usual,
+    spooled,
+    state_channels,
+    window_errors,
+)
 
 #: Rows of a window where nothing tells it, and at most.
 ROWS, MOST_ROWS = 32, 1 << 16
@@ -125,9 +130,18 @@ def score_table(
             highest, at, unscored = written_scores(target, reader, size, scores)
     form = reader.form
     return ScoreReport(
-        str(source), str(target), form.sample_rate, form.channels, size, spool.length,
-        highest, at, measured, baseline, unscored,
-    )  # fmt: skip
+        path=str(source),
+        output=str(target),
+        sample_rate=form.sample_rate,
+        channels=form.channels,
+        rows=size,
+        windows=spool.length,
+        highest=highest,
+        at=at,
+        measured=measured,
+        baseline=baseline,
+        unscored=unscored,
+    )
 
 
 def learn_usual(
@@ -279,47 +293,6 @@ def _require_fitting(denoiser: NetworkDenoiser, reader: TableReader) -> None:
             f"{reader.path} has {form.channels} channels ({', '.join(form.names)}), but the model "
             f"takes {state}: name them by channels= (--columns)"
         )
-
-
-#: Windows that are read back at once.
-BLOCK = 1 << 12
-
-
-class Spool:
-    """Arrays of one shape in a temporary file, so that memory stays bounded; `spooled` makes one.
-
-    Attributes:
-        length: how many there are.
-    """
-
-    def __init__(self, file: IO[bytes], shape: tuple[int, ...], length: int) -> None:
-        self._file, self._shape, self.length = file, shape, length
-
-    def blocks(self, first: int | None = None) -> Iterator[Array]:
-        """All arrays, or the first so many, (n, *shape) float64."""
-        bytes_each = 8 * math.prod(self._shape)
-        length = self.length if first is None else first
-        for start in range(0, length, BLOCK):
-            self._file.seek(start * bytes_each)
-            held = self._file.read(min(BLOCK, length - start) * bytes_each)
-            yield np.frombuffer(held).reshape(-1, *self._shape)
-
-    def thinned(self, most: int, first: int | None = None) -> Array:
-        """At most so many of all arrays, or of the first ones, evenly spread."""
-        step = max(1, math.ceil((self.length if first is None else first) / most))
-        blocks = enumerate(self.blocks(first))
-        return np.concatenate([block[-n * BLOCK % step :: step] for n, block in blocks])
-
-
-@contextmanager
-def spooled(arrays: Iterable[Array], shape: tuple[int, ...]) -> Iterator[Spool]:
-    """Arrays of a shape, written to a temporary file that is gone at the end."""
-    with TemporaryFile() as file:
-        length = 0
-        for array in arrays:
-            file.write(np.asarray(array, np.float64).tobytes())
-            length += 1
-        yield Spool(file, shape, length)
 
 
 def written_scores(

@@ -97,9 +97,15 @@ def denoise(
     True
     """
     settings = Settings(
-        steps=steps, sampler=sampler, seed=seed, noise_std=noise_std, strength=strength, band=band,
-        level=level, piece=piece,
-    )  # fmt: skip
+        steps=steps,
+        sampler=sampler,
+        seed=seed,
+        noise_std=noise_std,
+        strength=strength,
+        band=band,
+        level=level,
+        piece=piece,
+    )
     _, estimates = _estimates(denoiser, signal, settings, sample_rate, missing, progress)
     samples = np.concatenate([block[:, 0] for block in estimates], axis=1)
     return like(signal, samples)
@@ -152,9 +158,16 @@ def posterior(
     True
     """
     settings = Settings(
-        steps=steps, sampler=sampler, seed=seed, noise_std=noise_std, shots=shots,
-        strength=strength, band=band, level=level, piece=piece,
-    )  # fmt: skip
+        steps=steps,
+        sampler=sampler,
+        seed=seed,
+        noise_std=noise_std,
+        shots=shots,
+        strength=strength,
+        band=band,
+        level=level,
+        piece=piece,
+    )
     if shots == 1:
         raise InputError("shots is 1, which has no spread: pass 2 or more")
     normal, estimates = _estimates(denoiser, signal, settings, sample_rate, missing, progress)
@@ -203,7 +216,7 @@ def denoise_blocks(
         if engine is None:
             engine = Engine(
                 denoiser, settings, rate=rate, channels=len(x), dtype=str(x.dtype), normal=normal
-            )  # fmt: skip
+            )
         yield from (draws.mean(axis=1) for _, draws in engine.push(x))
     if engine is not None:
         yield from (draws.mean(axis=1) for _, draws in engine.flush())
@@ -252,7 +265,7 @@ def _metered(denoiser: Denoiser, blocks: Iterable[Array], rate: float) -> LevelM
             meter = LevelMeter(len(block), centred=denoiser.offset is not None)
             resampler = Resampler(
                 rate, denoiser.sample_rate or rate, channels=len(block), dtype=str(block.dtype)
-            )  # fmt: skip
+            )
         meter.push(resampler.push(block))
     if meter is not None and resampler is not None:
         meter.push(resampler.flush())
@@ -276,9 +289,15 @@ def _estimates(
         blocks = (x[:, n : n + BLOCK] for n in range(0, x.shape[1], BLOCK))
         normal = measured_normal(denoiser, blocks, rate, noise_std=settings.noise_std)
     engine = Engine(
-        denoiser, settings, rate=rate, channels=len(x), dtype=str(x.dtype), normal=normal,
-        frames=x.shape[1], progress=progress,
-    )  # fmt: skip
+        denoiser,
+        settings,
+        rate=rate,
+        channels=len(x),
+        dtype=str(x.dtype),
+        normal=normal,
+        frames=x.shape[1],
+        progress=progress,
+    )
     return normal, _drawn(engine, x, mask)
 
 

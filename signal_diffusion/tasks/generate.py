@@ -1,9 +1,14 @@
-"""Draw signals from nothing but noise, and what they are to be."""
+"""Draw signals from nothing but noise, into arrays or files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +16,15 @@ import torch
 from torch import Tensor
 
 from signal_diffusion import samplers
+from signal_diffusion.audio.provenance import provenance, write_generated
 from signal_diffusion.conditions import Value, encoded
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
+from signal_diffusion.files.npz import writing_npz
 from signal_diffusion.guidance import ClassifierFree
 from signal_diffusion.noise import Noise
+from signal_diffusion.plots.grid import MOST, draw_grid
 from signal_diffusion.samplers import Progress
 from signal_diffusion.schedules import power_grid
 from signal_diffusion.streaming.pieces import part_of
@@ -69,13 +77,19 @@ def generate(
     frames = denoiser.codec.encode(torch.zeros(1, 1, length)).shape[-1]
     starts = range(0, len(numbers), BATCH)
     parts = [
-        _drawn(
-            guided, numbers[n : n + BATCH], None if cond is None else cond[n : n + BATCH],
-            length=length, frames=frames, steps=steps, sampler=sampler, seed=seed,
+        _signals(
+            guided,
+            numbers[n : n + BATCH],
+            None if cond is None else cond[n : n + BATCH],
+            length=length,
+            frames=frames,
+            steps=steps,
+            sampler=sampler,
+            seed=seed,
             progress=part_of(progress, index, len(starts)),
         )
         for index, n in enumerate(starts)
-    ]  # fmt: skip
+    ]
     return np.concatenate(parts) if parts else np.zeros((0, length), np.float32)
 
 
@@ -93,7 +107,7 @@ def combinations(
     return asked, list(range(count)) * len(values)
 
 
-def _drawn(
+def _signals(
     guided: ClassifierFree,
     numbers: Sequence[int],
     cond: Tensor | None,
@@ -111,9 +125,13 @@ def _drawn(
     noise = Noise(seed, rows=[(0, number) for number in numbers], channels=channels)
     times = power_grid(guided.schedule, steps, power=1.0)
     x = samplers.initial_state(
-        guided.schedule, times[0], noise=noise, start=0, length=frames,
+        guided.schedule,
+        times[0],
+        noise=noise,
+        start=0,
+        length=frames,
         sigma_data=denoiser.sigma_data,
-    )  # fmt: skip
+    )
     cond = None if cond is None else cond.to(device)
     with torch.no_grad():
         state = sampler(guided, x.to(device), times, cond=cond, noise=noise, progress=progress)
@@ -128,3 +146,196 @@ def _length(denoiser: NetworkDenoiser, length: int | None) -> int:
         return denoiser.length
     require_whole("length", length, least=denoiser.codec.hop)
     return length
+
+
+#: Signals that are drawn before they are written.
+TOGETHER = 256
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn: `count` signals of every combination of the values that are asked for.
+
+    Args:
+        model: name or path, for the provenance.
+        lists: values by the names of the model's conditions.
+        count: signals of each combination.
+        seconds: length; None takes the model's own.
+        seed, steps, sampler, guidance: see `tasks.generate.generate`.
+    """
+
+    model: str
+    lists: Mapping[str, Sequence[Value]]
+    count: int = 1
+    seconds: float | None = None
+    seed: int = 0
+    steps: int = STEPS
+    sampler: Callable[..., Tensor] = samplers.ddim
+    guidance: float = GUIDANCE
+
+
+@dataclass(frozen=True)
+class Item:
+    """One signal: what it is to be, the number of its draw, and its file."""
+
+    asked: Mapping[str, Value]
+    draw: int
+    path: Path
+
+    @property
+    def title(self) -> str:
+        return self.path.stem
+
+
+@dataclass(frozen=True)
+class DrawnReport:
+    """What was written: how many signals, of how many seconds each, in how many seconds."""
+
+    output: str
+    drawn: int
+    skipped: int
+    seconds: float
+    taken: float
+
+
+def draw_files(
+    denoiser: NetworkDenoiser,
+    drawing: Drawing,
+    output: Path,
+    *,
+    format: str = "wav",
+    plot: Path | None = None,
+    force: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> DrawnReport:
+    """Draw signals into a folder, into one audio file, or into an NPZ; each appears whole.
+
+    Args:
+        denoiser: a generator.
+        drawing: what is drawn.
+        output: a folder, which is made; a file of `format`, for one signal; or an NPZ for all, with
+            `signals` (n, L), `sample_rate`, a list for each condition, and `provenance`.
+        format: suffix of audio files.
+        plot: PNG of the first signals' spectrograms.
+        force: replace files that exist.
+        resume: keep audio files that exist.
+        progress: called as progress(done calls, all calls).
+
+    Raises:
+        InputError: something can't be drawn or written.
+    """
+    began = time.perf_counter()
+    rate = denoiser.sample_rate
+    if rate is None:
+        raise InputError("this model has no sample rate, which files need")
+    items = _items(drawing, output, format)
+    pending = [item for item in items if not (resume and os.path.exists(item.path))]
+    _require_new(output, [item.path for item in pending], force=force)
+    drawn = _drawn(denoiser, drawing, pending, rate, progress)
+    if output.suffix.lower() == ".npz":
+        first = _into_npz(drawn, pending, output, drawing, rate, force)
+    else:
+        first = _into_files(drawn, drawing, rate, force or resume)
+    if plot is not None and first:
+        draw_grid(plot, [x for _, x in first], [name for name, _ in first], rate, force=force)
+    seconds = (denoiser.length or 0) / rate if drawing.seconds is None else drawing.seconds
+    taken = time.perf_counter() - began
+    return DrawnReport(str(output), len(pending), len(items) - len(pending), seconds, taken)
+
+
+def _items(drawing: Drawing, output: Path, format: str) -> list[Item]:
+    asked, draws = combinations(drawing.lists, drawing.count)
+    if output.suffix.lower().lstrip(".") not in ("", "npz"):
+        if len(asked) > 1:
+            raise InputError(f"{output} is one file, but {len(asked)} signals are asked for")
+        return [Item(asked[0], draws[0], output)]
+    stems = ["_".join(map(_word, one.values())) or Path(drawing.model).stem for one in asked]
+    return [
+        Item(one, draw, output / f"{stem}_{draw:03d}.{format}")
+        for one, draw, stem in zip(asked, draws, stems, strict=True)
+    ]
+
+
+def _word(value: Value) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+
+
+def _require_new(output: Path, paths: Sequence[Path], *, force: bool) -> None:
+    if output.suffix:
+        paths = [output]
+    elif os.path.exists(output) and not os.path.isdir(output):
+        raise InputError(f"{output} is a file: name a folder")
+    there = [path for path in paths if os.path.exists(path)]
+    if there and not force:
+        raise InputError(
+            f"{there[0]} exists: pass --force to replace it, or --resume to keep what is there"
+        )
+
+
+def _drawn(
+    denoiser: NetworkDenoiser,
+    drawing: Drawing,
+    items: Sequence[Item],
+    rate: int,
+    progress: Progress | None,
+) -> Iterator[tuple[Item, Array]]:
+    """Items with their signals (L,), a group at a time."""
+    length = None if drawing.seconds is None else round(drawing.seconds * rate)
+    starts = range(0, len(items), TOGETHER)
+    for index, start in enumerate(starts):
+        some = items[start : start + TOGETHER]
+        signals = generate(
+            denoiser,
+            asked=[item.asked for item in some],
+            draws=[item.draw for item in some],
+            length=length,
+            steps=drawing.steps,
+            sampler=drawing.sampler,
+            guidance=drawing.guidance,
+            seed=drawing.seed,
+            progress=part_of(progress, index, len(starts)),
+        )
+        yield from zip(some, signals, strict=True)
+
+
+def _into_files(
+    drawn: Iterator[tuple[Item, Array]], drawing: Drawing, rate: int, force: bool
+) -> list[tuple[str, Array]]:
+    first: list[tuple[str, Array]] = []
+    for item, signal in drawn:
+        os.makedirs(item.path.parent, exist_ok=True)
+        told = _told(drawing, condition=dict(item.asked), draw=item.draw)
+        write_generated(item.path, signal[None], rate, told, force=force)
+        if len(first) < MOST:
+            first.append((item.title, signal))
+    return first
+
+
+def _into_npz(
+    drawn: Iterator[tuple[Item, Array]],
+    items: Sequence[Item],
+    output: Path,
+    drawing: Drawing,
+    rate: int,
+    force: bool,
+) -> list[tuple[str, Array]]:
+    pairs = list(drawn)
+    with writing_npz(output, [], 1, force=force) as arrays:
+        arrays.put("signals", np.stack([signal for _, signal in pairs]))
+        arrays.put("sample_rate", rate)
+        arrays.put("provenance", json.dumps(_told(drawing)))
+        for name in drawing.lists:
+            arrays.put(name, np.array([item.asked[name] for item in items]))
+    return [(item.title, signal) for item, signal in pairs[:MOST]]
+
+
+def _told(drawing: Drawing, **more: Any) -> dict[str, Any]:
+    return provenance(
+        drawing.model,
+        seed=drawing.seed,
+        steps=drawing.steps,
+        sampler=drawing.sampler.__name__,
+        guidance=drawing.guidance,
+        **more,
+    )

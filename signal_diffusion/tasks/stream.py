@@ -71,9 +71,14 @@ class DenoiseStream:
         band: str = "full",
     ) -> None:
         settings = Settings(
-            steps=steps, sampler=sampler, seed=seed, noise_std=noise_std, strength=strength,
-            band=band, level=level,
-        )  # fmt: skip
+            steps=steps,
+            sampler=sampler,
+            seed=seed,
+            noise_std=noise_std,
+            strength=strength,
+            band=band,
+            level=level,
+        )
         require_whole("channels", channels, least=1)
         require_number("every", every)
         if not 0 < every <= LONGEST:
@@ -83,10 +88,13 @@ class DenoiseStream:
         self._ndim = 1 if channels == 1 else 2
         self._over = False
         self._engine = Engine(
-            denoiser, settings, rate=rate, channels=channels,
+            denoiser,
+            settings,
+            rate=rate,
+            channels=channels,
             normal=given_normal(denoiser, level),
             least=max(1, round(every * (denoiser.sample_rate or rate))),
-        )  # fmt: skip
+        )
 
     @property
     def latency(self) -> int | None:

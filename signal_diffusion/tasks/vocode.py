@@ -1,10 +1,15 @@
-"""Turn mel spectrograms into sound."""
+"""Turn mel spectrograms into sound, and files of them into speech."""
 
 from __future__ import annotations
 
+import json
 import math
+import time
+import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from signal_diffusion import samplers
+from signal_diffusion.audio import read
+from signal_diffusion.audio.provenance import provenance, write_generated
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
+from signal_diffusion.dsp.buffer import overlapping
+from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
+from signal_diffusion.files.atomic import require_writable
+from signal_diffusion.files.npz import writing_npz
 from signal_diffusion.nn.magnitudes import Magnitudes
 from signal_diffusion.nn.mel import Mel, conditioner, padded, scale_of
 from signal_diffusion.noise import Noise
@@ -79,13 +90,22 @@ def vocode(
     shift = scale_of(frames)
     frames = (frames - shift).to(next(denoiser.parameters()).device)
     start, cond = codec.compressed(mel.magnitudes(frames)), conditioner(frames)
-    walk = _Walk(denoiser, mel, codec, sampler, power_grid(denoiser.schedule, steps), seed)
+    times, channels = power_grid(denoiser.schedule, steps), start.shape[1]
+    noise = Noise(seed, rows=[(0, 0)], channels=channels)
+    past, future = _context(denoiser, sampler, steps)
     count = frames.shape[-1]
-    starts = range(0, count, PIECE)
-    parts = [
-        walk.piece(start, cond, n, min(n + PIECE, count), part_of(progress, k, len(starts)))
-        for k, n in enumerate(starts)
-    ]
+    parts: list[Array] = []
+    both = torch.cat([start, cond], dim=1)[0].cpu().numpy()
+    for first, before, piece in overlapping([both], size=PIECE, before=past, after=future):
+        y, c = torch.from_numpy(piece)[None].to(frames).split([channels, len(piece) - channels], 1)
+        low, report = first - before, part_of(progress, len(parts), -(-count // PIECE))
+        shared: dict[str, Any] = {"y": y, "noise": noise, "start": low}
+        with torch.no_grad():
+            x = samplers.initial_state(denoiser.schedule, times[0], length=y.shape[-1], **shared)
+            state = sampler(denoiser, x, times, cond=c, progress=report, **shared)
+            x_hat = codec.decode(state, mel.hop * (y.shape[-1] - 1), start=low)
+        sound = x_hat[0, 0].float().cpu().numpy()
+        parts.append(sound[before * mel.hop : (before + PIECE) * mel.hop])
     sound = np.concatenate(parts)[: mel.hop * (count - 1)]
     return (sound * math.exp(float(shift) / 2)).astype(np.float32)
 
@@ -125,46 +145,15 @@ def checked_frames(log_mel: NDArray[np.floating] | Tensor, mel: Mel) -> Tensor:
     return frames[None]
 
 
-@dataclass(frozen=True)
-class _Walk:
-    """What stays the same for all pieces of a spectrogram."""
-
-    denoiser: NetworkDenoiser
-    mel: Mel
-    codec: Magnitudes
-    sampler: Callable[..., Tensor]
-    times: Tensor
-    seed: int
-
-    def piece(
-        self, start: Tensor, cond: Tensor, first: int, last: int, progress: Progress | None
-    ) -> Array:
-        """Sound (hop (last - first),) of some of the frames, from all that they depend on."""
-        past, future = self._context()
-        low, high = max(0, first - past), min(start.shape[-1], last + future)
-        y, cond = start[..., low:high], cond[..., low:high]
-        noise = Noise(self.seed, rows=[(0, 0)], channels=y.shape[1])
-        with torch.no_grad():
-            x = samplers.initial_state(
-                self.denoiser.schedule, self.times[0], y=y, noise=noise, start=low,
-                length=y.shape[-1],
-            )  # fmt: skip
-            state = self.sampler(
-                self.denoiser, x, self.times, y=y, cond=cond, noise=noise, start=low,
-                progress=progress,
-            )  # fmt: skip
-            length = self.mel.hop * (high - low - 1)
-            x_hat = self.codec.decode(state, length, start=low)
-        sound: Array = x_hat[0, 0].float().cpu().numpy()
-        return sound[(first - low) * self.mel.hop : (last - low) * self.mel.hop]
-
-    def _context(self) -> tuple[int, int]:
-        """Frames that a frame of the sound depends on before and after itself."""
-        calls = samplers.network_calls(self.sampler, len(self.times))
-        if calls is None:
-            return FAR, FAR
-        past, future = (-(-n // self.mel.hop) for n in self.denoiser.context(calls))
-        return past, future
+def _context(
+    denoiser: NetworkDenoiser, sampler: Callable[..., Tensor], steps: int
+) -> tuple[int, int]:
+    """Frames that a frame of the sound depends on before and after itself."""
+    mel, calls = denoiser.mel, samplers.network_calls(sampler, steps)
+    if calls is None or mel is None:
+        return FAR, FAR
+    past, future = (-(-n // mel.hop) for n in denoiser.context(calls))
+    return past, future
 
 
 #: Of the algorithm of Griffin and Lim in `librosa`.
@@ -185,11 +174,14 @@ def resynthesised(denoiser: NetworkDenoiser, sound: Array, settings: Settings) -
     assert denoiser.mel is not None
     made = [
         vocode(
-            denoiser, frames_of(x, denoiser.mel), steps=settings.times, sampler=settings.sampler,
+            denoiser,
+            frames_of(x, denoiser.mel),
+            steps=settings.times,
+            sampler=settings.sampler,
             seed=settings.seed,
         )
         for x in sound
-    ]  # fmt: skip
+    ]
     return np.stack(made)[:, : sound.shape[1]]
 
 
@@ -208,8 +200,135 @@ def by_librosa(sound: Array, mel: Mel) -> Array:
             power, sr=mel.sample_rate, n_fft=mel.window, fmin=mel.low, fmax=mel.high
         )
         wave = librosa.griffinlim(
-            magnitude, n_iter=ITERATIONS, hop_length=mel.hop, n_fft=mel.window,
-            length=mel.hop * (power.shape[1] - 1), random_state=0,
-        )  # fmt: skip
+            magnitude,
+            n_iter=ITERATIONS,
+            hop_length=mel.hop,
+            n_fft=mel.window,
+            length=mel.hop * (power.shape[1] - 1),
+            random_state=0,
+        )
         made.append(wave)
     return np.stack(made)[:, : sound.shape[1]]
+
+
+ARRAYS = (".npy", ".npz")
+#: What a mel spectrogram and its settings are called in an NPZ.
+FRAMES, SETTINGS = "log_mel", "mel"
+
+
+@dataclass(frozen=True)
+class VocodedReport:
+    """What was written: seconds of sound, and how many it took."""
+
+    path: str
+    output: str
+    seconds: float
+    taken: float
+
+
+def vocode_file(
+    denoiser: NetworkDenoiser,
+    source: Path,
+    target: Path,
+    *,
+    model: str,
+    steps: int = STEPS,
+    sampler: Callable[..., Tensor] = samplers.ddim,
+    seed: int = 0,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> VocodedReport:
+    """Sound of a mel spectrogram, or of that of a recording's first channel, and its origin.
+
+    Args:
+        denoiser: a vocoder.
+        source: NPY (bands, N), NPZ with `log_mel` and, if it is known, `mel` (JSON of the
+            settings), or a recording.
+        target: audio file; from a recording also an NPZ for its mel spectrogram.
+        model: name or path, for the provenance.
+        steps, sampler, seed, progress: see `tasks.vocode.vocode`.
+        force: replace files that exist.
+
+    Raises:
+        InputError: a file can't be read or written, or is of another kind.
+    """
+    began = time.perf_counter()
+    mel, _ = require_vocoder(denoiser)
+    require_writable(target, force=force)
+    if source.suffix.lower() in ARRAYS:
+        frames, length = read_frames(source, mel), None
+    else:
+        frames, length = _analysed(source, mel)
+    if target.suffix.lower() == ".npz":
+        write_frames(target, frames, mel, force=force)
+        seconds = mel.hop * (frames.shape[-1] - 1) / mel.sample_rate
+        return VocodedReport(str(source), str(target), seconds, time.perf_counter() - began)
+    sound = vocode(denoiser, frames, steps=steps, sampler=sampler, seed=seed, progress=progress)
+    sound = sound[:length]
+    told = provenance(model, source=source.name, seed=seed, steps=steps, sampler=sampler.__name__)
+    # What is louder than full scale would be cut off.
+    sound = sound / max(1.0, float(np.abs(sound).max(initial=0)))
+    write_generated(target, sound[None], mel.sample_rate, told, force=force)
+    taken = time.perf_counter() - began
+    return VocodedReport(str(source), str(target), len(sound) / mel.sample_rate, taken)
+
+
+def read_frames(path: Path, mel: Mel) -> Array:
+    """Log-mel frames (bands, N) of an NPY or NPZ.
+
+    Raises:
+        InputError: there is no such file, or it holds something else, or other settings.
+    """
+    try:
+        held = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is no NumPy file of numbers, or is damaged: {error}") from error
+    if not isinstance(held, np.ndarray):
+        if FRAMES not in held:
+            has = ", ".join(held) or "nothing"
+            raise InputError(f"{path} holds {has}: put the frames there as {FRAMES} (bands, N)")
+        _require_settings(path, held, mel)
+        held = held[FRAMES]
+    if held.dtype.kind != "f":
+        raise InputError(f"{path} holds {held.dtype}; a mel spectrogram has floats, {mel.told}")
+    try:
+        checked_frames(held, mel)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return held
+
+
+def write_frames(path: Path, frames: Array, mel: Mel, *, force: bool = False) -> None:
+    """Write log-mel frames (bands, N) and their settings to an NPZ, as `read_frames` reads it."""
+    with writing_npz(path, [], 1, force=force) as arrays:
+        arrays.put(FRAMES, frames)
+        arrays.put(SETTINGS, json.dumps(asdict(mel)))
+
+
+def _require_settings(path: Path, held: Any, mel: Mel) -> None:
+    if SETTINGS not in held:
+        return
+    own = asdict(mel)
+    try:
+        found = dict(json.loads(str(held[SETTINGS])))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: its settings '{SETTINGS}' are no JSON object") from error
+    other = {name: found.get(name) for name in own}
+    wrong = [name for name, value in other.items() if value != own[name]]
+    if wrong:
+        told = ", ".join(f"{name} {other[name]} (the vocoder's: {own[name]})" for name in wrong)
+        raise InputError(f"{path} has other settings than this vocoder: {told}")
+
+
+def _analysed(path: Path, mel: Mel) -> tuple[Array, int]:
+    """Log-mel frames of a recording's first channel and its length, at the vocoder's rate."""
+    recording = read(path)
+    x = recording.samples[:1]
+    if recording.sample_rate != mel.sample_rate:
+        x = resample(x, recording.sample_rate, mel.sample_rate)
+    frames = frames_of(x[0], mel)
+    if frames.shape[-1] < 2:
+        raise InputError(f"{path} is too short: a vocoder needs {mel.hop} samples or more")
+    return frames.numpy(), x.shape[-1]

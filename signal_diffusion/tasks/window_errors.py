@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from tempfile import TemporaryFile
+from typing import IO
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
-from signal_diffusion.dsp.buffer import Buffer
+from signal_diffusion.dsp.buffer import overlapping
 from signal_diffusion.dsp.robust import median_and_deviation
 from signal_diffusion.noise import Noise
 
@@ -85,10 +87,12 @@ def window_errors(
         given = torch.from_numpy(np.ascontiguousarray(x, np.float32))
         given = given.reshape(len(batch), state, -1).to(next(denoiser.parameters()).device)
         draws = [noise(n, start - past, given.shape[-1]).to(given) for n in range(len(LEVELS))]
-        errors = torch.stack([
-            squared_errors(denoiser, given, torch.tensor(level), z)[0]
-            for level, z in zip(LEVELS, draws, strict=True)
-        ]).reshape(len(LEVELS), channels, -1)  # fmt: skip
+        errors = torch.stack(
+            [
+                squared_errors(denoiser, given, torch.tensor(level), z)[0]
+                for level, z in zip(LEVELS, draws, strict=True)
+            ]
+        ).reshape(len(LEVELS), channels, -1)
         inner = errors[..., past : past + size].cpu().double().numpy()
         yield from _windows(np.where(filled, np.nan, inner) if filled.size else inner, rows)
 
@@ -96,27 +100,6 @@ def window_errors(
 def _above(readings: Array, mask: Array) -> Array:
     """Readings (C, n) over what tells which were filled in, (2C, n)."""
     return np.concatenate([readings, mask])
-
-
-def overlapping(
-    blocks: Iterable[Array], *, size: int, before: int, after: int
-) -> Iterator[tuple[int, int, Array]]:
-    """Pieces of readings with what lies around them: where one starts, how much of it is before.
-
-    >>> pieces = overlapping([np.arange(7)[None]], size=4, before=2, after=1)
-    >>> [(start, past, x[0].tolist()) for start, past, x in pieces]
-    [(0, 0, [0, 1, 2, 3, 4]), (4, 2, [2, 3, 4, 5, 6])]
-    """
-    held, start, past = Buffer(), 0, 0
-    for block in chain(blocks, [None]):
-        if block is not None:
-            held.push(block)
-        # At the end nothing more comes after the last pieces.
-        while len(held) >= past + (1 if block is None else size + after):
-            yield start, past, held.peek(past + size + after)
-            start, gone = start + size, past + size
-            past = min(before, start)
-            held.take(gone - past)
 
 
 def squared_errors(
@@ -147,3 +130,44 @@ def _windows(errors: Array, rows: int) -> Iterator[Array]:
 def state_channels(denoiser: NetworkDenoiser) -> int:
     """Channels that a denoiser takes at once."""
     return int(getattr(denoiser.backbone, "state_channels", 1))
+
+
+#: Windows that are read back at once.
+BLOCK = 1 << 12
+
+
+class Spool:
+    """Arrays of one shape in a temporary file, so that memory stays bounded; `spooled` makes one.
+
+    Attributes:
+        length: how many there are.
+    """
+
+    def __init__(self, file: IO[bytes], shape: tuple[int, ...], length: int) -> None:
+        self._file, self._shape, self.length = file, shape, length
+
+    def blocks(self, first: int | None = None) -> Iterator[Array]:
+        """All arrays, or the first so many, (n, *shape) float64."""
+        bytes_each = 8 * math.prod(self._shape)
+        length = self.length if first is None else first
+        for start in range(0, length, BLOCK):
+            self._file.seek(start * bytes_each)
+            held = self._file.read(min(BLOCK, length - start) * bytes_each)
+            yield np.frombuffer(held).reshape(-1, *self._shape)
+
+    def thinned(self, most: int, first: int | None = None) -> Array:
+        """At most so many of all arrays, or of the first ones, evenly spread."""
+        step = max(1, math.ceil((self.length if first is None else first) / most))
+        blocks = enumerate(self.blocks(first))
+        return np.concatenate([block[-n * BLOCK % step :: step] for n, block in blocks])
+
+
+@contextmanager
+def spooled(arrays: Iterable[Array], shape: tuple[int, ...]) -> Iterator[Spool]:
+    """Arrays of a shape, written to a temporary file that is gone at the end."""
+    with TemporaryFile() as file:
+        length = 0
+        for array in arrays:
+            file.write(np.asarray(array, np.float64).tobytes())
+            length += 1
+        yield Spool(file, shape, length)

@@ -206,9 +206,11 @@ def test_the_gain_and_its_spread_are_over_the_seeds(recipe: ModuleType) -> None:
     assert "| 62.0 (+1.0 ± 2.0) |" in recipe.table(rows)
 
 
-def test_the_readme_has_the_committed_numbers(repository: Path, recipe: ModuleType) -> None:
+def test_the_page_of_results_has_the_committed_numbers(
+    repository: Path, recipe: ModuleType
+) -> None:
     results = json.loads((repository / "results" / "bearing_synthetic.json").read_text())
-    assert table_of(repository / "README.md", "bearing") == recipe.table(results["rows"])
+    assert table_of(repository / "docs" / "results.md", "bearing") == recipe.table(results["rows"])
     for counts in results["summary"].values():
         for arms in counts.values():
             assert min(found["seeds"] for found in arms.values()) >= 5

@@ -95,13 +95,13 @@ def test_what_cant_be_learnt_is_told(labels: list[str], length: int, told: str) 
 
 def test_the_digits_recipe_judges_a_model(repository: Path, digits: Path, tmp_path: Path) -> None:
     recipe = load(repository / "benchmarks" / "evaluate_digits.py")
-    model, readme = tmp_path / "tiny.safetensors", tmp_path / "README.md"
+    model, page = tmp_path / "tiny.safetensors", tmp_path / "results.md"
     digits_generator(recipe.WORDS).save_pretrained(model)
-    readme.write_text("<!-- digits-table -->\n<!-- /digits-table -->\n")
+    page.write_text("<!-- digits-table -->\n<!-- /digits-table -->\n")
     output = tmp_path / "digits.json"
     recipe.main(
         ["--data", str(digits), "--model", str(model), "--count", "40", "--steps", "1",
-         "--epochs", "12", "--output", str(output), "--page", str(readme)]
+         "--epochs", "12", "--output", str(output), "--page", str(page)]
     )  # fmt: skip
     found = json.loads(output.read_text())
     results, drawn = found["results"], found["results"]["tiny, 1 step"]
@@ -111,7 +111,7 @@ def test_the_digits_recipe_judges_a_model(repository: Path, digits: Path, tmp_pa
     assert results[recipe.SEEN]["frechet_log_mel"] == pytest.approx(0, abs=1e-4)
     assert results[recipe.UNSEEN]["diversity_log_mel_ratio"] == 1
     assert drawn["real_time_factor"] > 0
-    assert table_of(readme, "digits") == recipe.table(results)
+    assert table_of(page, "digits") == recipe.table(results)
     assert found["model"] == artifact.fingerprint(model)
 
 
@@ -139,13 +139,13 @@ def test_what_draws_no_digits_is_told(repository: Path, digits: Path) -> None:
         recipe.drawn(digits_generator(recipe.WORDS), 19, steps=1, guidance=1.0)
 
 
-def test_the_readme_shows_the_judged_digits(repository: Path) -> None:
+def test_the_page_of_results_shows_the_judged_digits(repository: Path) -> None:
     path = repository / "results" / "digits.json"
     if not path.exists():
         pytest.skip("results/digits.json is not there yet: run benchmarks/evaluate_digits.py")
     recipe = load(repository / "benchmarks" / "evaluate_digits.py")
     found = json.loads(path.read_text())
-    assert table_of(repository / "README.md", "digits") == recipe.table(found["results"])
+    assert table_of(repository / "docs" / "results.md", "digits") == recipe.table(found["results"])
     assert found["model"] == artifact.fingerprint("digits")
     drawn = next(row for name, row in found["results"].items() if name.startswith("digits,"))
     assert drawn["recognised"] >= 0.9 and drawn["real_time_factor"] <= 0.5

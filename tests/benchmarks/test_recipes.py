@@ -1,4 +1,4 @@
-"""The recipes' arithmetic on small real recordings, and the README's table against its numbers."""
+"""The arithmetic of benchmarks on small real recordings, and the tables of results."""
 
 import csv
 import json
@@ -104,30 +104,32 @@ def test_the_results_say_what_made_them(results: dict, data: Path) -> None:
 
 
 def test_the_table_is_rewritten_in_place(recipe: ModuleType, results: dict, tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("above\n<!-- speech-table -->\n<!-- /speech-table -->\nbelow\n")
+    page = tmp_path / "results.md"
+    page.write_text("above\n<!-- speech-table -->\n<!-- /speech-table -->\nbelow\n")
     for _ in range(2):
-        insert_table(readme, "speech", recipe.table(results))
-    before, _, after = readme.read_text().partition(table_of(readme, "speech"))
+        insert_table(page, "speech", recipe.table(results))
+    before, _, after = page.read_text().partition(table_of(page, "speech"))
     assert before.startswith("above\n<!--") and after.endswith("-->\nbelow\n")
-    table = table_of(readme, "speech")
+    table = table_of(page, "speech")
     assert table == recipe.table(results)
     assert {line.count("|") for line in table.splitlines()} == {9}
 
 
-def test_a_readme_without_markers_is_left_alone(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("text")
+def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "results.md"
+    page.write_text("text")
     with pytest.raises(InputError, match="lacks the markers"):
-        insert_table(readme, "speech", "| |")
-    assert readme.read_text() == "text"
+        insert_table(page, "speech", "| |")
+    assert page.read_text() == "text"
 
 
-def test_the_readme_shows_the_committed_numbers(recipe: ModuleType, repository: Path) -> None:
+def test_the_page_of_results_shows_the_committed_numbers(
+    recipe: ModuleType, repository: Path
+) -> None:
     results = repository / "results" / "speech.json"
     if not results.exists():
         pytest.skip("results/speech.json is not there yet: run benchmarks/evaluate_speech.py")
-    table = table_of(repository / "README.md", "speech")
+    table = table_of(repository / "docs" / "results.md", "speech")
     assert table == recipe.table(json.loads(results.read_text()))
 
 

@@ -1,4 +1,4 @@
-"""The sensors' recipes on small real recordings, and the README's tables against their numbers."""
+"""Benchmarks of sensors on small real recordings, and the tables of results."""
 
 import json
 from functools import partial
@@ -14,12 +14,12 @@ from signal_diffusion.metrics import envelope_peak
 
 
 @pytest.mark.parametrize("name", ["ecg", "vibration"])
-def test_the_readme_and_the_shipped_model_are_of_the_committed_numbers(
+def test_the_page_of_results_and_the_shipped_model_are_of_the_committed_numbers(
     repository: Path, name: str
 ) -> None:
     recipe = load(repository / "benchmarks" / f"evaluate_{name}.py")
     results = json.loads((repository / "results" / f"{name}.json").read_text())
-    assert table_of(repository / "README.md", name) == recipe.table(results["results"])
+    assert table_of(repository / "docs" / "results.md", name) == recipe.table(results["results"])
     assert results["model"] == artifact.fingerprint(name)
 
 
@@ -91,13 +91,13 @@ def test_the_benchmark_of_files_measures_processes(repository: Path, tmp_path: P
     assert recipe.ratio(found) == ["1.5"] and "400 MB" in recipe.table(found)
 
 
-def test_the_readme_shows_the_measured_files(repository: Path) -> None:
+def test_the_page_of_results_shows_the_measured_files(repository: Path) -> None:
     results = repository / "results" / "files.json"
     if not results.exists():
         pytest.skip("results/files.json is not there yet: run benchmarks/benchmark_files.py")
     recipe = load(repository / "benchmarks" / "benchmark_files.py")
     rows = json.loads(results.read_text())["rows"]
-    assert table_of(repository / "README.md", "files") == recipe.shown(rows)
+    assert table_of(repository / "docs" / "results.md", "files") == recipe.shown(rows)
     ours = [row for row in rows if row["method"] == "speech"]
     assert max(row["memory_mb"] for row in ours) <= 700
     assert all(row["real_time_factor"] <= 0.02 for row in ours if row["rate"] == 16000)
@@ -121,13 +121,13 @@ def test_the_benchmark_of_tables_cleans_what_it_wrote(repository, tmp_path, ecg)
     assert "| 0.002 h of 2 leads |" in recipe.table([row])
 
 
-def test_the_readme_shows_the_measured_tables(repository: Path) -> None:
+def test_the_page_of_results_shows_the_measured_tables(repository: Path) -> None:
     results = repository / "results" / "tables.json"
     if not results.exists():
         pytest.skip("results/tables.json is not there yet: run benchmarks/benchmark_tables.py")
     recipe = load(repository / "benchmarks" / "benchmark_tables.py")
     rows = json.loads(results.read_text())["rows"]
-    assert table_of(repository / "README.md", "tables") == recipe.table(rows)
+    assert table_of(repository / "docs" / "results.md", "tables") == recipe.table(rows)
     by = {(row["hours"], row["leads"]): row for row in rows}
     assert set(by) == set(recipe.KINDS)
     assert by[10, 2]["seconds"] < 180

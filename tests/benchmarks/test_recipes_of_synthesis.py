@@ -1,4 +1,4 @@
-"""The vocoder's numbers: in the README, of the shipped model, and above their bars."""
+"""The vocoder's numbers: on the page of results, of the shipped model, and above their bars."""
 
 import json
 
@@ -14,9 +14,13 @@ def results(repository):
     return json.loads((repository / "results" / "vocoder.json").read_text())
 
 
-def test_the_readme_and_the_shipped_vocoder_are_of_the_committed_numbers(repository, results):
+def test_the_page_of_results_and_the_shipped_vocoder_are_of_the_committed_numbers(
+    repository, results
+):
     recipe = load(repository / "benchmarks" / "evaluate_vocoder.py")
-    assert table_of(repository / "README.md", "vocoder") == recipe.table(results["results"])
+    assert table_of(repository / "docs" / "results.md", "vocoder") == recipe.table(
+        results["results"]
+    )
     assert results["model"] == artifact.fingerprint("vocoder")
 
 

@@ -170,14 +170,12 @@ def test_the_table_names_the_best_and_marks_the_default(recipe) -> None:
 
 def test_the_picture_has_a_panel_for_each_task(recipe, tmp_path: Path) -> None:
     results, plot = tmp_path / "samplers.json", tmp_path / "samplers.png"
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- samplers-table -->\n<!-- /samplers-table -->\n")
+    page = tmp_path / "results.md"
+    page.write_text("<!-- samplers-table -->\n<!-- /samplers-table -->\n")
     results.write_text(json.dumps({"rows": made_up(), "defaults": DEFAULTS}))
-    recipe.plot_samplers.main(
-        ["--results", str(results), "--plot", str(plot), "--page", str(readme)]
-    )
+    recipe.plot_samplers.main(["--results", str(results), "--plot", str(plot), "--page", str(page)])
     assert Image.open(plot).size == (900, 320) and plot.stat().st_size < 100_000
-    assert table_of(readme, "samplers") == recipe.plot_samplers.table(made_up(), DEFAULTS)
+    assert table_of(page, "samplers") == recipe.plot_samplers.table(made_up(), DEFAULTS)
 
 
 @pytest.fixture(scope="module")
@@ -188,9 +186,11 @@ def results(repository: Path) -> dict:
     return json.loads(path.read_text())
 
 
-def test_the_readme_shows_the_committed_numbers(recipe, repository: Path, results: dict) -> None:
+def test_the_page_of_results_shows_the_committed_numbers(
+    recipe, repository: Path, results: dict
+) -> None:
     table = recipe.plot_samplers.table(results["rows"], results["defaults"])
-    assert table_of(repository / "README.md", "samplers") == table
+    assert table_of(repository / "docs" / "results.md", "samplers") == table
     assert results["defaults"] == recipe.DEFAULTS
 
 

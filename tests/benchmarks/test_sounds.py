@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from builders import load
+from shared.judging import Sounds, parted
 from shared.pitch import cents_off, pitch_scores
 from shared.result_tables import table_of
 
@@ -21,7 +22,6 @@ from signal_diffusion.data.batches import Batch
 from signal_diffusion.data.corpus import Clip, Corpus
 from signal_diffusion.data.labelled import LabelledClips, LabelledSources, tilted
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.generators import Sounds, parted
 from signal_diffusion.files import artifact
 from signal_diffusion.nn.magnitudes import LogMel
 from signal_diffusion.nn.mel import Mel
@@ -184,13 +184,13 @@ def test_the_recipe_judges_a_model(
 ) -> None:
     recipe = load(repository / "benchmarks" / "evaluate_sounds.py")
     monkeypatch.setattr(recipe, "PARTS", 2)
-    model, readme = tmp_path / "tiny.safetensors", tmp_path / "README.md"
+    model, page = tmp_path / "tiny.safetensors", tmp_path / "results.md"
     untrained().save_pretrained(model)
-    readme.write_text("<!-- notes-table -->\n<!-- /notes-table -->\n")
+    page.write_text("<!-- notes-table -->\n<!-- /notes-table -->\n")
     output = tmp_path / "notes.json"
     recipe.main(
         ["--kind", "notes", "--data", str(data), "--model", str(model), "--count", "27",
-         "--steps", "1", "--epochs", "40", "--output", str(output), "--page", str(readme)]
+         "--steps", "1", "--epochs", "40", "--output", str(output), "--page", str(page)]
     )  # fmt: skip
     found = json.loads(output.read_text())
     real, drawn = found["results"]["real"], found["results"]["tiny, 1 step"]
@@ -203,7 +203,7 @@ def test_the_recipe_judges_a_model(
         assert drawn[group]["frechet_log_mel"] > 5 * real[group]["frechet_log_mel"]
         assert drawn[group]["nearer_than_training"] == 0
         assert real[group]["diversity_log_mel_ratio"] == 1
-    assert table_of(readme, "notes") == recipe.table(found["results"])
+    assert table_of(page, "notes") == recipe.table(found["results"])
     assert found["model"] == artifact.fingerprint(model)
 
 
@@ -225,13 +225,13 @@ def test_what_draws_nothing_by_name_is_told(repository: Path, data: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["drums", "notes"])
-def test_the_readme_shows_the_judged_sounds(repository: Path, kind: str) -> None:
+def test_the_page_of_results_shows_the_judged_sounds(repository: Path, kind: str) -> None:
     path = repository / "results" / f"{kind}.json"
     if not path.exists():
         pytest.skip(f"results/{kind}.json is not there yet: run benchmarks/evaluate_sounds.py")
     recipe = load(repository / "benchmarks" / "evaluate_sounds.py")
     found = json.loads(path.read_text())
-    assert table_of(repository / "README.md", kind) == recipe.table(found["results"])
+    assert table_of(repository / "docs" / "results.md", kind) == recipe.table(found["results"])
     assert found["model"] == artifact.fingerprint(kind)
     drawn = next(groups for name, groups in found["results"].items() if name.startswith(kind))
     assert all(row["real_time_factor"] <= 0.5 for row in drawn.values())

@@ -44,8 +44,9 @@ def test_other_columns_stay_and_channels_keep_their_units(
 ) -> None:
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
     x = table(source)
-    code, out, err = command("denoise", source, "-o", target, "--model", model, "--keep-noise",
-                             tmp_path / "noise.csv")  # fmt: skip
+    code, out, err = command(
+        "denoise", source, "-o", target, "--model", model, "--keep-noise", tmp_path / "noise.csv"
+    )
     assert (code, err) == (0, ""), err
     assert "60.00 s at 50 Hz, 2 channels" in out
     before, after = columns(source), columns(target)
@@ -59,9 +60,7 @@ def test_other_columns_stay_and_channels_keep_their_units(
         assert abs(np.median(cleaned) - np.median(channel)) < channel.std()
         assert 0.01 * channel.std() < np.std(cleaned - channel) < 2 * channel.std()
     removed = np.array(columns(tmp_path / "noise.csv")["temperature"], float)
-    np.testing.assert_allclose(
-        np.array(after["temperature"], float) + removed, x[0], atol=1e-3
-    )  # fmt: skip
+    np.testing.assert_allclose(np.array(after["temperature"], float) + removed, x[0], atol=1e-3)
 
 
 def test_nothing_changes_at_strength_0(tmp_path: Path, model: Path, command: Command) -> None:
@@ -121,11 +120,18 @@ def test_a_folder_of_noisy_tables_trains_a_denoiser(tmp_path: Path) -> None:
     rows = [f"{n},{v:.3f}" for n, v in enumerate(noisy)]
     (tmp_path / "data" / "a.csv").write_text("\n".join(["time,reading", *rows, ""]))
     overrides = [
-        "experiment=noisy_only", f"data.sources.root={tmp_path / 'data'}", f"folder={tmp_path}",
-        "trainer.max_time=null", "trainer.max_steps=80", "trainer.val_check_interval=40",
-        "trainer.enable_progress_bar=false", "trainer.logger=false", "data.sources.length=512",
-        "model.denoiser.backbone.channels=32", "model.denoiser.backbone.hidden=16",
-    ]  # fmt: skip
+        "experiment=noisy_only",
+        f"data.sources.root={tmp_path / 'data'}",
+        f"folder={tmp_path}",
+        "trainer.max_time=null",
+        "trainer.max_steps=80",
+        "trainer.val_check_interval=40",
+        "trainer.enable_progress_bar=false",
+        "trainer.logger=false",
+        "data.sources.length=512",
+        "model.denoiser.backbone.channels=32",
+        "model.denoiser.backbone.hidden=16",
+    ]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         score = fit(compose("train", overrides))
     assert score > 6
@@ -150,13 +156,18 @@ def test_the_name_of_a_record_without_a_suffix_is_taken(tmp_path: Path) -> None:
     from signal_diffusion.tasks.jobs import plan
 
     x = np.cumsum(np.random.default_rng(0).standard_normal((1000, 2)), axis=0)
-    wfdb.wrsamp("record100", fs=360, units=["mV", "mV"], sig_name=["I", "II"], p_signal=x,
-                fmt=["16", "16"], write_dir=str(tmp_path))  # fmt: skip
+    wfdb.wrsamp(
+        "record100",
+        fs=360,
+        units=["mV", "mV"],
+        sig_name=["I", "II"],
+        p_signal=x,
+        fmt=["16", "16"],
+        write_dir=str(tmp_path),
+    )
     jobs = plan([str(tmp_path / "record100")], str(tmp_path / "clean.csv"))
     assert [job.source.name for job in jobs] == ["record100"]
-    report = denoise_table(
-        Halved(), tmp_path / "record100", tmp_path / "clean.csv"
-    )  # fmt: skip
+    report = denoise_table(Halved(), tmp_path / "record100", tmp_path / "clean.csv")
     assert (report.channels, report.sample_rate) == (2, 360)
     assert (tmp_path / "clean.csv").read_text().count("\n") == 1001
 

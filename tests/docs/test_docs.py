@@ -126,7 +126,7 @@ def test_commands_and_their_options_exist(page: str) -> None:
         assert name in known
         options = {option for parameter in known[name].params for option in parameter.opts}
         if name == "generate":
-            options |= {"--class", "--speaker", "--pitch"}
+            options |= {"--class", "--speaker", "--pitch", "--instrument"}
         used = {word for word in words if re.match(r"--?[a-z]", word)}
         assert used <= options | (OF_HYDRA if name == "train" else set()), name
 
@@ -234,8 +234,12 @@ def test_every_recipe_is_told_with_command_time_and_table(hooks: ModuleType) -> 
     for name, text in sections.items():
         assert re.search(rf"    python (recipes|benchmarks)/{name}\.py", text), name
         assert re.search(r"\b(seconds?|minutes?|hours?)\b", text), name
-    assert "| speech, 1 step |" in sections["evaluate_speech"]
-    assert "| vocoder, 1 step |" in sections["evaluate_vocoder"]
+    results = dict(
+        re.findall(r"^##+ ([^\n]+)\n(.*?)(?=^##|\Z)", PAGES["results"], re.DOTALL | re.MULTILINE)
+    )
+    for heading, name in (("Speech", "speech"), ("Vocoder", "vocoder")):
+        assert f"[{heading}](results.md#{name})" in sections[f"evaluate_{name}"]
+        assert f"| {name}, 1 step |" in results[heading]
 
 
 def test_every_experiment_is_told_with_its_command(hooks: ModuleType) -> None:

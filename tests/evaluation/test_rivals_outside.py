@@ -17,9 +17,9 @@ from shared.result_tables import table_of
 from signal_diffusion.audio import Recording, read, write
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.alignment import alignment
 from signal_diffusion.evaluation.baselines import FILTERS, by_frames
 from signal_diffusion.evaluation.methods import Filter
+from signal_diffusion.metrics.alignment import alignment
 
 RATE, CUTS = 16000, 20
 
@@ -109,12 +109,14 @@ def recipe(repository: Path) -> ModuleType:
         sys.path.pop(0)
 
 
-def test_the_readme_shows_what_was_compared(recipe: ModuleType, repository: Path) -> None:
+def test_the_page_of_results_shows_what_was_compared(recipe: ModuleType, repository: Path) -> None:
     told = json.loads((repository / "results" / "compare_speech.json").read_text("utf-8"))
-    table = table_of(repository / "README.md", "compare")
+    table = table_of(repository / "docs" / "results.md", "compare")
     assert table == recipe.table(told["sets"], told["memory_mb"])
     for name, count in (("pairs", 6), ("mixes", 60)):
         assert told["sets"][name]["data"]["pairs"] == count
+    summary = table_of(repository / "README.md", "summary")
+    assert summary == recipe.summary(told["sets"]["mixes"]) and len(summary.splitlines()) == 7
 
 
 def test_cells_of_the_comparison(recipe: ModuleType) -> None:

@@ -86,9 +86,19 @@ def test_a_window_that_is_asked_for_is_drawn(block: int) -> None:
 
 @pytest.mark.parametrize(
     "window",
-    [(-1, 1), (2, 2), (3, 2), (0, float("inf")), (10, 11), (0, 2e5), (-1, None), (10, None),
-     (float("nan"), None), (0, float("nan"))],
-)  # fmt: skip
+    [
+        (-1, 1),
+        (2, 2),
+        (3, 2),
+        (0, float("inf")),
+        (10, 11),
+        (0, 2e5),
+        (-1, None),
+        (10, None),
+        (float("nan"), None),
+        (0, float("nan")),
+    ],
+)
 def test_a_window_that_cannot_be_is_one_line(window: tuple[float, float]) -> None:
     with pytest.raises(InputError, match="window"):
         made(frames=1000 if window[0] == 10 else None, window=Window(*window))
@@ -145,8 +155,10 @@ def test_axes_have_units_and_lines_the_readings() -> None:
     np.testing.assert_allclose(result.get_ydata(), draws[0].mean(axis=0)[1000:2000])
     np.testing.assert_allclose(lower.lines[0].get_ydata(), given.get_ydata() - result.get_ydata())
     assert [text.get_text() for text in upper.get_legend().get_texts()] == [
-        "5 % to 95 % of the draws", "input", "result",
-    ]  # fmt: skip
+        "5 % to 95 % of the draws",
+        "input",
+        "result",
+    ]
 
 
 def test_the_spectrum_holds_the_power_that_was_removed() -> None:
@@ -161,9 +173,14 @@ def test_the_spectrum_holds_the_power_that_was_removed() -> None:
 
 @pytest.mark.parametrize(
     ("rate", "length", "unit"),
-    [(1 / 600, 2000, "days"), (0.1, 2000, "h"), (1, 2000, "min"), (1e6, 3000, "ms"),
-     (1e9, 2000, "µs")],
-)  # fmt: skip
+    [
+        (1 / 600, 2000, "days"),
+        (0.1, 2000, "h"),
+        (1, 2000, "min"),
+        (1e6, 3000, "ms"),
+        (1e9, 2000, "µs"),
+    ],
+)
 def test_the_unit_of_time_fits(rate: float, length: int, unit: str) -> None:
     heard = noise(1, length)
     curves = pushed(made(rate=rate), heard, heard[:, None] / 2)

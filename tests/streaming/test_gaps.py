@@ -19,7 +19,7 @@ from signal_diffusion.files import artifact
 from signal_diffusion.nn.frames import CompressedSTFT, Patch
 from signal_diffusion.nn.stack import DilatedStack
 from signal_diffusion.schedules import BrownianBridge
-from signal_diffusion.streaming.missing import Missing
+from signal_diffusion.streaming.masks import Missing
 from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tasks.denoise_files import denoise_table
 from signal_diffusion.training.losses import RelativeError
@@ -49,7 +49,7 @@ def network(*, masked: bool = True, rate: int | None = None, **options) -> Netwo
         torch.nn.init.normal_(parameter, std=0.3)
     denoiser = NetworkDenoiser(
         backbone, BrownianBridge(), masked=masked, sample_rate=rate, **options
-    )  # fmt: skip
+    )
     return denoiser.eval()
 
 
@@ -253,10 +253,10 @@ def test_the_shipped_model_fills_blocks_better_than_a_line(ecg) -> None:
     assert errors[0] < 0.85 * errors[1]
 
 
-def test_the_readme_and_the_shipped_model_are_of_the_gaps_numbers(repository) -> None:
+def test_the_page_of_results_and_the_shipped_model_are_of_the_gaps_numbers(repository) -> None:
     recipe = load(repository / "benchmarks" / "evaluate_gaps.py")
     results = json.loads((repository / "results" / "gaps.json").read_text())
-    assert table_of(repository / "README.md", "gaps") == recipe.table(results["results"])
+    assert table_of(repository / "docs" / "results.md", "gaps") == recipe.table(results["results"])
     assert results["model"] == artifact.fingerprint("ecg")
     ours = results["results"].pop("ecg")
     for name, groups in results["results"].items():

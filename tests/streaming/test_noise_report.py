@@ -126,8 +126,9 @@ class Shrunk(NetworkDenoiser):
 def table(path: Path, rows: int = 20_000) -> None:
     """White noise of 3 about 1000, and one of 0.01 on a slow wave."""
     rng, time = np.random.default_rng(0), np.arange(rows) / 50
-    x = np.stack([1000 + 3 * rng.standard_normal(rows),
-                  np.sin(time / 3) + 0.01 * rng.standard_normal(rows)])  # fmt: skip
+    x = np.stack(
+        [1000 + 3 * rng.standard_normal(rows), np.sin(time / 3) + 0.01 * rng.standard_normal(rows)]
+    )
     lines = [f"{t:.2f},{a:.4f},{b:.6f}" for t, a, b in zip(time, *x, strict=True)]
     path.write_text("\n".join(["time (s),flow,level", *lines, ""]))
 

@@ -35,9 +35,7 @@ def network() -> NetworkDenoiser:
     for parameter in stack.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     codec = CompressedSTFT(window=128, hop=64)
-    return NetworkDenoiser(
-        stack, BrownianBridge(), codec=codec, sample_rate=RATE, level_db=-25.0
-    )  # fmt: skip
+    return NetworkDenoiser(stack, BrownianBridge(), codec=codec, sample_rate=RATE, level_db=-25.0)
 
 
 def recording(channels: int, length: int, seed: int = 3) -> np.ndarray:
@@ -316,9 +314,16 @@ def test_mistakes_in_recordings_of_blocks_are_told(network, blocks, message) -> 
 
 @pytest.mark.parametrize(
     "options",
-    [{"strength": "1"}, {"level": "a"}, {"piece": "3"}, {"piece": 1e306}, {"sampler": "ddim"},
-     {"steps": 2.5}, {"shots": True}],
-)  # fmt: skip
+    [
+        {"strength": "1"},
+        {"level": "a"},
+        {"piece": "3"},
+        {"piece": 1e306},
+        {"sampler": "ddim"},
+        {"steps": 2.5},
+        {"shots": True},
+    ],
+)
 def test_settings_of_the_wrong_kind_are_told(options) -> None:
     with pytest.raises(InputError, match=f"{next(iter(options))} is"):
         Settings(**options)

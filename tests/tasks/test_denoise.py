@@ -234,10 +234,12 @@ def test_the_shipped_model_cleans_real_speech(samples) -> None:
     denoiser, gains = Denoiser.from_pretrained("speech"), []
     for noisy, clean in cases:
         cleaned = denoise(denoiser, noisy.astype(np.float32), sample_rate=16000)
-        gains.append([
-            float(metric(cleaned, clean) - metric(noisy, clean))
-            for metric in (metrics.si_sdr, metrics.pesq_wb)
-        ])  # fmt: skip
+        gains.append(
+            [
+                float(metric(cleaned, clean) - metric(noisy, clean))
+                for metric in (metrics.si_sdr, metrics.pesq_wb)
+            ]
+        )
     si_sdr_gains, pesq_gains = np.transpose(gains)
     assert min(si_sdr_gains) > 2.5 and np.mean(si_sdr_gains) > 4.5, gains
     assert min(pesq_gains) > 0.1 and np.mean(pesq_gains) > 0.35, gains
@@ -252,9 +254,15 @@ def test_pieces_equal_the_whole(length, steps, sampler, where):
     frames = {"inside": CompressedSTFT(window=64, hop=32), "patches": Patch(4)}.get(where)
     codec = CompressedSTFT(window=64, hop=32) if where == "outside" else None
     stack = DilatedStack(
-        66 if codec else 1, channels=16, hidden=8, layers=3, dilation_cycle=3, paired=True,
-        complex_pairs=codec is not None, frames=frames,
-    )  # fmt: skip
+        66 if codec else 1,
+        channels=16,
+        hidden=8,
+        layers=3,
+        dilation_cycle=3,
+        paired=True,
+        complex_pairs=codec is not None,
+        frames=frames,
+    )
     for p in stack.parameters():
         torch.nn.init.normal_(p, std=0.3)
     denoiser = NetworkDenoiser(stack, BrownianBridge(), codec=codec, level_db=0.0)
@@ -262,9 +270,13 @@ def test_pieces_equal_the_whole(length, steps, sampler, where):
     told = []
     whole = denoise(denoiser, y, steps=steps, sampler=sampler)
     pieces = denoise(
-        denoiser, y, steps=steps, sampler=sampler, piece=1000.0,
+        denoiser,
+        y,
+        steps=steps,
+        sampler=sampler,
+        piece=1000.0,
         progress=lambda *done: told.append(done),
-    )  # fmt: skip
+    )
     torch.testing.assert_close(pieces, whole, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(whole, y, atol=1e-2)
     assert told[-1][0] == told[-1][1] >= steps

@@ -16,7 +16,7 @@ from signal_diffusion.audio import Recording, read, write
 from signal_diffusion.errors import InputError
 from signal_diffusion.files import atomic
 from signal_diffusion.tasks.denoise_files import FileReport
-from signal_diffusion.tasks.jobs import counted
+from signal_diffusion.tasks.inputs import counted
 from signal_diffusion.tasks.workers import Job, Outcome, plan, run_jobs
 
 Command = Callable[..., tuple[int, str, str]]

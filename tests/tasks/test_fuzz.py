@@ -174,14 +174,27 @@ def test_damaged_files_as_whole_processes(tmp_path, denoiser) -> None:
             source = tmp_path / f"in{index}{suffix}"
             source.write_bytes(damaged(encoded(container, subtype, rate, channels), rng))
             command = [
-                sys.executable, "-m", "signal_diffusion", "denoise", source, "-o",
-                tmp_path / f"out{index}{suffix}", "--model", tmp_path / "model.safetensors",
-                "--device", "cpu",
-            ]  # fmt: skip
+                sys.executable,
+                "-m",
+                "signal_diffusion",
+                "denoise",
+                source,
+                "-o",
+                tmp_path / f"out{index}{suffix}",
+                "--model",
+                tmp_path / "model.safetensors",
+                "--device",
+                "cpu",
+            ]
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            running.append(subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
-            ))  # fmt: skip
+            running.append(
+                subprocess.Popen(
+                    command,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=environment,
+                )
+            )
         for process in running:
             _, err = process.communicate(timeout=120)
             assert process.returncode in (0, 2), err

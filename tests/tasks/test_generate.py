@@ -57,9 +57,13 @@ def test_conditions_lie_side_by_side_and_zeros_ask_for_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "said"),
-    [({"klass": "one"}, "no condition 'klass'"), ({"class": "ten"}, "zero, one, two"),
-     ({"pitch": 90}, "from 40 to 80"), ({"pitch": "high"}, "from 40 to 80")],
-)  # fmt: skip
+    [
+        ({"klass": "one"}, "no condition 'klass'"),
+        ({"class": "ten"}, "zero, one, two"),
+        ({"pitch": 90}, "from 40 to 80"),
+        ({"pitch": "high"}, "from 40 to 80"),
+    ],
+)
 def test_what_cant_be_asked_for_is_told(asked: dict[str, str | float], said: str) -> None:
     with pytest.raises(InputError, match=said):
         encoded([DIGITS, PITCH], [asked])
@@ -261,12 +265,18 @@ def test_one_archive_for_all(model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["--klass", "one"], "no option --klass; this model has --class, --pitch"),
-     (["--class", "ten"], "class is 'ten'"), (["--class"], "--class lacks its value"),
-     (["stray"], "'stray' is no option"), (["-n", "0"], "count is 0"),
-     (["--format", "txt"], "format is 'txt'"), (["--length", "0"], "length is 0"),
-     (["--guidance", "nan"], "guidance is nan"), (["--plot", "a.jpg"], "ends in .png")],
-)  # fmt: skip
+    [
+        (["--klass", "one"], "no option --klass; this model has --class, --pitch"),
+        (["--class", "ten"], "class is 'ten'"),
+        (["--class"], "--class lacks its value"),
+        (["stray"], "'stray' is no option"),
+        (["-n", "0"], "count is 0"),
+        (["--format", "txt"], "format is 'txt'"),
+        (["--length", "0"], "length is 0"),
+        (["--guidance", "nan"], "guidance is nan"),
+        (["--plot", "a.jpg"], "ends in .png"),
+    ],
+)
 def test_mistakes_get_one_line(
     words: list[str], said: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

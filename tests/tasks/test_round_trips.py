@@ -131,9 +131,12 @@ def test_the_spread_of_the_draws_is_written_beside(tmp_path) -> None:
     soundfile.write(source, noise(5000, 2), 16000, "FLOAT")
     settings = Settings(shots=8, steps=2)
     denoise_file(
-        State(sample_rate=16000), source, tmp_path / "out.wav", settings=settings,
+        State(sample_rate=16000),
+        source,
+        tmp_path / "out.wav",
+        settings=settings,
         uncertainty=tmp_path / "spread.npz",
-    )  # fmt: skip
+    )
     with np.load(tmp_path / "spread.npz") as arrays:
         assert int(arrays["sample_rate"]) == 16000
         assert arrays["std"].shape == arrays["low"].shape == arrays["high"].shape == (2, 5000)
@@ -149,8 +152,6 @@ def test_the_target_is_there_only_when_all_else_is(tmp_path, monkeypatch) -> Non
     soundfile.write(source, noise(5000, 1), 16000)
     (tmp_path / "taken.wav").write_bytes(b"kept")
     with pytest.raises(ValueError, match=r"taken\.wav exists"):
-        denoise_file(
-            Scaled(), source, tmp_path / "out.wav", keep_noise=tmp_path / "taken.wav"
-        )  # fmt: skip
+        denoise_file(Scaled(), source, tmp_path / "out.wav", keep_noise=tmp_path / "taken.wav")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.wav", "taken.wav"]
     assert (tmp_path / "taken.wav").read_bytes() == b"kept"

@@ -12,12 +12,13 @@ from builders import Command
 
 from signal_diffusion.data.sets.skab import RunCrops, SkabSources
 from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.dsp.buffer import overlapping
 from signal_diffusion.dsp.robust import Scale
 from signal_diffusion.nn.stack import DilatedStack
 from signal_diffusion.schedules import EDM
 from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tasks.anomaly import FEWEST, learn_usual, score_table
-from signal_diffusion.tasks.window_errors import LEVELS, Usual, overlapping, window_errors
+from signal_diffusion.tasks.window_errors import LEVELS, Usual, window_errors
 from signal_diffusion.training.objectives import LevelErrors
 
 ROWS, FAULT = 20, 22
@@ -299,12 +300,20 @@ def test_the_experiment_trains_on_runs_before_their_faults(tmp_path: Path) -> No
     (tmp_path / "manifest.csv").write_text("\n".join(["path,key,subset,split", *rows, ""]))
     sources = SkabSources(str(tmp_path))
     assert {key: x.shape for key, x in sources.runs("train").items()} == {
-        "anomaly-free_0": (8, 500), "valve_0": (8, 400),
-    }  # fmt: skip
-    overrides = ["experiment=skab", f"data.sources.root={tmp_path}", "trainer.max_steps=2",
-                 "trainer.val_check_interval=2", "trainer.enable_progress_bar=false",
-                 "trainer.accelerator=cpu", "data.batch_size=2", "trainer.logger=false",
-                 f"folder={tmp_path / 'out'}"]  # fmt: skip
+        "anomaly-free_0": (8, 500),
+        "valve_0": (8, 400),
+    }
+    overrides = [
+        "experiment=skab",
+        f"data.sources.root={tmp_path}",
+        "trainer.max_steps=2",
+        "trainer.val_check_interval=2",
+        "trainer.enable_progress_bar=false",
+        "trainer.accelerator=cpu",
+        "data.batch_size=2",
+        "trainer.logger=false",
+        f"folder={tmp_path / 'out'}",
+    ]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         score = fit(compose("train", overrides))
     assert math.isfinite(score) and (tmp_path / "out" / "model.safetensors").is_file()

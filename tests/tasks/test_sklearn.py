@@ -61,8 +61,11 @@ def test_options_are_those_of_denoise(fitted: SignalDenoiser, ecg: Denoiser) -> 
     expected = denoise(ecg, some[1], sample_rate=250, steps=2, strength=0.5, seed=7)
     np.testing.assert_array_equal(other.transform(some)[1], expected)
     assert {**other.get_params(), "model": "ecg"} == {
-        "model": "ecg", "sample_rate": 250, "noise_std": None, **options
-    }  # fmt: skip
+        "model": "ecg",
+        "sample_rate": 250,
+        "noise_std": None,
+        **options,
+    }
 
 
 @pytest.mark.parametrize("shape", [(2, 700), (2, 3, 700)])

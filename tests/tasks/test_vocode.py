@@ -102,11 +102,15 @@ def test_a_vocoder_learns() -> None:
 
 @pytest.mark.parametrize(
     ("frames", "said"),
-    [(np.zeros((40, 9)), r"shape \(40, 9\).*\(80, 2 or more\).*window 1024, hop 256"),
-     (np.zeros((9, 80)), r"pass it turned"), (np.full((80, 9), np.nan), "NaN"),
-     (np.ones((80, 9)), "no natural logarithm"), (np.full((80, 9), -40.0) + 99, "no natural"),
-     (-np.ones((80, 1)), "2 or more")],
-)  # fmt: skip
+    [
+        (np.zeros((40, 9)), r"shape \(40, 9\).*\(80, 2 or more\).*window 1024, hop 256"),
+        (np.zeros((9, 80)), r"pass it turned"),
+        (np.full((80, 9), np.nan), "NaN"),
+        (np.ones((80, 9)), "no natural logarithm"),
+        (np.full((80, 9), -40.0) + 99, "no natural"),
+        (-np.ones((80, 1)), "2 or more"),
+    ],
+)
 def test_frames_of_another_kind_are_refused(frames: np.ndarray, said: str) -> None:
     with pytest.raises(InputError, match=said):
         vocode(vocoder(), frames)
@@ -158,8 +162,10 @@ def test_what_is_missing_is_told(
     np.savez(tmp_path / "other.npz", something=np.zeros(3))
     np.save(tmp_path / "whole.npy", np.zeros((80, 9), int))
     for name, said in (
-        ("none.npy", "no such file"), ("none.wav", "none.wav"), ("other.npz", "holds something"),
+        ("none.npy", "no such file"),
+        ("none.wav", "none.wav"),
+        ("other.npz", "holds something"),
         ("whole.npy", "holds int64"),
-    ):  # fmt: skip
+    ):
         assert run("vocode", tmp_path / name, "-o", tmp_path / "a.wav", "--model", model) == 2
         assert said in capsys.readouterr().err
