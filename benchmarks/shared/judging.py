@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from shared.classifier import Classifier
 
-from signal_diffusion.evaluation.generators import Sounds, statistics
+from signal_diffusion.dsp import Array
+from signal_diffusion.evaluation.generators import split, statistics
+from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.metrics import diversity, frechet_distance
 from signal_diffusion.metrics.likeness import distances, imprints
 
@@ -15,19 +18,44 @@ from signal_diffusion.metrics.likeness import distances, imprints
 Columns = Mapping[str, tuple[str, Callable[[float], str]]]
 
 
-def scores(judge: Classifier, some: Sounds, seen: Sounds) -> dict[str, float]:
+@dataclass(frozen=True)
+class Sounds:
+    """Signals (n, L) with the class of each, and the group within which they are to differ."""
+
+    signals: Array
+    labels: Sequence[str]
+    groups: Sequence[Hashable]
+
+    def chosen(self, indices: Sequence[int]) -> Sounds:
+        """A subset."""
+        return Sounds(
+            self.signals[list(indices)],
+            [self.labels[i] for i in indices],
+            [self.groups[i] for i in indices],
+        )
+
+
+def parted(
+    sounds: Sounds, *, parts: int = 4, part: int = 0, seed: int = 0
+) -> tuple[Sounds, Sounds]:
+    """Most of the sounds, and one of so many even parts of each group, see `generators.split`."""
+    rest, taken = split(sounds.groups, parts=parts, part=part, seed=seed)
+    return sounds.chosen(rest), sounds.chosen(taken)
+
+
+def scores(judge: Classifier, sounds: Sounds, seen: Sounds) -> dict[str, float]:
     """What the judge makes of sounds, and how near they are to those that it has seen.
 
     `recognised` is a share; diversities are those within the groups, and Fréchet distances those to
     what was seen, each by log-mel (`metrics.likeness`) and in the judge's features.
     """
-    rate, features = judge.sample_rate, judge.features(some.signals)
-    imprint = imprints(some.signals, sample_rate=rate)
-    law = statistics(some.signals, rate), statistics(seen.signals, rate)
+    rate, features = judge.sample_rate, judge.features(sounds.signals)
+    imprint = imprints(sounds.signals, sample_rate=rate)
+    law = statistics(sounds.signals, rate), statistics(seen.signals, rate)
     found = {
-        "recognised": judge.accuracy(some.signals, some.labels),
-        "diversity_log_mel": diversity(imprint, some.groups, distances=distances),
-        "diversity_features": diversity(features, some.groups),
+        "recognised": judge.accuracy(sounds.signals, sounds.labels),
+        "diversity_log_mel": diversity(imprint, sounds.groups, distances=distances),
+        "diversity_features": diversity(features, sounds.groups),
         "frechet_features": frechet_distance(features, judge.features(seen.signals)),
         "frechet_log_mel": frechet_distance(*law),
     }
@@ -74,11 +102,11 @@ def table_of_scores(rows: Mapping[str, Mapping[str, float]], columns: Columns) -
     | --- | ---: | ---: |
     | ours |  | 2.0 |
     """
-    lines = [f"|  | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
-    for name, row in rows.items():
-        cells = [form(row[key]) if key in row else "" for key, form in columns.values()]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    lines = [
+        [name, *(form(row[key]) if key in row else "" for key, form in columns.values())]
+        for name, row in rows.items()
+    ]
+    return markdown_table(["", *columns], lines)
 
 
 #: What the scores above are shown as.

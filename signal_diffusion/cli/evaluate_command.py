@@ -2,29 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from signal_diffusion.cli import options as opt
 from signal_diffusion.cli import parsing
-from signal_diffusion.cli.messages import count, say
+from signal_diffusion.cli.messages import count as count_of
+from signal_diffusion.cli.messages import say
+from signal_diffusion.cli.options import argument, option
 from signal_diffusion.cli.terminal import bar, interruptible, libraries_silent
 from signal_diffusion.errors import InputError
 
-if TYPE_CHECKING:
-    from signal_diffusion.denoiser import NetworkDenoiser
-    from signal_diffusion.evaluation import plan
-    from signal_diffusion.evaluation.methods import Method
-    from signal_diffusion.evaluation.pairs import Pair
-    from signal_diffusion.evaluation.run import Row
-
-
-#: Failures that are told one by one; files.csv has them all.
+#: Most failures that have a line each; files.csv has them all.
 MOST_FAILED = 10
+
+DATA, RIVALS = "What to evaluate on", "What to compare with"
+
+Model = Annotated[str, argument("Name of a shipped model, or a model file.", "MODEL")]
+Data = Annotated[
+    Path | None,
+    argument(
+        "Folder with clean/ and noisy/, whose files have the same names; for vocoders and "
+        "generators, of recordings.",
+        "[DATA]",
+    ),
+]
+Output = Annotated[Path, option("Folder of the results.", "-o", "--output", panel=opt.IO)]
+Html = Annotated[
+    Path | None, option("Write a page to read, see and hear the results.", panel=opt.IO)
+]
+Clean = Annotated[Path | None, option("Folder of clean recordings, instead of DATA.", panel=DATA)]
+Noisy = Annotated[Path | None, option("Folder of noisy recordings, with --clean.", panel=DATA)]
+Noise = Annotated[
+    list[Path] | None,
+    option("Folder of noise that --clean is mixed with; repeated.", panel=DATA),
+]
+Snr = Annotated[
+    str | None, option("SNR of mixes in dB, e.g. 0,5,10.", panel=DATA, metavar="DB,...")
+]
+Groups = Annotated[
+    Path | None,
+    option("CSV with a column file and others, whose values have scores each.", panel=DATA),
+]
+Metrics = Annotated[
+    str | None,
+    option(
+        "Metrics: pesq, estoi, si_sdr, snr, lsd, stft, dnsmos, prd, cosine, ssd, mad, kurtosis, "
+        "envelope (default: by the model).",
+        panel=DATA,
+        metavar="NAME,...",
+    ),
+]
+Steps = Annotated[
+    str | None,
+    option(
+        "Number of network calls; each has a row (default: 1, for generators 16).",
+        panel=opt.SAMPLING,
+        metavar="N,...",
+    ),
+]
+Count = Annotated[
+    int | None,
+    option(
+        "Number of signals that a generator draws (default: half as many as recordings).",
+        panel=opt.SAMPLING,
+    ),
+]
+Seed = Annotated[
+    int, option("Seed of mixes, fresh noise, halves and the bootstrap.", panel=opt.SAMPLING)
+]
+Against = Annotated[
+    str | None,
+    option(
+        "Other methods: noisereduce, wavelet, wiener, rnnoise, deepfilternet; bandpass for ecg; "
+        "griffin_lim for vocoders.",
+        panel=RIVALS,
+        metavar="NAME,...",
+    ),
+]
+AgainstCommand = Annotated[
+    list[str] | None,
+    option(
+        "A command that reads {in} and writes {out}: WAV, or tables as they came; repeated.",
+        panel=RIVALS,
+        metavar="NAME='COMMAND {in} {out}'",
+    ),
+]
+AgainstFolder = Annotated[
+    list[str] | None,
+    option(
+        "Folder with the estimates of another method, named as the recordings; repeated.",
+        panel=RIVALS,
+        metavar="NAME=FOLDER",
+    ),
+]
+Rate = Annotated[
+    float | None,
+    option("Sample rate of tables without time stamps.", panel=opt.TABLES, metavar="HZ"),
+]
+Resume = Annotated[bool, option("Keep what is scored, do the rest.", "--resume", panel=opt.MANY)]
 
 
 def evaluate(
@@ -66,247 +144,96 @@ def evaluate(
     """
     if force and resume:
         raise InputError("force replaces results and resume keeps them: give one of the two")
-    _require_whole(seed=seed, jobs=jobs)
+    for name, number, least in (("seed", seed, 0), ("jobs", jobs, 1)):
+        if number < least:
+            raise InputError(f"{name} is {number}; it must be {least} or more")
     levels, command = parsing.levels(snr), parsing.command_line(context)
     from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.evaluation import plan
-    from signal_diffusion.evaluation.outputs import groups_of, make_folder
+    from signal_diffusion.evaluation.outputs import failed_lines, make_folder
     from signal_diffusion.tables.columns import Columns
 
     denoiser = Denoiser.from_pretrained(model)
     calls = parsing.counts(steps or plan.usual_steps(denoiser))
     table = Columns(rate, parsing.names(columns) or None, time, delimiter, parsing.names(skip))
-    alone = plan.rate_of_originals(denoiser)
     sources = plan.Sources(
-        data, clean, noisy, noise or (), levels, groups, seed, table, alone
-    )  # fmt: skip
+        data=data,
+        clean=clean,
+        noisy=noisy,
+        noise=noise or (),
+        snr=levels,
+        groups=groups,
+        seed=seed,
+        columns=table,
+        alone=plan.rate_of_originals(denoiser),
+    )
     pairs = sources.pairs()
-    if denoiser.length is not None:
-        plan.require_unused({
-            "metrics": metrics, "against": against, "against-command": against_command,
-            "against-folder": against_folder, "html": html, "resume": resume,
-            "noise-std": noise_std,
-        })  # fmt: skip
-        how = plan.Drawing(model, calls, sampler, device, seed, count, output, quiet, command)
-        return _draw(denoiser, pairs, how, force=force)
-    if count is not None:
-        raise InputError(f"count is {count}, but only generators draw: leave it")
     ours = plan.modelled(
         denoiser, model, calls, sampler=sampler, seed=seed, noise_std=noise_std, device=device
     )
-    readings = plan.takes_readings(denoiser, model, pairs)
-    names = plan.metrics_of(denoiser, parsing.words(metrics), readings=readings)
+    if denoiser.kind == "generator":
+        plan.require_unused(
+            {
+                "metrics": metrics,
+                "against": against,
+                "against-command": against_command,
+                "against-folder": against_folder,
+                "html": html,
+                "resume": resume,
+                "noise-std": noise_std,
+            }
+        )
+        from signal_diffusion.evaluation.generators import evaluate_generator
+
+        kept = "nothing was written"
+        with libraries_silent(), interruptible(kept), bar("drawing", quiet=quiet) as progress:
+            text = evaluate_generator(
+                denoiser.to(ours[0].device),
+                model,
+                pairs,
+                ours,
+                output,
+                count=count,
+                seed=seed,
+                force=force,
+                command=command,
+                progress=progress,
+            )
+        _print(text, f"{count_of(len(pairs), 'recording')}: {output}", quiet=quiet)
+        return
+    if count is not None:
+        raise InputError(f"count is {count}, but only generators draw: leave it")
     rivals = plan.Rivals(parsing.words(against), against_command or (), against_folder or ())
-    others = rivals.methods(denoiser, pairs, readings=readings)
-    groups_of(pairs, names)
-    methods = [*plan.untouched(denoiser), *ours, *others]
+    task = plan.Evaluation.of(denoiser, ours, pairs, rivals, metrics=parsing.words(metrics))
     if html is not None:
-        _require_report(html, output, methods, force=force or resume)
+        from signal_diffusion.report.page import require_report, write_report
+
+        require_report(html, output, task.methods, force=force or resume)
     make_folder(output, force=force, resume=resume)
-    task = Task(pairs, methods, names, output, jobs, quiet, html, denoiser.domain)
     with libraries_silent(), interruptible("what is scored is kept; --resume does the rest"):
-        failed = _run(task, model, ours[0].name, command=command, seed=seed)
+        with bar("evaluating", quiet=quiet) as progress:
+            rows, text = task.run(output, jobs=jobs, seed=seed, command=command, progress=progress)
+        if html is not None:
+            with bar("writing the page", quiet=quiet) as progress:
+                write_report(
+                    html,
+                    output,
+                    rows,
+                    task.pairs,
+                    task.methods,
+                    domain=task.domain,
+                    progress=progress,
+                )
+        failed = failed_lines(rows)
+        _print(text, f"{count_of(len(pairs), 'pair')}: {output}", quiet=quiet)
+        for line in failed[:MOST_FAILED]:
+            say(line, err=True)
+        if more := len(failed) - min(MOST_FAILED, len(failed)):
+            say(f"and {count_of(more, 'further failure')}: see files.csv", err=True)
     if failed:
         raise typer.Exit(1)
 
 
-def _draw(
-    denoiser: NetworkDenoiser, pairs: Sequence[Pair], how: plan.Drawing, *, force: bool
-) -> None:
-    from signal_diffusion.cli.evaluate_generators import evaluate_generator
-
-    with libraries_silent(), interruptible("nothing was written"):
-        evaluate_generator(denoiser, pairs, how, force=force)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What to score, and where."""
-
-    pairs: Sequence[Pair]
-    methods: Sequence[Method]
-    metrics: Sequence[str]
-    output: Path
-    jobs: int
-    quiet: bool
-    html: Path | None
-    domain: str | None
-
-
-def _run(task: Task, model: str, ours: str, *, command: str, seed: int) -> bool:
-    """Score, write and tell the results; whether something failed."""
-    from signal_diffusion.evaluation.outputs import failed_lines, model_told, write_evaluation
-    from signal_diffusion.evaluation.run import evaluate as score
-
-    with bar("evaluating", quiet=task.quiet) as tell:
-        rows = score(
-            task.pairs, task.methods, task.metrics, task.output, jobs=task.jobs, progress=tell
-        )
-    text = write_evaluation(
-        task.output, rows, task.pairs, model=ours, metrics=task.metrics, command=command,
-        seed=seed, evaluated=model_told(model), jobs=task.jobs,
-    )  # fmt: skip
-    if task.html is not None:
-        _write_report(task.html, task, rows)
-    failed = failed_lines(rows)
-    if not task.quiet:
-        for line in [*text.splitlines(), f"{count(len(task.pairs), 'pair')}: {task.output}"]:
-            say(line)
-    for line in failed[:MOST_FAILED]:
-        say(line, err=True)
-    if len(failed) > MOST_FAILED:
-        say(f"and {count(len(failed) - MOST_FAILED, 'further failure')}: see files.csv", err=True)
-    return bool(failed)
-
-
-def _require_report(path: Path, folder: Path, methods: Sequence[Method], *, force: bool) -> None:
-    from signal_diffusion.report.page import require_report
-
-    require_report(path, folder, methods, force=force)
-
-
-def _write_report(path: Path, task: Task, rows: Sequence[Row]) -> None:
-    from signal_diffusion.report.page import write_report
-
-    with bar("writing the page", quiet=task.quiet) as tell:
-        write_report(
-            path, task.output, rows, task.pairs, task.methods, domain=task.domain, progress=tell
-        )
-
-
-def _require_whole(*, seed: int, jobs: int) -> None:
-    if seed < 0:
-        raise InputError(f"seed is {seed}; it must be 0 or more")
-    if jobs < 1:
-        raise InputError(f"jobs is {jobs}; it must be 1 or more")
-
-
-DATA, RIVALS = "What to evaluate on", "What to compare with"
-
-
-Model = Annotated[str, typer.Argument(help="Shipped model, or a model file.", show_default=False)]
-
-
-Data = Annotated[
-    Path | None,
-    typer.Argument(
-        help="Folder with clean/ and noisy/, of the same names; for others, of recordings.",
-        show_default=False,
-    ),
-]
-
-
-Output = Annotated[
-    Path,
-    typer.Option("-o", "--output", help="Folder of the results.", rich_help_panel=opt.IO),
-]
-
-
-Html = Annotated[
-    Path | None,
-    typer.Option(help="One page to read, see and hear the results.", rich_help_panel=opt.IO),
-]
-
-
-Clean = Annotated[
-    Path | None,
-    typer.Option(help="Instead of DATA: folder of clean recordings.", rich_help_panel=DATA),
-]
-
-
-Noisy = Annotated[Path | None, typer.Option(help="And of noisy ones.", rich_help_panel=DATA)]
-
-
-Noise = Annotated[
-    list[Path] | None,
-    typer.Option(
-        help="Or of noise, to be mixed with; repeated.", show_default=False, rich_help_panel=DATA
-    ),
-]
-
-
-Snr = Annotated[
-    str | None,
-    typer.Option(help="Of mixes, in dB, e.g. 0,5,10.", metavar="DB,...", rich_help_panel=DATA),
-]
-
-
-Groups = Annotated[
-    Path | None,
-    typer.Option(help="CSV with a column file and others, to score by each.", rich_help_panel=DATA),
-]
-
-
-Metrics = Annotated[
-    str | None,
-    typer.Option(
-        help="pesq, estoi, si_sdr, snr, lsd, stft, dnsmos, prd, cosine, ssd, mad, kurtosis, "
-        "envelope (default: by the model).",
-        metavar="NAME,...", show_default=False, rich_help_panel=DATA,
-    ),
-]  # fmt: skip
-
-
-Steps = Annotated[
-    str | None,
-    typer.Option(
-        help="Network calls; each has a row (default: 1, of generators 16).", metavar="N,...",
-        show_default=False, rich_help_panel=opt.SAMPLING,
-    ),
-]  # fmt: skip
-
-
-Count = Annotated[
-    int | None,
-    typer.Option(
-        help="Of generators: signals that are drawn (default: half as many as recordings).",
-        show_default=False, rich_help_panel=opt.SAMPLING,
-    ),
-]  # fmt: skip
-
-
-Seed = Annotated[
-    int,
-    typer.Option(
-        help="Of mixes, fresh noise, halves and the bootstrap.", rich_help_panel=opt.SAMPLING
-    ),
-]
-
-
-Against = Annotated[
-    str | None,
-    typer.Option(
-        help="noisereduce, wavelet, wiener, rnnoise, deepfilternet; bandpass for ecg; "
-        "griffin_lim for vocoders.", metavar="NAME,...", rich_help_panel=RIVALS,
-    ),
-]  # fmt: skip
-
-
-AgainstCommand = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="A command that reads {in} and writes {out}: WAV, or tables as they came; repeated.",
-        metavar="NAME='COMMAND {in} {out}'", show_default=False, rich_help_panel=RIVALS,
-    ),
-]  # fmt: skip
-
-
-AgainstFolder = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="What another method made, named as the recordings; repeated.",
-        metavar="NAME=FOLDER", show_default=False, rich_help_panel=RIVALS,
-    ),
-]  # fmt: skip
-
-
-Rate = Annotated[
-    float | None,
-    typer.Option(help="Of tables without time stamps.", metavar="HZ", rich_help_panel=opt.TABLES),
-]
-
-
-Resume = Annotated[
-    bool,
-    typer.Option("--resume", help="Go on: keep what is scored.", rich_help_panel=opt.MANY),
-]
+def _print(text: str, last: str, *, quiet: bool) -> None:
+    for line in [] if quiet else [*text.splitlines(), last]:
+        say(line)

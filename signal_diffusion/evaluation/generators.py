@@ -5,23 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from signal_diffusion.conditions import Value
+from signal_diffusion.conditions import Condition, Names, Value
+from signal_diffusion.data.labelled import fitted
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.run import Row
+from signal_diffusion.evaluation.methods import Modelled
+from signal_diffusion.evaluation.outputs import FIGURES, data_told, model_told, write_files
+from signal_diffusion.evaluation.pairs import Pair
+from signal_diffusion.evaluation.summary import markdown
 from signal_diffusion.evaluation.summary import statistics as statistics_of
+from signal_diffusion.files.atomic import failures
+from signal_diffusion.files.journal import Row
 from signal_diffusion.metrics import diversity, frechet_distance
 from signal_diffusion.metrics.likeness import distances, imprints, nearest
 from signal_diffusion.samplers import Progress
 from signal_diffusion.streaming.background import threads
 from signal_diffusion.streaming.settings import Settings
-from signal_diffusion.tasks.generate import generate
+from signal_diffusion.tasks.generate import generate, require_generator
 
 #: What the row of the real ones is called that no other is compared with.
 REAL = "real, other half"
@@ -47,52 +54,166 @@ SCORES: Mapping[str, Heading] = {
 
 
 @dataclass(frozen=True)
-class Known:
-    """Real signals (n, L), the name of each, and what each is by a model's conditions."""
+class Recordings:
+    """Signals (n, L), the name of each, and the values that it has by a model's conditions."""
 
     signals: Array
     names: Sequence[str]
-    asked: Sequence[Mapping[str, Value]]
+    values: Sequence[Mapping[str, Value]]
 
-    def chosen(self, indices: Sequence[int]) -> Known:
-        """Some of them."""
+    def chosen(self, indices: Sequence[int]) -> Recordings:
+        """A subset."""
         places = list(indices)
-        names, asked = [self.names[i] for i in places], [self.asked[i] for i in places]
-        return Known(self.signals[places], names, asked)
+        names, values = [self.names[i] for i in places], [self.values[i] for i in places]
+        return Recordings(self.signals[places], names, values)
 
     @property
     def kinds(self) -> list[Hashable]:
         """What is alike in each, so that it should differ in the rest."""
-        return [tuple(one.items()) for one in self.asked]
+        return [tuple(one.items()) for one in self.values]
 
 
-def halves(known: Known, *, count: int | None = None, seed: int = 0) -> tuple[Known, Known]:
+def recordings_of(denoiser: NetworkDenoiser, pairs: Sequence[Pair]) -> Recordings:
+    """Real recordings as a generator is trained on them, with their values by its conditions.
+
+    Raises:
+        InputError: a recording can't be read, or is a table.
+    """
+    if tables := [pair for pair in pairs if pair.table]:
+        raise InputError(f"{tables[0].clean} is a table, but generators are compared with sound")
+    length = require_generator(denoiser)
+    signals = [fitted(pair.read().clean.mean(axis=0), length) for pair in pairs]
+    values = [values_of(denoiser.conditions, pair.name, dict(pair.groups)) for pair in pairs]
+    return Recordings(np.stack(signals), [pair.name for pair in pairs], values)
+
+
+def values_of(
+    conditions: Sequence[Condition], name: str, groups: Mapping[str, str]
+) -> dict[str, Value]:
+    """The values of a recording by a model's conditions, as far as they can be found.
+
+    By a table's column of the condition's name; or else by a folder or a word of the file's name
+    that is one of its values. A number between underscores is none, but for one that begins a name
+    for the first condition, as in FSDD's.
+
+    >>> digits, voices = Names("class", ("zero", "one")), Names("speaker", ("theo", "lucas"))
+    >>> values_of([digits, voices], "one/lucas_7", {}), values_of([digits, voices], "1_theo_3", {})
+    ({'class': 'one', 'speaker': 'lucas'}, {'class': 'one', 'speaker': 'theo'})
+    >>> values_of([digits, voices], "clip_1", {"speaker": "theo"})
+    {'speaker': 'theo'}
+    """
+    *folders, stem = name.split("/")
+    parts = stem.split("_")
+    words = [*folders, *parts]
+    found: dict[str, Value] = {}
+    for place, condition in enumerate(conditions):
+        if condition.name in groups:
+            found[condition.name] = condition.values(groups[condition.name])[0]
+        elif isinstance(condition, Names):
+            word = next((word for word in words if word in condition.names), None)
+            if word is None and place == 0 and len(parts) > 1:
+                word = _numbered(parts[0], condition)
+            if word is not None:
+                found[condition.name] = word
+    return found
+
+
+def _numbered(word: str, names: Names) -> str | None:
+    """The name whose number a word is."""
+    at = int(word) if word.isdecimal() else names.width
+    return names.names[at] if at < names.width else None
+
+
+def halves(
+    real: Recordings, *, count: int | None = None, seed: int = 0
+) -> tuple[Recordings, Recordings]:
     """Two halves of real signals, by kind: one to compare with, and one that is compared.
 
     Args:
-        known: the signals; one that is alone of its kind is in the first half.
+        real: the signals; one that is alone of its kind is in the first half.
         count: signals of the second half, evenly chosen; None for all.
-        seed: of what goes where.
+        seed: decides what goes where.
 
     Raises:
         InputError: no kind has two signals, or there are fewer than `count` or 2.
     """
-    places = Sounds(np.arange(len(known.names))[:, None], list(known.names), known.kinds)
-    first, second = (
-        [int(i) for i in x.signals[:, 0]] for x in parted(places, parts=2, part=1, seed=seed)
-    )
+    first, second = split(real.kinds, parts=2, part=1, seed=seed)
     most = len(second) if count is None else count
     if not 2 <= most <= len(second):
         raise InputError(
-            f"count is {most}, but of {len(known.names)} recordings {len(second)} are left beside "
+            f"count is {most}, but of {len(real.names)} recordings {len(second)} are left beside "
             f"those to compare with: give 2 to {max(2, len(second))}, or more recordings"
         )
-    return known.chosen(first), known.chosen([second[n * len(second) // most] for n in range(most)])
+    return real.chosen(first), real.chosen([second[n * len(second) // most] for n in range(most)])
+
+
+def split(
+    groups: Sequence[Hashable], *, parts: int = 4, part: int = 0, seed: int = 0
+) -> tuple[list[int], list[int]]:
+    """Places of most members, and of one of so many even parts of each group.
+
+    A member that is alone in its group is in no part.
+
+    >>> [len(half) for half in split(["x"] * 8 + ["y"])]
+    [7, 2]
+    """
+    rng, taken = np.random.default_rng(seed), set()
+    for group in dict.fromkeys(groups):
+        members = [index for index, other in enumerate(groups) if other == group]
+        if len(members) > 1:
+            taken |= {int(i) for i in rng.permutation(members)[part::parts]}
+    return [index for index in range(len(groups)) if index not in taken], sorted(taken)
+
+
+def evaluate_generator(
+    denoiser: NetworkDenoiser,
+    model: str,
+    pairs: Sequence[Pair],
+    methods: Sequence[Modelled],
+    folder: Path,
+    *,
+    count: int | None,
+    seed: int,
+    force: bool,
+    command: str,
+    progress: Progress | None = None,
+) -> str:
+    """Score what a generator draws beside real recordings, and write the scores into a folder.
+
+    Args:
+        denoiser: the generator.
+        model: its name or file.
+        pairs: the recordings.
+        methods: the settings of each row.
+        folder: of the results, see `outputs.write_files`.
+        count, seed, progress: see `evaluate_draws`.
+        force: replace results.
+        command: command line that the summary names.
+
+    Returns:
+        The summary as Markdown.
+
+    Raises:
+        InputError: the recordings or settings can't be used, or there are results already.
+    """
+    if (folder / FIGURES).exists() and not force:
+        raise InputError(f"{folder / FIGURES} exists: pass --force to replace it")
+    real = recordings_of(denoiser, pairs)
+    settings = {method.name: method.settings for method in methods}
+    rows, found = evaluate_draws(
+        denoiser, real, settings, count=count, seed=seed, progress=progress
+    )
+    text = markdown(found, list(SCORES), SCORES) + "\n"
+    found |= {"evaluated": model_told(model), "seed": seed, "metrics": list(SCORES)}
+    with failures(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_files(folder, rows, text, command=command, data=data_told(pairs), **found)
+    return text
 
 
 def evaluate_draws(
     denoiser: NetworkDenoiser,
-    known: Known,
+    real: Recordings,
     methods: Mapping[str, Settings],
     *,
     count: int | None = None,
@@ -102,11 +223,11 @@ def evaluate_draws(
     """Rows of real and drawn signals, and a summary as `tasks.summary.summary` has it.
 
     Half of the real ones are compared with. The other half is the first row: what the law itself
-    scores with so few. As many are drawn, each asked to be what one of these is.
+    scores with so few. As many are drawn, each with the values of one of these.
 
     Args:
         denoiser: a generator.
-        known: real signals of its rate and length.
+        real: signals of its rate and length.
         methods: settings by the names of their rows.
         count: signals that are drawn; None for as many as there are in the other half.
         seed: of the halves and the intervals; draws have that of their settings.
@@ -116,30 +237,30 @@ def evaluate_draws(
         InputError: there are too few real signals, or a setting can't be used.
     """
     assert denoiser.sample_rate is not None
-    reference, other = halves(known, count=count, seed=seed)
+    reference, other = halves(real, count=count, seed=seed)
     judge = _Judge(reference, denoiser.sample_rate, seed)
-    rows, told = judge(REAL, other, None)
-    scored = {REAL: told}
+    rows, real_summary = judge(REAL, other, None)
+    scored = {REAL: real_summary}
     for at, (name, settings) in enumerate(methods.items()):
         signals, taken = _drawn(denoiser, other, settings, _part(progress, at, len(methods)))
         names = [f"draw {n:04d}" for n in range(len(signals))]
-        more, scored[name] = judge(name, Known(signals, names, other.asked), taken)
+        more, scored[name] = judge(name, Recordings(signals, names, other.values), taken)
         rows += more
     ours = next(iter(methods))
     return rows, {"methods": scored, "compared_with": ours, "differences": {}, "groups": {}}
 
 
-def scores_of_set(some: Known, reference: Known, sample_rate: int) -> dict[str, float]:
-    """How the law of some signals lies beside that of others, by log-mel (`metrics.likeness`).
+def scores_of_set(signals: Recordings, reference: Recordings, sample_rate: int) -> dict[str, float]:
+    """How the law of signals lies beside that of others, by log-mel (`metrics.likeness`).
 
     `frechet`: distance of the means and deviations of the bands, which rises as there are fewer;
     `diversity`: mean distance of two signals of one kind, over that of the reference: below 1 they
     are too much alike.
     """
-    law = (statistics(x.signals, sample_rate) for x in (some, reference))
+    law = (statistics(x.signals, sample_rate) for x in (signals, reference))
     spread, usual = (
         diversity(imprints(x.signals, sample_rate=sample_rate), x.kinds, distances=distances)
-        for x in (some, reference)
+        for x in (signals, reference)
     )
     if not usual:
         raise InputError("recordings of one kind are all the same: give different ones")
@@ -149,29 +270,36 @@ def scores_of_set(some: Known, reference: Known, sample_rate: int) -> dict[str, 
 class _Judge:
     """Scores sets beside one half of the real signals."""
 
-    def __init__(self, reference: Known, sample_rate: int, seed: int) -> None:
+    def __init__(self, reference: Recordings, sample_rate: int, seed: int) -> None:
         self.reference, self.rate, self.seed = reference, sample_rate, seed
         self._imprints = imprints(reference.signals, sample_rate=sample_rate)
 
     def __call__(
-        self, method: str, some: Known, taken: float | None
+        self, method: str, drawn: Recordings, taken: float | None
     ) -> tuple[list[Row], dict[str, Any]]:
-        """A row for each signal, and what is told of all."""
-        near, places = nearest(imprints(some.signals, sample_rate=self.rate), self._imprints)
-        seconds = some.signals.shape[1] / self.rate
-        each = None if taken is None else round(taken / len(some.names), 6)
+        """A row for each signal, and a summary of all."""
+        near, places = nearest(imprints(drawn.signals, sample_rate=self.rate), self._imprints)
+        seconds = drawn.signals.shape[1] / self.rate
+        each = None if taken is None else round(taken / len(drawn.names), 6)
         rows = [
-            {"file": name, "method": method, **asked, "nearest": round(float(distance), 6),
-             "nearest_file": self.reference.names[int(place)], "seconds": seconds, "taken": each}
-            for name, asked, distance, place in zip(
-                some.names, some.asked, near, places, strict=True
+            {
+                "file": name,
+                "method": method,
+                **values,
+                "nearest": round(float(distance), 6),
+                "nearest_file": self.reference.names[int(place)],
+                "seconds": seconds,
+                "taken": each,
+            }
+            for name, values, distance, place in zip(
+                drawn.names, drawn.values, near, places, strict=True
             )
-        ]  # fmt: skip
-        whole = scores_of_set(some, self.reference, self.rate)
+        ]
+        whole = scores_of_set(drawn, self.reference, self.rate)
         scores = {name: {"mean": round(value, 6)} for name, value in whole.items()}
         apart = [row["nearest"] for row in rows]
         return rows, {
-            "scores": {**scores, "nearest": statistics_of(apart, some.names, seed=self.seed)},
+            "scores": {**scores, "nearest": statistics_of(apart, drawn.names, seed=self.seed)},
             "files": len(rows),
             "failed": 0,
             "real_time_factor": None if each is None else round(each / seconds, 5),
@@ -180,9 +308,9 @@ class _Judge:
 
 
 def _drawn(
-    denoiser: NetworkDenoiser, like: Known, settings: Settings, progress: Progress | None
+    denoiser: NetworkDenoiser, like: Recordings, settings: Settings, progress: Progress | None
 ) -> tuple[Array, float]:
-    """Signals that are asked to be what others are, and the seconds that they took, in one thread.
+    """Signals drawn with the values of others, and the seconds that they took, in one thread.
 
     Of the processor, or by the clock where that would wait for a GPU.
     """
@@ -191,9 +319,13 @@ def _drawn(
     with threads(1), torch.no_grad():
         began = clock()
         signals = generate(
-            denoiser, asked=like.asked, steps=settings.times, sampler=settings.sampler,
-            seed=settings.seed, progress=progress,
-        )  # fmt: skip
+            denoiser,
+            asked=like.values,
+            steps=settings.times,
+            sampler=settings.sampler,
+            seed=settings.seed,
+            progress=progress,
+        )
     return signals, clock() - began
 
 
@@ -202,41 +334,6 @@ def _part(progress: Progress | None, index: int, parts: int) -> Progress | None:
     if progress is None:
         return None
     return lambda done, total: progress(index * 1000 + 1000 * done // total, parts * 1000)
-
-
-@dataclass(frozen=True)
-class Sounds:
-    """Signals (n, L) with the class of each, and the group within which they are to differ."""
-
-    signals: Array
-    labels: Sequence[str]
-    groups: Sequence[Hashable]
-
-    def chosen(self, indices: Sequence[int]) -> Sounds:
-        """Some of them."""
-        return Sounds(
-            self.signals[list(indices)],
-            [self.labels[i] for i in indices],
-            [self.groups[i] for i in indices],
-        )
-
-
-def parted(
-    sounds: Sounds, *, parts: int = 4, part: int = 0, seed: int = 0
-) -> tuple[Sounds, Sounds]:
-    """Most of the sounds, and one of so many even parts of each group; one alone is in no part.
-
-    >>> some = Sounds(np.zeros((9, 1)), ["a"] * 9, ["x"] * 8 + ["y"])
-    >>> [len(half.labels) for half in parted(some)]
-    [7, 2]
-    """
-    rng, taken = np.random.default_rng(seed), set()
-    for group in dict.fromkeys(sounds.groups):
-        members = [index for index, other in enumerate(sounds.groups) if other == group]
-        if len(members) > 1:
-            taken |= {int(i) for i in rng.permutation(members)[part::parts]}
-    rest = [index for index in range(len(sounds.groups)) if index not in taken]
-    return sounds.chosen(rest), sounds.chosen(sorted(taken))
 
 
 def statistics(signals: Array, sample_rate: int) -> torch.Tensor:

@@ -16,12 +16,12 @@ from typing import Any
 import pandas
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.alignment import ALIGNMENT
 from signal_diffusion.evaluation.pairs import Pair
 from signal_diffusion.evaluation.run import ROWS, WORK, Row
 from signal_diffusion.evaluation.summary import markdown, notes, summary
 from signal_diffusion.files import artifact, atomic
 from signal_diffusion.files.atomic import failures
+from signal_diffusion.metrics.alignment import ALIGNMENT
 
 CSV, PARQUET, FIGURES, TABLE = "files.csv", "files.parquet", "summary.json", "summary.md"
 

@@ -1,22 +1,30 @@
-"""What `signal-diffusion evaluate` is given: recordings, and whether they suit the model."""
+"""The request of `signal-diffusion evaluate`: recordings, methods, and whether they fit a model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.baselines import FILTERS
+from signal_diffusion.evaluation.external import Command, Made
+from signal_diffusion.evaluation.measures import OF_VOCODERS, metrics_named
+from signal_diffusion.evaluation.methods import Filter, GriffinLim, Method, Modelled, Untouched
+from signal_diffusion.evaluation.outputs import groups_of, model_told, write_evaluation
+from signal_diffusion.evaluation.pairs import Pair, folder_pairs, mixes, originals, with_groups
+from signal_diffusion.evaluation.run import evaluate
+from signal_diffusion.files.journal import Row
 from signal_diffusion.model_facts import AUDIO_DOMAINS
 from signal_diffusion.samplers import sampler_named
 from signal_diffusion.streaming.engine import require_process
-from signal_diffusion.streaming.settings import device_named
-
-if TYPE_CHECKING:
-    from signal_diffusion.denoiser import NetworkDenoiser
-    from signal_diffusion.evaluation.pairs import Pair
-    from signal_diffusion.tables.columns import Columns
+from signal_diffusion.streaming.pieces import Progress
+from signal_diffusion.streaming.settings import Settings, device_named
+from signal_diffusion.tables.columns import Columns
+from signal_diffusion.tasks.generate import STEPS
+from signal_diffusion.tasks.vocode import require_vocoder
 
 
 @dataclass(frozen=True)
@@ -24,32 +32,32 @@ class Sources:
     """Where the recordings are: one folder, two of pairs, or clean ones and noise to mix.
 
     Attributes:
-        data, clean, noisy, noise, snr, groups: as they were given.
+        data: folder with clean/ and noisy/, or of recordings alone.
+        clean, noisy: folders of pairs, instead.
+        noise: files or folders of noise, to mix with clean recordings.
+        snr: of mixes, in dB.
+        groups: CSV with a column `file` and others, by which scores are told apart.
         seed: of mixes.
-        columns: what is said of tables.
+        columns: how tables are read.
         alone: Hz of a vocoder or generator, for recordings without noisy ones; None for denoisers.
     """
 
-    data: Path | None
-    clean: Path | None
-    noisy: Path | None
-    noise: Sequence[Path]
-    snr: Sequence[float]
-    groups: Path | None
-    seed: int
-    columns: Columns
+    data: Path | None = None
+    clean: Path | None = None
+    noisy: Path | None = None
+    noise: Sequence[Path] = ()
+    snr: Sequence[float] = ()
+    groups: Path | None = None
+    seed: int = 0
+    columns: Columns = Columns()
     alone: int | None = None
 
     def pairs(self) -> list[Pair]:
         """The pairs, with their groups; raises an InputError where they can't be had."""
-        from signal_diffusion.evaluation.pairs import with_groups
-
         pairs = self._found()
         return pairs if self.groups is None else with_groups(pairs, self.groups)
 
     def _found(self) -> list[Pair]:
-        from signal_diffusion.evaluation.pairs import folder_pairs, mixes, originals
-
         if self.alone is not None:
             return originals(self._folder(), sample_rate=self.alone)
         self._require()
@@ -91,13 +99,13 @@ def rate_of_originals(denoiser: NetworkDenoiser) -> int | None:
     Raises:
         InputError: the model is of neither of these kinds.
     """
-    from signal_diffusion.tasks.vocode import require_vocoder
-
-    if denoiser.mel is not None:
+    if denoiser.kind == "vocoder":
         return require_vocoder(denoiser)[0].sample_rate
-    if denoiser.length is not None and denoiser.sample_rate is None:
+    if denoiser.kind == "denoiser":
+        return None
+    if denoiser.sample_rate is None:
         raise InputError("this model has no sample rate, which recordings are brought to")
-    return denoiser.sample_rate if denoiser.length is not None else None
+    return denoiser.sample_rate
 
 
 def takes_readings(denoiser: NetworkDenoiser, model: str, pairs: Sequence[Pair]) -> bool:
@@ -115,12 +123,6 @@ def takes_readings(denoiser: NetworkDenoiser, model: str, pairs: Sequence[Pair])
     return bool(tables) or denoiser.domain not in (None, *AUDIO_DOMAINS)
 
 
-if TYPE_CHECKING:
-    from signal_diffusion.denoiser import NetworkDenoiser
-    from signal_diffusion.evaluation.methods import Method
-    from signal_diffusion.evaluation.pairs import Pair
-
-
 def modelled(
     denoiser: NetworkDenoiser,
     model: str,
@@ -130,18 +132,15 @@ def modelled(
     seed: int,
     noise_std: float | None,
     device: str,
-) -> list[Method]:
+) -> list[Modelled]:
     """The model, once for each number of steps.
 
     Raises:
         InputError: it can't be run so.
     """
-    from signal_diffusion.evaluation.methods import Modelled
-    from signal_diffusion.streaming.settings import Settings
-
-    how, place = sampler_named(sampler), device_named(device)
-    every = [Settings(steps=n, sampler=how, seed=seed, noise_std=noise_std) for n in steps]
-    for settings in every if denoiser.mel is None else ():
+    function, place = sampler_named(sampler), device_named(device)
+    every = [Settings(steps=n, sampler=function, seed=seed, noise_std=noise_std) for n in steps]
+    for settings in every if denoiser.kind == "denoiser" else ():
         require_process(denoiser, settings)
     return [Modelled(model, settings, place) for settings in every]
 
@@ -150,9 +149,9 @@ def modelled(
 class Rivals:
     """What a model is compared with, by what names it on the command line."""
 
-    against: Sequence[str]
-    commands: Sequence[str]
-    folders: Sequence[str]
+    against: Sequence[str] = ()
+    commands: Sequence[str] = ()
+    folders: Sequence[str] = ()
 
     def methods(
         self, denoiser: NetworkDenoiser, pairs: Sequence[Pair], *, readings: bool
@@ -162,8 +161,6 @@ class Rivals:
         Raises:
             InputError: one can't be used; of folders, one lacks an estimate.
         """
-        from signal_diffusion.evaluation.external import Command, Made
-
         made = [Made(name, Path(value)) for name, value in map(_named, self.folders)]
         for folder in made:
             folder.require(pairs)
@@ -175,14 +172,11 @@ class Rivals:
 
 
 def _built_in(name: str, denoiser: NetworkDenoiser, *, readings: bool) -> Method:
-    """The method of a name, once it is known to take the model's signals."""
-    from signal_diffusion.evaluation.baselines import FILTERS
-    from signal_diffusion.evaluation.methods import Filter, GriffinLim
-
-    if denoiser.mel is not None:
+    """The method of a name; raises an InputError where it does not take the model's signals."""
+    if denoiser.kind == "vocoder":
         if name != "griffin_lim":
             raise InputError(f"against is '{name}', but vocoders are compared with griffin_lim")
-        return GriffinLim(denoiser.mel)
+        return GriffinLim(require_vocoder(denoiser)[0])
     found, fitting = Filter(name), ("any", denoiser.domain if readings else "sound")
     signals = FILTERS[name].signals
     if signals in fitting:
@@ -193,35 +187,18 @@ def _built_in(name: str, denoiser: NetworkDenoiser, *, readings: bool) -> Method
     )
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """How signals are drawn and where the scores go.
-
-    Attributes:
-        model: name or file.
-        steps: numbers of calls, each of which has a row.
-        sampler, device: by their names.
-        seed: of the draws, of the halves of the real ones and of the intervals.
-        count: signals; None for as many as there are in half of the recordings.
-        output: folder.
-        quiet: tell errors alone.
-        command: the command line.
-    """
-
-    model: str
-    steps: Sequence[int]
-    sampler: str
-    device: str
-    seed: int
-    count: int | None
-    output: Path
-    quiet: bool
-    command: str
+def _named(word: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not (name and equals and value):
+        raise InputError(
+            f"'{word}' has no name: give NAME=..., e.g. rnnoise='rnnoise {{in}} {{out}}'"
+        )
+    return name, value
 
 
-def require_unused(given: Mapping[str, Any]) -> None:
+def require_unused(options: Mapping[str, Any]) -> None:
     """Raise an InputError for options that are of no use for generators."""
-    for name, value in given.items():
+    for name, value in options.items():
         if value:
             raise InputError(
                 f"{name} is for denoisers and vocoders: a generator is compared with real "
@@ -231,31 +208,88 @@ def require_unused(given: Mapping[str, Any]) -> None:
 
 def usual_steps(denoiser: NetworkDenoiser) -> str:
     """The numbers of calls that are measured unless others are given."""
-    from signal_diffusion.tasks.generate import STEPS
-
-    return "1" if denoiser.length is None else str(STEPS)
+    return str(STEPS) if denoiser.kind == "generator" else "1"
 
 
-def metrics_of(denoiser: NetworkDenoiser, given: Sequence[str], *, readings: bool) -> list[str]:
-    """The names of the metrics; raises an InputError where one can't be used."""
-    from signal_diffusion.evaluation.measures import OF_VOCODERS, metrics_named
+@dataclass(frozen=True)
+class Evaluation:
+    """A model beside other methods on pairs of recordings.
 
-    if denoiser.mel is not None:
-        given = given or OF_VOCODERS
-    return metrics_named(given, domain=denoiser.domain, readings=readings)
+    Attributes:
+        model: its name or file.
+        domain: of the model.
+        pairs: recordings.
+        methods: all that is compared.
+        metrics: their names.
+        compared_with: name of the method that others are compared with.
+    """
 
+    model: str
+    domain: str | None
+    pairs: Sequence[Pair]
+    methods: Sequence[Method]
+    metrics: Sequence[str]
+    compared_with: str
 
-def untouched(denoiser: NetworkDenoiser) -> list[Method]:
-    """The noisy recording itself; none for vocoders, whose input is no sound."""
-    from signal_diffusion.evaluation.methods import Untouched
+    @classmethod
+    def of(
+        cls,
+        denoiser: NetworkDenoiser,
+        ours: Sequence[Modelled],
+        pairs: Sequence[Pair],
+        rivals: Rivals,
+        *,
+        metrics: Sequence[str] = (),
+    ) -> Evaluation:
+        """A denoiser or vocoder at some settings, its input if that can be scored, and rivals.
 
-    return [Untouched()] if denoiser.mel is None else []
+        Raises:
+            InputError: a metric, a rival or a recording does not fit the model.
+        """
+        readings = takes_readings(denoiser, ours[0].model, pairs)
+        if denoiser.kind == "vocoder":
+            metrics = metrics or OF_VOCODERS
+        names = metrics_named(metrics, domain=denoiser.domain, readings=readings)
+        others = rivals.methods(denoiser, pairs, readings=readings)
+        groups_of(pairs, names)
+        # A vocoder's input, frames, is no sound.
+        untouched: list[Method] = [] if denoiser.kind == "vocoder" else [Untouched()]
+        methods = [*untouched, *ours, *others]
+        return cls(ours[0].model, denoiser.domain, pairs, methods, names, ours[0].name)
 
+    def run(
+        self,
+        folder: Path,
+        *,
+        jobs: int = 1,
+        seed: int = 0,
+        command: str = "",
+        progress: Progress | None = None,
+    ) -> tuple[list[Row], str]:
+        """Score, and write the results into a folder; gives the rows and the summary.
 
-def _named(word: str) -> tuple[str, str]:
-    name, equals, value = word.partition("=")
-    if not (name and equals and value):
-        raise InputError(
-            f"'{word}' has no name: give NAME=..., e.g. rnnoise='rnnoise {{in}} {{out}}'"
+        Args:
+            folder: see `outputs.make_folder`.
+            jobs: number of processes.
+            seed: of the bootstrap.
+            command: command line that the summary names.
+            progress: called as progress(done pairs, all pairs).
+
+        Raises:
+            InputError: something can't be written.
+        """
+        rows = evaluate(
+            self.pairs, self.methods, self.metrics, folder, jobs=jobs, progress=progress
         )
-    return name, value
+        text = write_evaluation(
+            folder,
+            rows,
+            self.pairs,
+            model=self.compared_with,
+            metrics=self.metrics,
+            command=command,
+            seed=seed,
+            evaluated=model_told(self.model),
+            jobs=jobs,
+        )
+        return rows, text

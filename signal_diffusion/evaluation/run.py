@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.alignment import ALIGNMENT, alignment
 from signal_diffusion.evaluation.measures import measured
 from signal_diffusion.evaluation.methods import Method
 from signal_diffusion.evaluation.pairs import Pair, Sound, digest_of
 from signal_diffusion.files.journal import Journal, Row
+from signal_diffusion.metrics.alignment import ALIGNMENT, alignment
 from signal_diffusion.samplers import Progress
 
 #: Of the rows' meaning: rows of other versions are made anew.

@@ -95,8 +95,11 @@ def group_chart(
 
     def draw(axes: Axes) -> None:
         for name, colour in colours.items():
-            found = {at: s[name][metric] for at, s in enumerate(values.values()) if name in s
-                     and metric in s[name]}  # fmt: skip
+            found = {
+                at: s[name][metric]
+                for at, s in enumerate(values.values())
+                if name in s and metric in s[name]
+            }
             if numbers is None:
                 for at, one in found.items():
                     _mark(axes, metric, one, at, colour)
@@ -183,11 +186,19 @@ def _svg(draw: Callable[[Axes], None], rows: int) -> str:
 
     letters, lines = LIGHT
     given: dict[Any, Any] = {
-        "text.color": letters, "axes.labelcolor": letters, "xtick.labelcolor": letters,
-        "ytick.labelcolor": letters, "axes.edgecolor": lines, "xtick.color": lines,
-        "ytick.color": lines, "grid.color": lines, "axes.facecolor": "none",
-        "font.size": 10.5, "svg.hashsalt": "report", "svg.fonttype": "path",
-    }  # fmt: skip
+        "text.color": letters,
+        "axes.labelcolor": letters,
+        "xtick.labelcolor": letters,
+        "ytick.labelcolor": letters,
+        "axes.edgecolor": lines,
+        "xtick.color": lines,
+        "ytick.color": lines,
+        "grid.color": lines,
+        "axes.facecolor": "none",
+        "font.size": 10.5,
+        "svg.hashsalt": "report",
+        "svg.fonttype": "path",
+    }
     with DRAWING, matplotlib.rc_context(given), warnings.catch_warnings():
         # Names may be in a script that matplotlib's fonts lack: it draws boxes, and says so.
         warnings.filterwarnings("ignore", "Glyph")

@@ -127,10 +127,14 @@ def _drawn(maker: Maker, pair: Pair, plain: Example, found: float | None) -> Exa
     again = f"Made again for this page, the result scores {shown(first, stretch.score)}, not "
     again += f"{shown(first, found)}: what is here is not what was scored."
     return replace(
-        plain, trouble="" if is_again(stretch.score, found) else again,
+        plain,
+        trouble="" if is_again(stretch.score, found) else again,
         told=f"{_where(stretch)} {heard}".strip(),
-        begin=f"{stretch.begin:.4g} s", end=f"{stretch.end:.4g} s", clips=clips, scale=scale,
-    )  # fmt: skip
+        begin=f"{stretch.begin:.4g} s",
+        end=f"{stretch.end:.4g} s",
+        clips=clips,
+        scale=scale,
+    )
 
 
 def _where(stretch: Stretch) -> str:

@@ -114,22 +114,37 @@ def _filled(
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     metrics, model, methods = facts["metrics"], facts["compared_with"], facts["methods"]
     scores = {name: found["scores"] for name, found in methods.items()}
     colours = charts.colours_of(list(methods), GIVEN)
     changes = {metric: changes_of(rows, metric, model) for metric in metrics}
     failed = failures_of(rows)
     return environment.get_template("report.html").render(
-        facts=facts, model=model, given=GIVEN, best=best, worst=worst, first=heading(metrics[0]),
-        direction=direction(metrics[0]), verdicts=verdicts(facts, changes),
+        facts=facts,
+        model=model,
+        given=GIVEN,
+        best=best,
+        worst=worst,
+        first=heading(metrics[0]),
+        direction=direction(metrics[0]),
+        verdicts=verdicts(facts, changes),
         duration=duration(rows, model),
         metrics=[(heading(m), WORDS.get(m, ""), direction(m)) for m in metrics],
-        lines=lines(facts), differences=differences(facts), groups=groups(facts, colours),
+        lines=lines(facts),
+        differences=differences(facts),
+        groups=groups(facts, colours),
         charts=[charts.scores_chart(scores, m, colours) for m in metrics],
         changes=[charts.changes_chart(some, m) for m, some in changes.items() if some],
-        colours=colours, failed=failed[:MOST_FAILED], unnamed=max(0, len(failed) - MOST_FAILED),
-        bar=colour_bar(), wide=WIDE, high=HIGH,
-    )  # fmt: skip
+        colours=colours,
+        failed=failed[:MOST_FAILED],
+        unnamed=max(0, len(failed) - MOST_FAILED),
+        bar=colour_bar(),
+        wide=WIDE,
+        high=HIGH,
+    )

@@ -94,13 +94,17 @@ def groups(facts: Mapping[str, Any], colours: Mapping[str, str]) -> list[Group]:
     """The groups that have several values, and not too many."""
     metrics = facts["metrics"]
     return [
-        Group(name, group_chart(values, name, metrics[0], colours), {
-            value: [Line(n, [cell(m, s.get(m)) for m in metrics]) for n, s in some.items()]
-            for value, some in values.items()
-        })
+        Group(
+            name,
+            group_chart(values, name, metrics[0], colours),
+            {
+                value: [Line(n, [cell(m, s.get(m)) for m in metrics]) for n, s in some.items()]
+                for value, some in values.items()
+            },
+        )
         for name, values in facts["groups"].items()
         if 1 < len(values) <= MOST_SHOWN
-    ]  # fmt: skip
+    ]
 
 
 def failures_of(rows: Sequence[Row]) -> list[str]:

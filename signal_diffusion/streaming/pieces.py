@@ -14,7 +14,6 @@ from signal_diffusion import samplers
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import Buffer
-from signal_diffusion.nn.frames import Identity
 from signal_diffusion.noise import Noise
 from signal_diffusion.samplers import Progress
 
@@ -85,7 +84,7 @@ class Sampling:
         progress: Progress | None,
         missing: Array | None,
     ) -> Array:
-        denoiser, codec = self.denoiser, getattr(self.denoiser, "codec", None) or Identity()
+        denoiser, codec = self.denoiser, self.denoiser.recording.codec
         signal = torch.from_numpy(x[[channel for channel, _ in rows]]).to(_device(denoiser))
         with torch.no_grad():
             state, y = codec.encode(signal[:, None]), None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -46,6 +46,7 @@ class Source(Protocol):
         path: the file.
         names, units: of all columns, "" for an unknown unit.
         numeric: which of the columns hold numbers.
+        texts: by the places of columns that hold none but look like it, why.
         temporal: which hold what only time stamps look like; None if none can.
         rate: Hz, None if the file does not hold it.
         length: rows, None if counting them takes a pass.
@@ -56,6 +57,7 @@ class Source(Protocol):
     names: tuple[str, ...]
     units: tuple[str, ...]
     numeric: tuple[bool, ...]
+    texts: Mapping[int, str]
     temporal: tuple[bool, ...] | None
     rate: float | None
     length: int | None

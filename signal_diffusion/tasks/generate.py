@@ -139,11 +139,21 @@ def _signals(
     return signals / np.maximum(np.abs(signals).max(axis=1, keepdims=True), 1)
 
 
-def _length(denoiser: NetworkDenoiser, length: int | None) -> int:
-    if denoiser.schedule.paired or denoiser.length is None:
+def require_generator(denoiser: NetworkDenoiser) -> int:
+    """Samples of the signals that a generator draws.
+
+    Raises:
+        InputError: the model is no generator.
+    """
+    if denoiser.kind != "generator" or denoiser.length is None or denoiser.schedule.paired:
         raise InputError("this model denoises, it draws no signals: choose a generator")
+    return denoiser.length
+
+
+def _length(denoiser: NetworkDenoiser, length: int | None) -> int:
+    own = require_generator(denoiser)
     if length is None:
-        return denoiser.length
+        return own
     require_whole("length", length, least=denoiser.codec.hop)
     return length
 

@@ -13,13 +13,13 @@ from builders import Command, network, noise, put
 
 from signal_diffusion.audio import read
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.alignment import alignment
 from signal_diffusion.evaluation.external import Command as Outside
 from signal_diffusion.evaluation.measures import METRICS, metrics_named
 from signal_diffusion.evaluation.methods import Filter, Modelled, Untouched
 from signal_diffusion.evaluation.pairs import Pair, folder_pairs, mixes, with_groups
 from signal_diffusion.evaluation.run import evaluate
 from signal_diffusion.evaluation.summary import differences, interval, notes, scores_of
+from signal_diffusion.metrics.alignment import alignment
 from signal_diffusion.streaming.settings import Settings
 
 RATE = 8000

@@ -13,7 +13,7 @@ from signal_diffusion.audio import Recording, write
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.generators import (
     REAL,
-    Known,
+    Recordings,
     evaluate_draws,
     halves,
     scores_of_set,
@@ -32,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def known(count: int = 12, seed: int = 0) -> Known:
+def known(count: int = 12, seed: int = 0) -> Recordings:
     """Tones of two kinds, each at a pitch of its own, in noise."""
     rng, time = np.random.default_rng(seed), np.arange(LENGTH) / RATE
     pitches = np.where(np.arange(count) % 2, 400, 1600) * rng.uniform(0.8, 1.25, count)
@@ -40,13 +40,13 @@ def known(count: int = 12, seed: int = 0) -> Known:
         (count, LENGTH)
     )
     asked = [{"class": ("zero", "one")[n % 2]} for n in range(count)]
-    return Known(signals.astype(np.float32), [f"{n}" for n in range(count)], asked)
+    return Recordings(signals.astype(np.float32), [f"{n}" for n in range(count)], asked)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     real = known()
-    for signal, name, asked in zip(real.signals, real.names, real.asked, strict=True):
+    for signal, name, asked in zip(real.signals, real.names, real.values, strict=True):
         path = tmp_path / "real" / str(asked["class"]) / f"{name}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path, Recording(signal[None] / 2, RATE, "WAV", "FLOAT"))
@@ -70,8 +70,11 @@ def test_copies_and_collapse_show() -> None:
     real = scores_of_set(second, first, RATE)
     same = scores_of_set(first, first, RATE)
     assert same["frechet"] == pytest.approx(0, abs=1e-6) and same["diversity"] == 1
-    one = Known(first.signals[first.kinds.index(first.kinds[0])][None].repeat(9, axis=0),
-                first.names[:9], first.asked[:1] * 9)  # fmt: skip
+    one = Recordings(
+        first.signals[first.kinds.index(first.kinds[0])][None].repeat(9, axis=0),
+        first.names[:9],
+        first.values[:1] * 9,
+    )
     collapsed = scores_of_set(one, first, RATE)
     assert collapsed["diversity"] < 1e-2 < 0.7 < real["diversity"]
     assert collapsed["frechet"] > 3 * real["frechet"]
@@ -85,10 +88,10 @@ def test_draws_are_those_of_generate_for_what_the_other_half_is() -> None:
     torch.manual_seed(0)
     denoiser, real = generator(), known()
     denoiser.sample_rate = RATE
-    real = Known(real.signals[:, : denoiser.length], real.names, real.asked)
+    real = Recordings(real.signals[:, : denoiser.length], real.names, real.values)
     rows, told = evaluate_draws(denoiser, real, {"ours": Settings(steps=2, seed=3)}, seed=5)
     first, second = halves(real, seed=5)
-    drawn = generate(denoiser, asked=second.asked, steps=2, seed=3)
+    drawn = generate(denoiser, asked=second.values, steps=2, seed=3)
     near, place = nearest(
         imprints(drawn, sample_rate=RATE), imprints(first.signals, sample_rate=RATE)
     )
@@ -96,7 +99,7 @@ def test_draws_are_those_of_generate_for_what_the_other_half_is() -> None:
     assert [row["nearest"] for row in ours] == pytest.approx(near.tolist(), abs=1e-5)
     assert [row["nearest_file"] for row in ours] == [first.names[int(n)] for n in place]
     assert [row["file"] for row in rows if row["method"] == REAL] == second.names
-    drawn_known = Known(drawn, second.names, second.asked)
+    drawn_known = Recordings(drawn, second.names, second.values)
     wanted = scores_of_set(drawn_known, first, RATE)
     for name, value in wanted.items():
         assert told["methods"]["ours"]["scores"][name]["mean"] == pytest.approx(value, abs=1e-5)

@@ -14,7 +14,6 @@ from signal_diffusion import metrics
 from signal_diffusion.audio import Recording, write
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.alignment import alignment
 from signal_diffusion.evaluation.external import Command as Outside
 from signal_diffusion.evaluation.external import Made
 from signal_diffusion.evaluation.measures import metrics_named
@@ -24,6 +23,7 @@ from signal_diffusion.evaluation.pairs import folder_pairs, mixes
 from signal_diffusion.evaluation.readings import read_readings
 from signal_diffusion.evaluation.run import evaluate
 from signal_diffusion.evaluation.summary import notes
+from signal_diffusion.metrics.alignment import alignment
 from signal_diffusion.nn.frames import Patch
 from signal_diffusion.nn.stack import DilatedStack
 from signal_diffusion.schedules import VarianceExploding

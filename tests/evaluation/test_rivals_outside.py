@@ -17,9 +17,9 @@ from shared.result_tables import table_of
 from signal_diffusion.audio import Recording, read, write
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.alignment import alignment
 from signal_diffusion.evaluation.baselines import FILTERS, by_frames
 from signal_diffusion.evaluation.methods import Filter
+from signal_diffusion.metrics.alignment import alignment
 
 RATE, CUTS = 16000, 20
 
