@@ -12,7 +12,7 @@ import torch
 from signal_diffusion import metrics
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.resampling import resample
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, install
 
 #: Of the listening metrics, Hz.
 LISTENING_RATE = 16000
@@ -83,7 +83,7 @@ def _dnsmos(estimate: Array, _: Array, rate: float) -> float:
     return float(np.mean([metrics.dnsmos(channel) for channel in narrow]))
 
 
-_EVALUATE, _MOS = "signal-diffusion[evaluate]", "signal-diffusion[dnsmos]"
+_EVALUATE, _MOS = "evaluate", "dnsmos"
 
 #: By name.
 METRICS: Mapping[str, Metric] = {
@@ -234,7 +234,7 @@ def require_package(what: str, needs: tuple[str, str] | None) -> None:
         import_module(needs[0])
     except ImportError as error:
         package = needs[0].partition(".")[0]
-        raise InputError(f"{what} needs the package {package}: pip install '{needs[1]}'") from error
+        raise InputError(f"{what} needs the package {package}: {install(needs[1])}") from error
 
 
 def measured(
