@@ -25,7 +25,7 @@ from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.measures import metrics_named
 from signal_diffusion.evaluation.methods import Method, Modelled, Untouched
-from signal_diffusion.evaluation.outputs import data_told, machine
+from signal_diffusion.evaluation.outputs import data_description, machine
 from signal_diffusion.evaluation.pairs import Pair, folder_pairs, originals
 from signal_diffusion.evaluation.plan import takes_readings
 from signal_diffusion.evaluation.run import evaluate
@@ -103,7 +103,7 @@ class Data:
     @property
     def described(self) -> Row:
         """A digest of the recordings and the number of them, as plain values."""
-        digest = data_told(self.pairs)["sha256"][:16]
+        digest = data_description(self.pairs)["sha256"][:16]
         return {"data": digest, "count": len(self.pairs), "metrics": ",".join(self.metrics)}
 
 
@@ -159,8 +159,8 @@ def benchmark_model(
             require_process(denoiser, way)
     begin()
     parts = 1 if data is None else 2
-    tell = part_of(progress, 0, parts) or (lambda *_: None)
-    rows = measured(jobs, folder / "rows.jsonl", lambda done, total, _: tell(done, total))
+    advance = part_of(progress, 0, parts) or (lambda *_: None)
+    rows = measured(jobs, folder / "rows.jsonl", lambda done, total, _: advance(done, total))
     facts = {"name": model, **of, **here, "plan": plan.described}
     if data is None:
         return Benchmark(rows, (), facts)

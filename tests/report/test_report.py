@@ -290,7 +290,7 @@ def test_slow_signals_are_drawn_as_lines_that_keep_their_peaks(
         max(float(y) for _, y in some) - high for some, (high, _) in zip(points, top, strict=True)
     ]
     assert heights[1] == pytest.approx(heights[0] / 2, abs=0.2) and heights[0] > 0.9 * HIGH
-    assert all(panel.line.count("M") == 2 for panel in panels) and "1.05" in scale.told
+    assert all(panel.line.count("M") == 2 for panel in panels) and "1.05" in scale.label
     assert float(panels[3].top) - float(panels[3].bottom) == pytest.approx(1.05, abs=0.01)
     slow = [
         replace(
