@@ -32,6 +32,8 @@ REGULAR = 0.5
 SHOWN = 40
 #: What may stand around the content of a field.
 FRAME = ' "\t\r'
+#: Significant digits of every number, at least, and those that float64 holds.
+LEAST, MOST = 6, 17
 
 
 class CsvSource:
@@ -249,10 +251,6 @@ def _head(layout: Layout, contents: Contents) -> bytes:
         more = "".join(layout.delimiter + text for text in texts)
         head = head[:at] + more.encode(layout.encoding, "replace") + head[at:]
     return head
-
-
-#: Significant digits of every number, at least, and those that float64 holds.
-LEAST, MOST = 6, 17
 
 
 @dataclass(frozen=True)

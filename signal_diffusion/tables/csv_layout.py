@@ -14,21 +14,28 @@ from signal_diffusion.tables.columns import unit_of
 from signal_diffusion.tables.time import CLOCK
 
 HEAD = 1 << 20
-
-
 ROWS = 200
-
-
 BOM = b"\xef\xbb\xbf"
-
-
 DATE = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?([T ].*)?")
-
-
 UNIT = re.compile(
     r"(?i)[fpnumµkM]?(V|A|g|T|W|Pa|Hz|m|s|K|N|bar|rad|mol)([/²^*].*)?|°?C|%|a\.?u\.?|nu|dB\w*|adu"
     r"|bpm|mmHg|deg.*|hh:mm.*|[(\[].*[)\]]"
 )
+DELIMITERS = ("\t", ";", "|", ",", " ")
+COMMENTS = ("#", "%", "//", "!")
+THOUSANDS = re.compile(r"[+-]?\d{1,3}([,.' \u00a0\u202f]\d{3})+([.,]\d+)?")
+#: Fields that stand for no reading, beside those that pandas knows.
+MISSING = (
+    *("-", "--", "?", ".", "missing", "Missing", "MISSING", "nodata", "NoData", "NODATA"),
+    *("NAN", "Nan", "na", "NONE", "none", "Null"),
+)
+NOTHING = re.compile(r"(?i)|#?n/?a|-?nan|null|none|<na>|-|--|\?|\.|missing|nodata")
+NUMBERS = {
+    mark: re.compile(
+        rf"(?i)[+-]?(\d+{re.escape(mark)}?\d*|{re.escape(mark)}\d+)(e[+-]?\d+)?|[+-]?inf(inity)?"
+    )
+    for mark in ".,"
+}
 
 
 @dataclass(frozen=True)
@@ -220,33 +227,6 @@ def _commented(split: Split, lines: Sequence[tuple[str, int]], top: int) -> list
 
 def _bare(texts: Sequence[str]) -> list[str]:
     return [text.strip(" '") for text in texts]
-
-
-DELIMITERS = ("\t", ";", "|", ",", " ")
-
-
-COMMENTS = ("#", "%", "//", "!")
-
-
-THOUSANDS = re.compile(r"[+-]?\d{1,3}([,.' \u00a0\u202f]\d{3})+([.,]\d+)?")
-
-
-#: Fields that stand for no reading, beside those that pandas knows.
-MISSING = (
-    *("-", "--", "?", ".", "missing", "Missing", "MISSING", "nodata", "NoData", "NODATA"),
-    *("NAN", "Nan", "na", "NONE", "none", "Null"),
-)
-
-
-NOTHING = re.compile(r"(?i)|#?n/?a|-?nan|null|none|<na>|-|--|\?|\.|missing|nodata")
-
-
-NUMBERS = {
-    mark: re.compile(
-        rf"(?i)[+-]?(\d+{re.escape(mark)}?\d*|{re.escape(mark)}\d+)(e[+-]?\d+)?|[+-]?inf(inity)?"
-    )
-    for mark in ".,"
-}
 
 
 @dataclass(frozen=True)

@@ -16,26 +16,34 @@ from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 
 DAY = 86400.0
-
-
 #: Steps from half to one and a half of the usual one are that step with some jitter.
 JITTER = 0.5
-
-
 #: How far from whole steps stamps may lie, and which share of them may be farther.
 OFF, OFF_SHARE = 0.25, 0.05
-
-
 #: Steps of the rarer length by which rounding is told from gaps.
 MANY = 4
-
-
 #: The rate is taken as a round one where it is as near as this.
 ROUND = 2e-3
-
-
 #: Rows missing in one gap, which must fit into memory.
 MOST_MISSING = 1 << 20
+NANO = 1e-9
+#: Seconds of a unit, by how it is written.
+UNITS = {
+    **dict.fromkeys(("day", "days"), DAY),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds"), 1e-3),
+    **dict.fromkeys(("us", "µs", "μs", "usec", "micros", "microsecond", "microseconds"), 1e-6),
+    **dict.fromkeys(("ns", "nsec", "nanos", "nanosecond", "nanoseconds"), NANO),
+}
+#: Below each of these, a count since 1970 of this century is in that unit.
+EPOCHS = ((1e8, 1.0), (1e11, 1.0), (1e14, 1e-3), (1e17, 1e-6), (1e20, NANO))
+#: Days from 1900 to 2000 and to 2100, and the rate in Hz above which seconds are hardly seconds.
+DAYS, FASTEST = (36525.0, 73050.0), 1e5
+NUMBER = re.compile(r"[+-]?\d+([.,]\d*)?(e[+-]?\d+)?", re.IGNORECASE)
+CLOCK = re.compile(r"(\d+:)?\d+:\d+([.,]\d+)?")
+QUOTES = " '\"[]"
 
 
 class Clock:
@@ -215,38 +223,6 @@ def round_rate(step: float, error: float) -> float:
 
 def _mend(first: str) -> str:
     return f"{first}pass rate= (--rate) to take the rows as evenly spaced"
-
-
-NANO = 1e-9
-
-
-#: Seconds of a unit, by how it is written.
-UNITS = {
-    **dict.fromkeys(("day", "days"), DAY),
-    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
-    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
-    **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds"), 1e-3),
-    **dict.fromkeys(("us", "µs", "μs", "usec", "micros", "microsecond", "microseconds"), 1e-6),
-    **dict.fromkeys(("ns", "nsec", "nanos", "nanosecond", "nanoseconds"), NANO),
-}
-
-
-#: Below each of these, a count since 1970 of this century is in that unit.
-EPOCHS = ((1e8, 1.0), (1e11, 1.0), (1e14, 1e-3), (1e17, 1e-6), (1e20, NANO))
-
-
-#: Days from 1900 to 2000 and to 2100, and the rate in Hz above which seconds are hardly seconds.
-DAYS, FASTEST = (36525.0, 73050.0), 1e5
-
-
-NUMBER = re.compile(r"[+-]?\d+([.,]\d*)?(e[+-]?\d+)?", re.IGNORECASE)
-
-
-CLOCK = re.compile(r"(\d+:)?\d+:\d+([.,]\d+)?")
-
-
-QUOTES = " '\"[]"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,16 @@ from signal_diffusion.tables.columns import distinct
 
 #: Even, since a common format packs two numbers at a time.
 ROWS = 1 << 16
+#: Largest number by format, of those that are written; one less than the smallest is no reading.
+FORMATS = {"80": 127, "212": 2047, "16": 32767, "24": (1 << 23) - 1, "32": (1 << 31) - 1}
+#: Suffixes of annotations, which belong to a record.
+ANNOTATIONS = (
+    *("atr", "ann", "ari", "apn", "aha", "man", "ecg", "qrs", "qrsc", "wqrs", "gqrs", "sqrs"),
+    *("xws", "pu", "pu0", "pu1", "q1c", "q2c", "qt1", "qt2", "st", "st-", "sta", "stb", "stc"),
+    *("hyp", "abp", "wabp", "cmp", "epi", "event", "win", "marks", "al", "alM", "blM", "flash"),
+)
+#: Where a signal's line in the header holds its format, gain, first number and check sum.
+FORMAT, GAIN, INITIAL, CHECKSUM = 2, 4, 10, 12
 
 
 class WfdbSource:
@@ -95,20 +105,6 @@ class WfdbSource:
     def _damaged(self, error: Exception) -> InputError:
         why = " ".join(str(error).split()) or type(error).__name__
         return InputError(f"{self.path} is no WFDB record, or is cut short or damaged ({why})")
-
-
-#: Largest number by format, of those that are written; one less than the smallest is no reading.
-FORMATS = {"80": 127, "212": 2047, "16": 32767, "24": (1 << 23) - 1, "32": (1 << 31) - 1}
-
-#: Suffixes of annotations, which belong to a record.
-ANNOTATIONS = (
-    *("atr", "ann", "ari", "apn", "aha", "man", "ecg", "qrs", "qrsc", "wqrs", "gqrs", "sqrs"),
-    *("xws", "pu", "pu0", "pu1", "q1c", "q2c", "qt1", "qt2", "st", "st-", "sta", "stb", "stc"),
-    *("hyp", "abp", "wabp", "cmp", "epi", "event", "win", "marks", "al", "alM", "blM", "flash"),
-)
-
-#: Where a signal's line in the header holds its format, gain, first number and check sum.
-FORMAT, GAIN, INITIAL, CHECKSUM = 2, 4, 10, 12
 
 
 @dataclass
