@@ -26,7 +26,7 @@ INDEX = re.compile(
 )
 UNIT = re.compile(r".*[(\[]([^()\[\]\d][^()\[\]]*)[)\]]\s*")
 SHOWN = 12
-#: What the mask of a channel is called, after its name.
+#: What the name of the column that marks a channel's filled readings ends in.
 FILLED = "_filled"
 #: Containers by suffix.
 CONTAINERS = {
@@ -39,7 +39,7 @@ CONTAINERS = {
     ".hea": "WFDB",
     ".dat": "WFDB",
 }
-#: Hz: below a reading in some 30 years, and above what converters do.
+#: Lowest and highest rate, Hz: a reading in 30 years, and above what converters do.
 RATES = (1e-9, 1e12)
 MOST_COLUMNS = 1 << 14
 
