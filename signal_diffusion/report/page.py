@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.measures import WORDS, direction, heading
+from signal_diffusion.errors import InputError, install
+from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.evaluation.methods import Method
 from signal_diffusion.evaluation.outputs import FIGURES
 from signal_diffusion.evaluation.pairs import Pair
@@ -42,10 +42,7 @@ def require_report(path: Path, folder: Path, methods: Sequence[Method], *, force
     """Raise an InputError unless a report of methods can be written, once the folder is there."""
     for package in NEEDED:
         if importlib.util.find_spec(package) is None:
-            raise InputError(
-                f"html needs {package}, which is not installed: "
-                "pip install 'signal-diffusion[evaluate]'"
-            )
+            raise InputError(f"html needs {package}, which is not installed: {install('evaluate')}")
     if GIVEN not in [method.name for method in methods]:
         raise InputError("html is for denoisers, whose input is scored too: leave it out")
     if folder.exists() or path.parent.resolve() != folder.resolve():
@@ -131,11 +128,11 @@ def _filled(
         given=GIVEN,
         best=best,
         worst=worst,
-        first=heading(metrics[0]),
-        direction=direction(metrics[0]),
+        first=METRICS[metrics[0]].heading,
+        direction=METRICS[metrics[0]].direction,
         verdicts=verdicts(facts, changes),
         duration=duration(rows, model),
-        metrics=[(heading(m), WORDS.get(m, ""), direction(m)) for m in metrics],
+        metrics=[METRICS[name] for name in metrics],
         lines=lines(facts),
         differences=differences(facts),
         groups=groups(facts, colours),

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, install
 from signal_diffusion.tables.columns import FILLED, TableForm, distinct
 
 #: Rows of a block from a binary file; even, since a format of WFDB packs two numbers at a time.
@@ -150,6 +150,4 @@ def library(name: str, path: Path) -> Any:
         return import_module(name)
     except ImportError as error:
         package = name.partition(".")[0]
-        raise InputError(
-            f"{path} needs the package {package}: pip install 'signal-diffusion[sensors]'"
-        ) from error
+        raise InputError(f"{path} needs the package {package}: {install('sensors')}") from error

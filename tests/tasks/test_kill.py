@@ -28,7 +28,7 @@ WARM = [
     "torch._dynamo",
     "torch._refs",
     "soxr",
-    "signal_diffusion.cli.denoise_folder",
+    "signal_diffusion.cli.denoise_run",
     "signal_diffusion.tasks.denoise_files",
 ]
 #: No Ogg: libsndfile numbers its streams at random, so that no two files are equal.
