@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.measures import better_by, heading, is_seen, shown
+from signal_diffusion.evaluation.measures import METRICS, better_by, is_seen, shown
 from signal_diffusion.evaluation.methods import Method
 from signal_diffusion.evaluation.pairs import Pair
 from signal_diffusion.evaluation.run import Row
@@ -117,7 +117,7 @@ def _score(metric: str, before: float | None, after: float | None) -> Score:
     change = None if before is None or after is None else after - before
     told = shown(metric, change, sign="+")
     better = better_by(metric, change) > 0 if change is not None and is_seen(told) else None
-    return Score(heading(metric), shown(metric, before), shown(metric, after), told, better)
+    return Score(METRICS[metric].heading, shown(metric, before), shown(metric, after), told, better)
 
 
 def _drawn(maker: Maker, pair: Pair, plain: Example, found: float | None) -> Example:

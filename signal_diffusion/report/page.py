@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from signal_diffusion.errors import InputError, install
-from signal_diffusion.evaluation.measures import WORDS, direction, heading
+from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.evaluation.methods import Method
 from signal_diffusion.evaluation.outputs import FIGURES
 from signal_diffusion.evaluation.pairs import Pair
@@ -128,11 +128,11 @@ def _filled(
         given=GIVEN,
         best=best,
         worst=worst,
-        first=heading(metrics[0]),
-        direction=direction(metrics[0]),
+        first=METRICS[metrics[0]].heading,
+        direction=METRICS[metrics[0]].direction,
         verdicts=verdicts(facts, changes),
         duration=duration(rows, model),
-        metrics=[(heading(m), WORDS.get(m, ""), direction(m)) for m in metrics],
+        metrics=[METRICS[name] for name in metrics],
         lines=lines(facts),
         differences=differences(facts),
         groups=groups(facts, colours),
