@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -204,8 +204,8 @@ def require_finite(
         frame, channel = np.argwhere(broken)[0]
         count = int(broken.sum()) + sum(int((~np.isfinite(part)).sum()) for part in later)
         raise InputError(
-            f"{where} holds NaN or infinite samples: {count}, the first at {(begin + frame) / sample_rate:.4f} s in channel "
-            f"{channel + 1}: replace them first"
+            f"{where} holds NaN or infinite samples: {count}, the first at "
+            f"{(begin + frame) / sample_rate:.4f} s in channel {channel + 1}: replace them first"
         )
 
 
