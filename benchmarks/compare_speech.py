@@ -127,7 +127,7 @@ def compared(data: Path, work: Path, *, jobs: int) -> dict[str, Any]:
     groups: dict[str, list[str]] = {"pairs": [], "mixes": ["--groups", "mixes/groups.csv"]}
     against = ["--against", ",".join(RIVALS), "--jobs", str(jobs)]
     found = {
-        name: scored(work, name, *against, "--metrics", ",".join(SCORES[name]), *options)
+        name: scored(work, name, *against, *options, f"--metrics={','.join(SCORES[name])}")
         for name, options in groups.items()
     }
     methods = scored(work, "longest", "--metrics", "si_sdr", *alone())["methods"]

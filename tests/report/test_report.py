@@ -256,7 +256,8 @@ def test_a_clip_is_where_most_was_removed(tmp_path: Path) -> None:
 
 
 def stretch(lines: np.ndarray, rate: float, container: str = "FLAC") -> Stretch:
-    return Stretch(lines, rate, 0.0, lines.shape[2] / rate, None, Form(container, 10.0))
+    seconds = lines.shape[2] / rate
+    return Stretch(lines, rate, 0.0, seconds, score=None, form=Form(container, 10.0))
 
 
 def test_spectrograms_share_one_scale() -> None:
