@@ -52,6 +52,7 @@ from signal_diffusion.data.sets.cwru import BearingSources, scaled
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.outputs import write_results
+from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.tasks.generate import generate
 from signal_diffusion.training.runs import trained
 
@@ -79,20 +80,27 @@ def generator(windows: Windows, *, steps: int, seed: int) -> NetworkDenoiser:
     """A generator that has seen these windows and nothing else, on a data folder of their own."""
     with tempfile.TemporaryDirectory() as folder:
         write_windows(Path(folder), windows)
-        return trained([
-            "experiment=bearing_faults", f"data.sources.root={folder}", f"seed={seed}",
-            f"trainer.max_steps={steps}", f"trainer.val_check_interval={steps}",
-            "trainer.max_time=null", "trainer.enable_progress_bar=false",
-            "data.sources.recordings=4", "+data.valid_batches=1",
-            "hydra.job_logging.root.level=WARN",
-        ])  # fmt: skip
+        return trained(
+            [
+                "experiment=bearing_faults",
+                f"data.sources.root={folder}",
+                f"seed={seed}",
+                f"trainer.max_steps={steps}",
+                f"trainer.val_check_interval={steps}",
+                "trainer.max_time=null",
+                "trainer.enable_progress_bar=false",
+                "data.sources.recordings=4",
+                "+data.valid_batches=1",
+                "hydra.job_logging.root.level=WARN",
+            ]
+        )
 
 
 def drawn(denoiser: NetworkDenoiser, like: Windows, *, seed: int) -> Windows:
     """A window of each one's class, diameter and speed."""
     signals = generate(
         denoiser, asked=like.told, length=LENGTH, steps=STEPS, guidance=1.0, seed=seed
-    )  # fmt: skip
+    )
     return Windows(scaled(signals), like.told)
 
 
@@ -133,11 +141,15 @@ def judged(
     """The scores of a classifier of each name's windows, by test."""
     judges = {
         name: train_classifier(
-            some.signals, some.classes, sample_rate=RATE, epochs=SETTINGS["epochs"], seed=seed,
+            some.signals,
+            some.classes,
+            sample_rate=RATE,
+            epochs=SETTINGS["epochs"],
+            seed=seed,
             speed=SPEED,
         )
         for name, some in shown.items()
-    }  # fmt: skip
+    }
     return {
         name: {test: scores(judge, some) for test, some in tests.items()}
         for name, judge in judges.items()
@@ -208,11 +220,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Mean F1 in %, and behind it the gain over the few windows alone and its deviation."""
     found = summary(rows)
     heads = [f"{TESTS[test]}: {n} a class" for test, counts in found.items() for n in counts]
-    lines = ["|  | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
-    for arm in ARMS:
-        cells = [_cell(arms[arm]) for counts in found.values() for arms in counts.values()]
-        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    every = [arms for counts in found.values() for arms in counts.values()]
+    return markdown_table(["", *heads], [[arm, *(_cell(a[arm]) for a in every)] for arm in ARMS])
 
 
 def _cell(found: Mapping[str, float]) -> str:

@@ -38,6 +38,7 @@ from signal_diffusion.data.vibration import VibrationSources
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.evaluation.outputs import machine
+from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.metrics import coverage, crps_of_draws, crps_of_normal
 from signal_diffusion.tasks.denoise import measured_normal
 
@@ -197,18 +198,16 @@ def hold(halves: Sequence[Mapping[str, Any]]) -> bool:
 
 def table(halves: Sequence[Mapping[str, Any]]) -> str:
     """The halves as a table in Markdown."""
-    lines = [
-        "| measured on | draws | coverage | by record | by noise | CRPS | of constant width |",
-        "| --- |" + " ---: |" * 6,
-    ]
+    head = ["measured on", "draws", "coverage", "by record", "by noise", "CRPS"]
+    lines = []
     for half in halves:
         least = min(half["crps_of_constant_width"].values())
         for name, row in [("raw", half["uncalibrated"]), *half["by_shots"].items()]:
             shares = [row[by].values() for by in ("by_record", "by_noise")]
             ranges = [f"{min(some):.2f} to {max(some):.2f}" for some in shares]
             cells = [", ".join(row["by_record"]), name, f"{row['coverage']:.3f}", *ranges]
-            lines.append(f"| {' | '.join(cells)} | {row['crps']:.4f} | {least:.4f} |")
-    return "\n".join(lines)
+            lines.append([*cells, f"{row['crps']:.4f}", f"{least:.4f}"])
+    return markdown_table([*head, "of constant width"], lines)
 
 
 def calibration(

@@ -42,7 +42,7 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.files import artifact
 from signal_diffusion.plots.grid import draw_grid
-from signal_diffusion.tasks.generate import generate
+from signal_diffusion.tasks.generate import generate, require_generator
 
 #: Digits in the words that the model's condition has them in.
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -100,14 +100,21 @@ def table(results: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def evaluate(
-    data: str, model: str, *, count: int, epochs: int, steps: int, guidance: float,
+    data: str,
+    model: str,
+    *,
+    count: int,
+    epochs: int,
+    steps: int,
+    guidance: float,
     plot: Path | None = None,
-) -> dict[str, dict[str, float]]:  # fmt: skip
+) -> dict[str, dict[str, float]]:
     """The scores of what the model draws and of real digits, by name."""
     denoiser = Denoiser.from_pretrained(model)
-    rate, length, asked = denoiser.sample_rate, denoiser.length, {"class", "speaker"}
-    if rate is None or length is None or not asked <= {c.name for c in denoiser.conditions}:
+    rate, names = denoiser.sample_rate, {c.name for c in denoiser.conditions}
+    if rate is None or not {"class", "speaker"} <= names:
         raise InputError(f"{model} draws no digits: give a model of experiment=digits")
+    length = require_generator(denoiser)
     seen, unseen = parted(real(data, "train", sample_rate=rate, length=length))
     held_out = real(data, "valid", sample_rate=rate, length=length)
     judge = train_classifier(seen.signals, seen.labels, sample_rate=rate, epochs=epochs)
@@ -143,16 +150,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
     results = evaluate(
-        options.data, options.model, count=options.count, epochs=options.epochs,
-        steps=options.steps, guidance=options.guidance, plot=options.plot,
-    )  # fmt: skip
+        options.data,
+        options.model,
+        count=options.count,
+        epochs=options.epochs,
+        steps=options.steps,
+        guidance=options.guidance,
+        plot=options.plot,
+    )
     print(table(results))
     if options.output:
         write_results(
-            options.output, "python benchmarks/evaluate_digits.py --data DATA",
-            model=artifact.fingerprint(options.model), drawn=options.count,
-            guidance=options.guidance, data=data_digest(options.data), results=results,
-        )  # fmt: skip
+            options.output,
+            "python benchmarks/evaluate_digits.py --data DATA",
+            model=artifact.fingerprint(options.model),
+            drawn=options.count,
+            guidance=options.guidance,
+            data=data_digest(options.data),
+            results=results,
+        )
     if options.page:
         insert_table(options.page, "digits", table(results))
 

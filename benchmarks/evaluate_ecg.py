@@ -27,6 +27,7 @@ from signal_diffusion.data.ecg import KINDS, EcgSources, ElectrodeMixer
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.filters import fir_bandpass, iir_bandpass, soft_thresholds
 from signal_diffusion.evaluation.outputs import write_results
+from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.files import artifact
 from signal_diffusion.metrics import cosine_similarity, mad, prd, snr, ssd
 
@@ -121,19 +122,17 @@ def scores(some: Sequence[Clip], method: Method) -> dict[str, dict[str, float]]:
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """The scores as a table in Markdown: at -3 to 10 dB, then PRD and cosine by noise amplitude."""
-    heads = [f"{low:g}-{high:g}: PRD %, cosine" for low, high in BINS]
-    lines = [
-        "|  | -3 to 10 dB: SNR dB | PRD % | cosine | " + " | ".join(heads) + " |",
-        "| --- |" + " ---: |" * (3 + len(BINS)),
-    ]
+    head = ["", "-3 to 10 dB: SNR dB", "PRD %", "cosine"]
+    head += [f"{low:g}-{high:g}: PRD %, cosine" for low, high in BINS]
+    lines = []
     for name, groups in results.items():
         first = groups["-3 to 10 dB"]
         cells = [f"{first['snr']:.1f}", f"{first['prd']:.1f}", f"{first['cosine']:.3f}"]
         for low, high in BINS:
             group = groups[f"{low:g} to {high:g}"]
             cells.append(f"{group['prd']:.1f}, {group['cosine']:.3f}")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([name, *cells])
+    return markdown_table(head, lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -149,10 +148,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table(results))
     if options.output:
         write_results(
-            options.output, "python benchmarks/evaluate_ecg.py --data DATA",
-            model=artifact.fingerprint(options.model), clips=len(some),
-            data=data_digest(options.data), results=results,
-        )  # fmt: skip
+            options.output,
+            "python benchmarks/evaluate_ecg.py --data DATA",
+            model=artifact.fingerprint(options.model),
+            clips=len(some),
+            data=data_digest(options.data),
+            results=results,
+        )
     if options.page:
         insert_table(options.page, "ecg", table(results))
 

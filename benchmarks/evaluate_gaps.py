@@ -34,6 +34,7 @@ from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.filters import iir_bandpass
 from signal_diffusion.dsp.gaps import filled
 from signal_diffusion.evaluation.outputs import write_results
+from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.files import artifact
 from signal_diffusion.metrics import crps_of_draws, crps_of_normal
 
@@ -191,13 +192,10 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """The scores as a table in Markdown: MAE and CRPS by noise and gap."""
     groups = list(next(iter(results.values())))
     lines = [
-        "|  | " + " | ".join(groups) + " |",
-        "| --- |" + " ---: |" * len(groups),
+        [name, *(f"{scored[group]['mae']:.0f}, {scored[group]['crps']:.0f}" for group in groups)]
+        for name, scored in results.items()
     ]
-    for name, scored in results.items():
-        cells = [f"{scored[group]['mae']:.0f}, {scored[group]['crps']:.0f}" for group in groups]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return markdown_table(["", *groups], lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -214,11 +212,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table(results))
     if options.output:
         write_results(
-            options.output, "python benchmarks/evaluate_gaps.py --data DATA",
+            options.output,
+            "python benchmarks/evaluate_gaps.py --data DATA",
             model=artifact.fingerprint(options.model),
-            windows=len(next(iter(groups.values())).clean), data=data_digest(options.data),
+            windows=len(next(iter(groups.values())).clean),
+            data=data_digest(options.data),
             results=results,
-        )  # fmt: skip
+        )
     if options.page:
         insert_table(options.page, "gaps", table(results))
 

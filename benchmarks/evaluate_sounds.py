@@ -60,7 +60,7 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.memorisation import REFERENCES, Clips, memorisation
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.files import artifact
-from signal_diffusion.tasks.generate import generate
+from signal_diffusion.tasks.generate import generate, require_generator
 
 Row = dict[str, float]
 
@@ -91,10 +91,11 @@ def real(data: str, kind: str, split: str, denoiser: NetworkDenoiser) -> Set:
     """The clips of a split that the model's first condition has a name for."""
     where = {"domain": ["music"], "subset": [SUBSETS[kind]], "split": [split]}
     rows = manifest_rows(data, "manifest.csv", where={**where, "label": names_of(denoiser)})
-    assert denoiser.sample_rate and denoiser.length
+    assert denoiser.sample_rate
+    length = require_generator(denoiser)
     first, *others = denoiser.conditions
     corpus = Corpus(clips_of(data, rows), sample_rate=denoiser.sample_rate)
-    signals = np.stack([fitted(corpus.clip(n), denoiser.length) for n in range(len(corpus))])
+    signals = np.stack([fitted(corpus.clip(n), length) for n in range(len(corpus))])
     asked: list[Mapping[str, Value]] = [
         {first.name: row["label"], **{one.name: float(row[one.name]) for one in others}}
         for row in rows
@@ -105,7 +106,7 @@ def real(data: str, kind: str, split: str, denoiser: NetworkDenoiser) -> Set:
 def names_of(denoiser: NetworkDenoiser) -> Sequence[str]:
     """The classes or instruments that the model draws."""
     first = denoiser.conditions[0] if denoiser.conditions else None
-    if not isinstance(first, Names) or denoiser.sample_rate is None or denoiser.length is None:
+    if not isinstance(first, Names) or denoiser.sample_rate is None or denoiser.kind != "generator":
         raise InputError("the model draws no sounds by name: give one of experiment=drums or notes")
     return first.names
 
@@ -211,10 +212,16 @@ def evaluate(
 
 def table(results: Mapping[str, Mapping[str, Row]]) -> str:
     """The scores as a table in Markdown."""
-    rows = {f"{method}, {group}": row for method, groups in results.items()
-            for group, row in groups.items()}  # fmt: skip
-    shown = {h: (key, form) for h, (key, form) in COLUMNS.items()
-             if any(key in row for row in rows.values())}  # fmt: skip
+    rows = {
+        f"{method}, {group}": row
+        for method, groups in results.items()
+        for group, row in groups.items()
+    }
+    shown = {
+        h: (key, form)
+        for h, (key, form) in COLUMNS.items()
+        if any(key in row for row in rows.values())
+    }
     return table_of_scores(rows, shown)
 
 
@@ -233,16 +240,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(min(2, torch.get_num_threads()))
     model = given.model or given.kind
     results = evaluate(
-        given.data, given.kind, model, count=given.count, steps=given.steps,
-        epochs=given.epochs or EPOCHS[given.kind], guidance=given.guidance,
-    )  # fmt: skip
+        given.data,
+        given.kind,
+        model,
+        count=given.count,
+        steps=given.steps,
+        epochs=given.epochs or EPOCHS[given.kind],
+        guidance=given.guidance,
+    )
     print(table(results))
     if given.output:
         write_results(
-            given.output, f"python benchmarks/evaluate_sounds.py --kind {given.kind} --data DATA",
-            model=artifact.fingerprint(model), guidance=given.guidance,
-            data=data_digest(given.data), results=results,
-        )  # fmt: skip
+            given.output,
+            f"python benchmarks/evaluate_sounds.py --kind {given.kind} --data DATA",
+            model=artifact.fingerprint(model),
+            guidance=given.guidance,
+            data=data_digest(given.data),
+            results=results,
+        )
     if given.page:
         insert_table(given.page, given.kind, table(results))
 

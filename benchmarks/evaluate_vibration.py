@@ -27,6 +27,7 @@ from signal_diffusion.data.vibration import MachineMixer, VibrationSources, pink
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.filters import soft_thresholds
 from signal_diffusion.evaluation.outputs import write_results
+from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.files import artifact
 from signal_diffusion.metrics import envelope_peak_error, kurtosis_error, snr
 
@@ -90,11 +91,13 @@ def scores(some: Sequence[Clip], method: Method) -> dict[str, dict[str, float]]:
         peak_error = envelope_peak_error(
             estimate, clip.clean, sample_rate=RATE, frequency=clip.fault_hz
         )
-        rows.append({
-            "gain": float(snr(estimate, clip.clean) - snr(clip.noisy, clip.clean)),
-            "kurtosis_error": float(kurtosis_error(estimate, clip.clean)),
-            "peak_error": float(peak_error),
-        })  # fmt: skip
+        rows.append(
+            {
+                "gain": float(snr(estimate, clip.clean) - snr(clip.noisy, clip.clean)),
+                "kurtosis_error": float(kurtosis_error(estimate, clip.clean)),
+                "peak_error": float(peak_error),
+            }
+        )
     groups: dict[str, list[int]] = {"all": list(range(len(some)))}
     for index, clip in enumerate(some):
         groups.setdefault(clip.noise, []).append(index)
@@ -119,16 +122,13 @@ def methods(model: str) -> dict[str, Method]:
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """Gain by level, then the errors of kurtosis and fault peak over all, in Markdown."""
-    heads = [f"gain at {level} dB" for level in SNRS]
-    lines = [
-        "|  | " + " | ".join(heads) + " | kurtosis error % | fault peak error % |",
-        "| --- |" + " ---: |" * (len(SNRS) + 2),
-    ]
+    head = ["", *(f"gain at {level} dB" for level in SNRS)]
+    lines = []
     for name, groups in results.items():
         cells = [f"{groups[f'{level} dB']['gain']:.1f}" for level in SNRS]
         errors = [f"{groups['all'][key]:.0f}" for key in ("kurtosis_error", "peak_error")]
-        lines.append(f"| {name} | " + " | ".join([*cells, *errors]) + " |")
-    return "\n".join(lines)
+        lines.append([name, *cells, *errors])
+    return markdown_table([*head, "kurtosis error %", "fault peak error %"], lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -145,10 +145,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table(results))
     if options.output:
         write_results(
-            options.output, "python benchmarks/evaluate_vibration.py --data DATA",
-            model=artifact.fingerprint(options.model), clips=len(some),
-            data=data_digest(options.data), results=results,
-        )  # fmt: skip
+            options.output,
+            "python benchmarks/evaluate_vibration.py --data DATA",
+            model=artifact.fingerprint(options.model),
+            clips=len(some),
+            data=data_digest(options.data),
+            results=results,
+        )
     if options.page:
         insert_table(options.page, "vibration", table(results))
 

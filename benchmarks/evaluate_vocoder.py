@@ -42,6 +42,7 @@ from signal_diffusion import Denoiser
 from signal_diffusion.data.corpus import Corpus, list_manifest
 from signal_diffusion.dsp import Array
 from signal_diffusion.evaluation.outputs import write_results
+from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.files import artifact
 from signal_diffusion.metrics import (
     estoi,
@@ -51,7 +52,7 @@ from signal_diffusion.metrics import (
 )
 from signal_diffusion.nn.mel import Mel, padded
 from signal_diffusion.nn.phases import griffin_lim
-from signal_diffusion.tasks.vocode import vocode
+from signal_diffusion.tasks.vocode import require_vocoder, vocode
 
 Method = Callable[[Array], Array]
 RATE, SECONDS, CLIPS = 16000, 8, 24
@@ -82,8 +83,7 @@ def frames(x: Array, mel: Mel) -> torch.Tensor:
 def methods(model: str, steps: Sequence[int]) -> dict[str, Method]:
     """What is compared, each from a recording to its resynthesis."""
     denoiser = Denoiser.from_pretrained(model)
-    mel = denoiser.mel
-    assert mel is not None
+    mel, _ = require_vocoder(denoiser)
 
     def by_librosa(x: Array) -> Array:
         power = frames(x, mel).exp().numpy()
@@ -128,18 +128,19 @@ def scores(method: Method, some: Sequence[Array]) -> dict[str, float]:
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """The scores as a table in Markdown."""
+    head = ["", "PESQ", "ESTOI", "log-spectral distance, dB", "STFT error", "real-time factor"]
     lines = [
-        "|  | PESQ | ESTOI | log-spectral distance, dB | STFT error | real-time factor |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        [
+            name,
+            f"{row['pesq']:.2f}",
+            f"{row['estoi']:.1f}",
+            f"{row['log_spectral_distance']:.1f}",
+            f"{row['multi_resolution']:.2f}",
+            f"{row['real_time_factor']:.3f}",
+        ]
+        for name, row in ((name, groups["all"]) for name, groups in results.items())
     ]
-    for name, groups in results.items():
-        row = groups["all"]
-        lines.append(
-            f"| {name} | {row['pesq']:.2f} | {row['estoi']:.1f} | "
-            f"{row['log_spectral_distance']:.1f} | {row['multi_resolution']:.2f} | "
-            f"{row['real_time_factor']:.3f} |"
-        )
-    return "\n".join(lines)
+    return markdown_table(head, lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -160,10 +161,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table(results))
     if options.output:
         write_results(
-            options.output, "python benchmarks/evaluate_vocoder.py --data DATA",
-            model=artifact.fingerprint(options.model), clips=len(some),
-            data=data_digest(options.data), results=results,
-        )  # fmt: skip
+            options.output,
+            "python benchmarks/evaluate_vocoder.py --data DATA",
+            model=artifact.fingerprint(options.model),
+            clips=len(some),
+            data=data_digest(options.data),
+            results=results,
+        )
     if options.page:
         insert_table(options.page, "vocoder", table(results))
 

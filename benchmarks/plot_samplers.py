@@ -20,6 +20,7 @@ from shared.result_tables import insert_table
 
 from signal_diffusion.evaluation.benchmark import EVERY
 from signal_diffusion.evaluation.benchmark_report import COLOURS
+from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.files import atomic
 from signal_diffusion.plots.spectrograms import DRAWING, as_png, require_matplotlib
 
@@ -57,14 +58,12 @@ MEASURES = (
 def table(rows: Sequence[Row], defaults: Defaults) -> str:
     """The best sampler at each number of calls, with the default in bold, and pulls of guidance."""
     budgets = sorted({row["budget"] for row in rows if "budget" in row})
+    head = ["best of the samplers at", *map(_calls, budgets)]
     lines = [
-        "| best of the samplers at | " + " | ".join(_calls(n) for n in budgets) + " |",
-        "| --- |" + " ---: |" * len(budgets),
+        [measure.label, *(_cell(measure, rows, defaults, budget) for budget in budgets)]
+        for measure in MEASURES
     ]
-    for measure in MEASURES:
-        cells = [_cell(measure, rows, defaults, budget) for budget in budgets]
-        lines.append(f"| {measure.label} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n\n" + _of_guidance(rows, defaults)
+    return markdown_table(head, lines) + "\n\n" + _of_guidance(rows, defaults)
 
 
 def _calls(budget: int) -> str:
@@ -112,17 +111,14 @@ def _of_guidance(rows: Sequence[Row], defaults: Defaults) -> str:
     real = next(row for row in rows if row["sampler"] == "real")
     heads = [f"{row['guidance']:g}" for row in some]
     heads = [f"**{head}**" if float(head) == usual["guidance"] else head for head in heads]
-    lines = [
-        f"| digits by guidance | {' | '.join([*heads, 'real, unseen'])} |",
-        "| --- |" + " ---: |" * (len(some) + 1),
-    ]
+    lines = []
     for measure in MEASURES[:3]:
         label = measure.label.removeprefix("digits: ")
         cells = [format(row[measure.name], measure.form) for row in [*some, real]]
-        lines.append(f"| {label} | {' | '.join(cells)} |")
+        lines.append([label, *cells])
     spread = [row["diversity_features"] / real["diversity_features"] for row in [*some, real]]
-    lines.append(f"| diversity, features | {' | '.join(f'{x:.2f}' for x in spread)} |")
-    return "\n".join(lines)
+    lines.append(["diversity, features", *(f"{x:.2f}" for x in spread)])
+    return markdown_table(["digits by guidance", *heads, "real, unseen"], lines)
 
 
 def draw(path: Path, rows: Sequence[Row], defaults: Defaults) -> None:

@@ -51,7 +51,13 @@ from signal_diffusion.files import artifact, journal
 from signal_diffusion.files.journal import Row
 from signal_diffusion.nn.mel import Mel
 from signal_diffusion.schedules import Schedule
-from signal_diffusion.tasks.generate import GUIDANCE, STEPS, combinations, generate
+from signal_diffusion.tasks.generate import (
+    GUIDANCE,
+    STEPS,
+    combinations,
+    generate,
+    require_generator,
+)
 from signal_diffusion.tasks.vocode import vocode
 
 Scores = dict[str, float]
@@ -98,7 +104,7 @@ class DrawnDigits:
         self.data, self.model, self.count, self.epochs = data, model, count, epochs
         self.denoiser = Denoiser.from_pretrained(model)
         lists = {c.name: c.values("all") for c in self.denoiser.conditions}
-        if self.denoiser.length is None or not {"class", "speaker"} <= set(lists):
+        if self.denoiser.kind != "generator" or not {"class", "speaker"} <= set(lists):
             raise InputError(f"{model} draws no digits: give a model of experiment=digits")
         self.asked, _ = combinations(lists, count)
 
@@ -134,8 +140,8 @@ class DrawnDigits:
     @cached_property
     def judged(self) -> tuple[Classifier, Sounds, Sounds]:
         """The judge, what it has seen, and what not."""
-        rate, length = self.denoiser.sample_rate, self.denoiser.length
-        assert rate is not None and length is not None
+        rate, length = self.denoiser.sample_rate, require_generator(self.denoiser)
+        assert rate is not None
         real = evaluate_digits.real(self.data, "train", sample_rate=rate, length=length)
         seen, unseen = parted(real)
         judge = train_classifier(seen.signals, seen.labels, sample_rate=rate, epochs=self.epochs)
@@ -214,9 +220,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table)
     if options.output:
         write_results(
-            options.output, "python benchmarks/sampling_steps.py --data DATA", defaults=DEFAULTS,
-            data=data_digest(options.data), rows=rows,
-        )  # fmt: skip
+            options.output,
+            "python benchmarks/sampling_steps.py --data DATA",
+            defaults=DEFAULTS,
+            data=data_digest(options.data),
+            rows=rows,
+        )
     if options.page:
         insert_table(options.page, "samplers", table)
     if options.plot:

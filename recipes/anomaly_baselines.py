@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from signal_diffusion.dsp import Array
+from signal_diffusion.evaluation.summary import markdown_table
 
 #: Scores (W,) of the windows of a run (C, n).
 Scorer = Callable[[Array], Array]
@@ -93,9 +94,11 @@ def best_f1(labels: Array, scores: Array) -> float:
 def comparison(labels: Array, scores: Mapping[str, Array]) -> str:
     """ROC-AUC and best F1 of each method as a table, and which is best."""
     rows = {name: (area(labels, s), best_f1(labels, s)) for name, s in scores.items()}
-    lines = ["| method | ROC-AUC | best F1 |", "| --- | ---: | ---: |"]
-    lines += [f"| {name} | {auc:.3f} | {f1:.3f} |" for name, (auc, f1) in rows.items()]
+    lines = [[name, f"{auc:.3f}", f"{f1:.3f}"] for name, (auc, f1) in rows.items()]
     always = 2 * labels.mean() / (1 + labels.mean())
-    lines.append(f"\n{len(labels)} windows, {labels.mean():.0%} faulty: F1 {always:.3f} for all.")
     ahead = max(rows, key=lambda name: rows[name][0])
-    return "\n".join([*lines, f"By ROC-AUC the best is: {ahead}."])
+    return (
+        f"{markdown_table(['method', 'ROC-AUC', 'best F1'], lines)}\n\n"
+        f"{len(labels)} windows, {labels.mean():.0%} faulty: F1 {always:.3f} for all.\n"
+        f"By ROC-AUC the best is: {ahead}."
+    )

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,24 +26,52 @@ from signal_diffusion.nn.mel import Mel
 from signal_diffusion.schedules import Schedule
 from signal_diffusion.targets import TARGETS
 
+#: What a denoiser makes: a clean recording, sound of mel frames, or signals of no recording.
+Kind = Literal["denoiser", "vocoder", "generator"]
+
+
+@dataclass(frozen=True)
+class RecordingTraits:
+    """What a denoiser needs of a recording, and how the recording is brought to it.
+
+    Attributes:
+        sample_rate: rate of the signals in Hz, or None where they have none.
+        domain: what it was trained on, e.g. "speech" or "ecg".
+        level_db: level (see `levels.level_db`) that recordings are brought to, or None to leave it.
+        offset: what happens to the channels' medians: "kept" takes them off and puts them back,
+            "dropped" takes them off, and both give every channel a gain of its own, as sensors of
+            different units need; None leaves them, with one gain for all channels.
+        noise_std: standard deviation of the recordings' white noise at the denoiser's level, which
+            a channel's own, given or estimated, is brought to. None where levels are what counts.
+        masked: whether `cond` marks the missing samples: (B, 1, L), 1 there and 0 elsewhere, None
+            for none. States and y hold there what was filled in.
+        bands: how wide bands around several draws must be, or None where that is not calibrated.
+        codec: the transform between signals and the states that the process runs in.
+    """
+
+    sample_rate: int | None = None
+    domain: str | None = None
+    level_db: float | None = None
+    offset: str | None = None
+    noise_std: float | None = None
+    masked: bool = False
+    bands: Bands | None = None
+    codec: FrameTransform = field(default_factory=Identity)
+
+
+#: Names of the traits, each of which is an attribute of a denoiser, too.
+TRAITS = tuple(trait.name for trait in fields(RecordingTraits))
+
 
 class Denoiser(nn.Module, ABC):
     """An estimate of the clean signal from a noisy state.
 
     Attributes:
         schedule: the process whose states and times it takes.
-        sample_rate: rate of the signals in Hz, or None where they have none.
         hop: samples of the signal between the places where it may be cut into pieces.
-        domain: what it was trained on, e.g. "speech" or "ecg".
-        level_db: level (see `levels.level_db`) that recordings are brought to, or None to leave it.
-        offset: what happens to the channels' medians: "kept" takes them off and puts them back,
-            "dropped" takes them off, and both give every channel a gain of its own, as sensors of
-            different units need; None leaves them, with one gain for all channels.
-        noise_std: standard deviation of the recordings' white noise at the denoiser's level: what
-            a channel's own, given or estimated, is brought to. None where levels are what counts.
-        masked: whether `cond` tells which samples are missing: (B, 1, L), 1 there and 0 elsewhere,
-            None for none. States and y hold there what was filled in.
-        bands: how wide bands around several draws must be, or None where that is not calibrated.
+        kind: what it makes.
+        recording: what it needs of a recording. Each trait is an attribute of its own, too; a class
+            of one's own sets those that differ from the defaults.
     """
 
     schedule: Schedule
@@ -53,6 +82,15 @@ class Denoiser(nn.Module, ABC):
     noise_std: float | None = None
     masked: bool = False
     bands: Bands | None = None
+
+    @property
+    def kind(self) -> Kind:
+        return "denoiser"
+
+    @property
+    def recording(self) -> RecordingTraits:
+        given = {name: getattr(self, name) for name in TRAITS if hasattr(self, name)}
+        return RecordingTraits(**given)
 
     @property
     def hop(self) -> int:
@@ -109,7 +147,7 @@ class NetworkDenoiser(Denoiser):
         target: a name of `TARGETS`.
         sigma_data: standard deviation of the clean state.
         codec: the transform between signals and the states that the process runs in.
-        sample_rate, domain, level_db, offset, noise_std, masked, bands: see `Denoiser`.
+        sample_rate, domain, level_db, offset, noise_std, masked, bands: see `RecordingTraits`.
         limit: largest magnitude of the clean state, None for no limit.
         trend: samples, a power of 2, of the moving mean m that is led past the network, so that
             drifts of any size are kept, x_hat = m / alpha + D(x_t - m); None for no such thing.
@@ -189,6 +227,12 @@ class NetworkDenoiser(Denoiser):
         return TARGETS[self.target](self.schedule, t, self.sigma_data)[1] ** -2
 
     @property
+    def kind(self) -> Kind:
+        if self.mel is not None:
+            return "vocoder"
+        return "denoiser" if self.length is None else "generator"
+
+    @property
     def hop(self) -> int:
         return self.codec.hop * self._frames.hop
 
@@ -249,41 +293,3 @@ class NetworkDenoiser(Denoiser):
 
     def _centred(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
         return x_t if y is None else x_t - self.schedule(t)[1].to(x_t.dtype) * y
-
-
-class Rescheduled(Denoiser):
-    """A denoiser of one unpaired schedule, driven on another's grid by matching log-SNR.
-
-    With alpha', sigma' the schedule that it was trained on and t' the time of equal log-SNR,
-    `x_hat = denoiser(x_t alpha'(t') / alpha(t), t')`.
-
-    Args:
-        denoiser: the denoiser to drive.
-        schedule: the schedule whose times and states it takes now.
-    """
-
-    def __init__(self, denoiser: Denoiser, schedule: Schedule) -> None:
-        super().__init__()
-        if denoiser.schedule.paired or schedule.paired:
-            raise InputError("only unpaired schedules can be exchanged: a paired one moves y too")
-        self.denoiser, self.schedule = denoiser, schedule
-        self.codec = getattr(denoiser, "codec", None)
-        self.sample_rate, self.domain = denoiser.sample_rate, denoiser.domain
-        self.level_db, self.offset = denoiser.level_db, denoiser.offset
-        self.noise_std, self.masked = denoiser.noise_std, denoiser.masked
-
-    @property
-    def hop(self) -> int:
-        return self.denoiser.hop
-
-    def context(self, calls: int = 1) -> tuple[int, int] | None:
-        return self.denoiser.context(calls)
-
-    def forward(
-        self, x_t: Tensor, t: Tensor, y: Tensor | None = None, cond: Tensor | None = None
-    ) -> Tensor:
-        t = torch.as_tensor(t, device=x_t.device)
-        alpha = self.schedule(t)[0]
-        matched = self.denoiser.schedule.time_at(self.schedule.log_snr(t))
-        scale = self.denoiser.schedule(matched)[0] / alpha
-        return self.denoiser((scale * x_t).to(x_t.dtype), matched, y, cond)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -12,6 +12,7 @@ from signal_diffusion.audio import opened
 from signal_diffusion.audio.provenance import read_provenance
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.files.artifact import resolve, shipped
+from signal_diffusion.nn.mel import Mel
 
 #: Domains whose signals are sound.
 AUDIO_DOMAINS = ("speech", "music", "audio")
@@ -120,11 +121,11 @@ def recording_facts(path: Path) -> Rows:
 
 def _views(denoiser: NetworkDenoiser) -> Rows:
     """What an estimate depends on, of models that take recordings."""
-    if denoiser.length is not None:
-        return [("length", duration(denoiser.length, denoiser.sample_rate))]
+    if denoiser.kind == "generator":
+        return [("length", duration(denoiser.length or 0, denoiser.sample_rate))]
     view = f"{duration(denoiser.receptive_field, denoiser.sample_rate)} a call"
-    if denoiser.mel is not None:
-        return [("receptive field", view), ("takes", denoiser.mel.told)]
+    if denoiser.kind == "vocoder":
+        return [("receptive field", view), ("takes", cast(Mel, denoiser.mel).told)]
     return [("receptive field", view), ("latency", _latency(denoiser))]
 
 

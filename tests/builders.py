@@ -42,7 +42,7 @@ WARM = [
     "torch._dynamo",
     "torch._refs",
     "soxr",
-    "signal_diffusion.cli.denoise_folder",
+    "signal_diffusion.cli.denoise_run",
     "signal_diffusion.tasks.denoise_files",
 ]
 

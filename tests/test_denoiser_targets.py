@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from signal_diffusion.denoiser import NetworkDenoiser, Rescheduled
+from signal_diffusion import denoise
+from signal_diffusion.calibration import Bands
+from signal_diffusion.denoiser import TRAITS, Denoiser, NetworkDenoiser, RecordingTraits
 from signal_diffusion.errors import InputError
 from signal_diffusion.gaussian import GaussianDenoiser
+from signal_diffusion.guidance import ClassifierFree, Rescheduled
+from signal_diffusion.nn.frames import Identity, Patch
+from signal_diffusion.nn.mel import Mel
+from signal_diffusion.nn.stack import DilatedStack
 from signal_diffusion.samplers import ddim, dpmpp_2m, heun
 from signal_diffusion.schedules import (
     EDM,
@@ -143,3 +152,69 @@ def test_paired_schedules_cannot_be_exchanged():
     oracle = GaussianDenoiser(EDM(), variance=spectrum())
     with pytest.raises(InputError, match="only unpaired schedules"):
         Rescheduled(oracle, BrownianBridge())
+
+
+def traits() -> RecordingTraits:
+    """None of them is the default."""
+    return RecordingTraits(
+        sample_rate=8000,
+        domain="ecg",
+        level_db=-20.0,
+        offset="kept",
+        noise_std=0.1,
+        masked=True,
+        bands=Bands(width=2.0),
+        codec=Patch(4),
+    )
+
+
+def constant(**changes: object) -> NetworkDenoiser:
+    backbone = DilatedStack(4, channels=8, hidden=4, layers=1, cond_channels=4)
+    given = {name: getattr(traits(), name) for name in TRAITS} | changes
+    return NetworkDenoiser(backbone, RectifiedFlow(), **given)
+
+
+def test_the_recording_traits_are_the_attributes_of_the_same_names() -> None:
+    assert inspect.signature(NetworkDenoiser).parameters.keys() >= set(TRAITS)
+    denoiser = constant()
+    assert all(getattr(denoiser, n) is getattr(denoiser.recording, n) for n in TRAITS)
+    assert GaussianDenoiser(EDM(), variance=spectrum()).recording.sample_rate is None
+    assert isinstance(GaussianDenoiser(EDM(), variance=spectrum()).recording.codec, Identity)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda d: ClassifierFree(d, 2.0), lambda d: Rescheduled(d, EDM())]
+)
+def test_wrappers_pass_on_all_that_a_recording_needs(wrap) -> None:
+    inner = constant()
+    for wrapped in (wrap(inner), wrap(wrap(inner))):
+        for name in TRAITS:
+            assert getattr(wrapped, name) is getattr(inner, name), name
+            assert getattr(wrapped.recording, name) is getattr(inner.recording, name), name
+        assert (wrapped.hop, wrapped.context(2)) == (inner.hop, inner.context(2))
+        assert wrapped.kind == "denoiser"
+
+
+def test_a_wrapped_denoiser_cleans_a_recording_as_the_wrapped_one() -> None:
+    """Through its codec, at its rate and level, and marked where samples are missing."""
+    torch.manual_seed(0)
+    inner = constant(bands=None).eval()
+    for parameter in inner.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    x = np.random.default_rng(0).normal(size=4000).astype(np.float32)
+    missing = np.zeros(4000, bool)
+    missing[100:200] = True
+    options = {"sample_rate": 16000, "steps": 2, "missing": missing}
+    expected = denoise(inner, x, **options)
+    assert not np.allclose(expected, x)
+    np.testing.assert_allclose(denoise(ClassifierFree(inner, 1.0), x, **options), expected)
+    driven = denoise(Rescheduled(inner, RectifiedFlow()), x, **options)
+    np.testing.assert_allclose(driven, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["denoiser", "vocoder", "generator"])
+def test_the_kind_of_a_denoiser(kind: str) -> None:
+    backbone = DilatedStack(1, channels=8, hidden=4, layers=1)
+    options = {"vocoder": {"mel": Mel()}, "generator": {"length": 100}}.get(kind, {})
+    denoiser: Denoiser = NetworkDenoiser(backbone, RectifiedFlow(), **options)
+    assert denoiser.kind == ClassifierFree(denoiser, 2.0).kind == kind

@@ -277,10 +277,10 @@ def write(path: str | Path, recording: Recording, *, force: bool = False) -> Non
         writer.write(recording.samples)
 
 
-def check_output(path: str | Path, recording: Recording, *, force: bool = False) -> None:
-    """Raise `write`'s errors now, by writing an empty file of the same form beside the path."""
+def check_output(path: str | Path, form: Form, *, force: bool = False) -> None:
+    """Raise the errors of `write` now, by writing an empty file of the form beside the path."""
     path = Path(path)
-    form = nearest_form(path, recording.form)
+    form = nearest_form(path, form)
     require_writable(path, force=force)
     with beside(path) as partial, _created(path, partial, form, None):
         pass

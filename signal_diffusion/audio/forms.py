@@ -203,8 +203,8 @@ def _described(info: Any) -> tuple[Form, int]:
 def _container(path: Path, form: Form) -> str:
     family = CONTAINERS.get(path.suffix.lower())
     if family is None:
-        known = " ".join(CONTAINERS)
-        raise InputError(f"{path} has no suffix of an audio format: use one of {known}")
+        suffixes = " ".join(CONTAINERS)
+        raise InputError(f"{path} has no suffix of an audio format: use one of {suffixes}")
     return form.container if form.container in family else family[0]
 
 

@@ -49,8 +49,10 @@ def require_sane(form: Form) -> None:
             f"the stream's channels are {form.channels}; there must be 1 to {MAX_CHANNELS}"
         )
     if form.subtype not in ENCODINGS:
-        known = ", ".join(ENCODINGS)
-        raise InputError(f"the stream's sample format is {form.subtype}; it must be one of {known}")
+        encodings = ", ".join(ENCODINGS)
+        raise InputError(
+            f"the stream's sample format is {form.subtype}; it must be one of {encodings}"
+        )
 
 
 def read_header(read: Callable[[int], bytes]) -> tuple[Form, int | None]:

@@ -13,7 +13,7 @@ from signal_diffusion.cli import parsing
 from signal_diffusion.cli.messages import say
 from signal_diffusion.cli.options import argument, option
 from signal_diffusion.cli.terminal import bar, interruptible, libraries_silent
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, install
 
 MEASURED, TRAINING = "What is measured", "Training"
 #: Most threads and network calls, and longest time in seconds.
@@ -179,7 +179,7 @@ def benchmark(
         words = f"--train 'own data.sources.root=DATA' (experiment={experiment})"
         say(f"note: training was not timed; {words} does")
     if not report.drawable():
-        say("note: no picture without matplotlib: pip install 'signal-diffusion[plot]'")
+        say(f"note: no picture without matplotlib: {install('plot')}")
     say(f"report: {output}")
 
 

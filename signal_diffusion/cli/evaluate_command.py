@@ -171,7 +171,7 @@ def evaluate(
     ours = plan.modelled(
         denoiser, model, calls, sampler=sampler, seed=seed, noise_std=noise_std, device=device
     )
-    if denoiser.length is not None:
+    if denoiser.kind == "generator":
         plan.require_unused(
             {
                 "metrics": metrics,

@@ -40,8 +40,8 @@ from signal_diffusion.streaming.engine import require_process
 from signal_diffusion.streaming.pieces import PIECE, Progress, part_of
 from signal_diffusion.streaming.settings import Settings
 from signal_diffusion.tasks.denoise import denoise
-from signal_diffusion.tasks.generate import GUIDANCE, generate
-from signal_diffusion.tasks.vocode import vocode
+from signal_diffusion.tasks.generate import GUIDANCE, generate, require_generator
+from signal_diffusion.tasks.vocode import require_vocoder, vocode
 from signal_diffusion.training.runs import configuration_mistakes
 
 Sampler = Callable[..., Tensor]
@@ -219,11 +219,11 @@ def task_of(denoiser: NetworkDenoiser) -> str:
     Raises:
         InputError: it has none of these.
     """
-    if denoiser.mel is not None and isinstance(denoiser.codec, Magnitudes):
+    if denoiser.kind == "vocoder" and isinstance(denoiser.codec, Magnitudes):
         return "vocode"
-    if not denoiser.schedule.paired and denoiser.length is not None:
+    if denoiser.kind == "generator" and not denoiser.schedule.paired:
         return "generate"
-    if denoiser.mel is not None or isinstance(denoiser.backbone, DiffWave):
+    if denoiser.kind == "vocoder" or isinstance(denoiser.backbone, DiffWave):
         raise InputError("this model is no denoiser, vocoder or generator: it can't be benchmarked")
     return "denoise"
 
@@ -242,8 +242,7 @@ def workload(denoiser: NetworkDenoiser, plan: Plan) -> tuple[Work, float]:
     x = made_noise(denoiser, plan.seconds)
     seconds = x.shape[-1] / (denoiser.sample_rate or RATE)
     if task == "vocode":
-        assert denoiser.mel is not None
-        frames = denoiser.mel(torch.from_numpy(x))[0]
+        frames = require_vocoder(denoiser)[0](torch.from_numpy(x))[0]
         return lambda sampler, steps, _: vocode(
             denoiser, frames, steps=steps, sampler=sampler
         ), seconds
@@ -266,8 +265,8 @@ def made_noise(denoiser: NetworkDenoiser, seconds: float | None) -> Array:
 def _drawing(denoiser: NetworkDenoiser, plan: Plan) -> tuple[Work, float]:
     """Draws one signal of the model's own length, or of so many seconds."""
     rate = denoiser.sample_rate or RATE
-    assert denoiser.length is not None
-    length = denoiser.length if plan.seconds is None else max(1, round(plan.seconds * rate))
+    own = require_generator(denoiser)
+    length = own if plan.seconds is None else max(1, round(plan.seconds * rate))
     values = [{one.name: one.values("all")[0] for one in denoiser.conditions}]
     draw = partial(generate, denoiser, asked=values, length=length, guidance=plan.guidance)
     return lambda sampler, steps, _: draw(steps=steps, sampler=sampler), length / rate

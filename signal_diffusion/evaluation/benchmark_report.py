@@ -17,7 +17,7 @@ from signal_diffusion.evaluation.benchmark import (
     Benchmark,
     joined,
 )
-from signal_diffusion.evaluation.measures import METRICS, direction
+from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.evaluation.memorisation_report import require_folder
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.evaluation.run import ROWS
@@ -237,7 +237,7 @@ def _quality(axes: Axes, rows: Sequence[Row], name: str, by: str, given: Row) ->
     if given.get(name) is not None:
         level = metric.scale * given[name]
         axes.axhline(level, color="black", lw=0.8, ls=":", label="input, as it came")
-    axes.set_title(f"{metric.heading}, {direction(name)}", loc="left", fontsize=11)
+    axes.set_title(f"{metric.heading}, {metric.direction}", loc="left", fontsize=11)
     if by == "calls":
         _by_calls(axes, rows)
     else:

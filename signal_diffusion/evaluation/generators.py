@@ -28,7 +28,7 @@ from signal_diffusion.metrics.likeness import distances, imprints, nearest
 from signal_diffusion.samplers import Progress
 from signal_diffusion.streaming.background import threads
 from signal_diffusion.streaming.settings import Settings
-from signal_diffusion.tasks.generate import generate
+from signal_diffusion.tasks.generate import generate, require_generator
 
 #: What the row of the real ones is called that no other is compared with.
 REAL = "real, other half"
@@ -81,8 +81,7 @@ def recordings_of(denoiser: NetworkDenoiser, pairs: Sequence[Pair]) -> Recording
     """
     if tables := [pair for pair in pairs if pair.table]:
         raise InputError(f"{tables[0].clean} is a table, but generators are compared with sound")
-    length = denoiser.length
-    assert length is not None
+    length = require_generator(denoiser)
     signals = [fitted(pair.read().clean.mean(axis=0), length) for pair in pairs]
     values = [values_of(denoiser.conditions, pair.name, dict(pair.groups)) for pair in pairs]
     return Recordings(np.stack(signals), [pair.name for pair in pairs], values)

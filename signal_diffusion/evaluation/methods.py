@@ -92,22 +92,33 @@ class Modelled:
     def key(self) -> object:
         given = self.settings
         return [
-            artifact.fingerprint(self.model), self.device, given.times, given.sampler.__module__,
-            given.sampler.__qualname__, given.seed, given.noise_std,
-        ]  # fmt: skip
+            artifact.fingerprint(self.model),
+            self.device,
+            given.times,
+            given.sampler.__module__,
+            given.sampler.__qualname__,
+            given.seed,
+            given.noise_std,
+        ]
 
     def __call__(self, pair: Pair, sound: Sound) -> Estimate:
         denoiser, given = loaded(self.model, self.device), self.settings
 
         def work(noisy: Array, rate: float) -> Array:
-            if denoiser.mel is not None:
+            if denoiser.kind == "vocoder":
                 return resynthesised(denoiser, noisy, given)
             # What warms it up has no gaps.
             missing = sound.missing if noisy is sound.noisy else None
             return denoise(
-                denoiser, noisy, sample_rate=rate, steps=given.times, sampler=given.sampler,
-                seed=given.seed, noise_std=given.noise_std, missing=missing,
-            )  # fmt: skip
+                denoiser,
+                noisy,
+                sample_rate=rate,
+                steps=given.times,
+                sampler=given.sampler,
+                seed=given.seed,
+                noise_std=given.noise_std,
+                missing=missing,
+            )
 
         # A processor waits while a GPU works.
         clock = time.process_time if self.device == "cpu" else time.perf_counter

@@ -99,11 +99,13 @@ def rate_of_originals(denoiser: NetworkDenoiser) -> int | None:
     Raises:
         InputError: the model is of neither of these kinds.
     """
-    if denoiser.mel is not None:
+    if denoiser.kind == "vocoder":
         return require_vocoder(denoiser)[0].sample_rate
-    if denoiser.length is not None and denoiser.sample_rate is None:
+    if denoiser.kind == "denoiser":
+        return None
+    if denoiser.sample_rate is None:
         raise InputError("this model has no sample rate, which recordings are brought to")
-    return denoiser.sample_rate if denoiser.length is not None else None
+    return denoiser.sample_rate
 
 
 def takes_readings(denoiser: NetworkDenoiser, model: str, pairs: Sequence[Pair]) -> bool:
@@ -138,7 +140,7 @@ def modelled(
     """
     function, place = sampler_named(sampler), device_named(device)
     every = [Settings(steps=n, sampler=function, seed=seed, noise_std=noise_std) for n in steps]
-    for settings in every if denoiser.mel is None and denoiser.length is None else ():
+    for settings in every if denoiser.kind == "denoiser" else ():
         require_process(denoiser, settings)
     return [Modelled(model, settings, place) for settings in every]
 
@@ -171,10 +173,10 @@ class Rivals:
 
 def _built_in(name: str, denoiser: NetworkDenoiser, *, readings: bool) -> Method:
     """The method of a name; raises an InputError where it does not take the model's signals."""
-    if denoiser.mel is not None:
+    if denoiser.kind == "vocoder":
         if name != "griffin_lim":
             raise InputError(f"against is '{name}', but vocoders are compared with griffin_lim")
-        return GriffinLim(denoiser.mel)
+        return GriffinLim(require_vocoder(denoiser)[0])
     found, fitting = Filter(name), ("any", denoiser.domain if readings else "sound")
     signals = FILTERS[name].signals
     if signals in fitting:
@@ -206,7 +208,7 @@ def require_unused(options: Mapping[str, Any]) -> None:
 
 def usual_steps(denoiser: NetworkDenoiser) -> str:
     """The numbers of calls that are measured unless others are given."""
-    return "1" if denoiser.length is None else str(STEPS)
+    return str(STEPS) if denoiser.kind == "generator" else "1"
 
 
 @dataclass(frozen=True)
@@ -245,13 +247,13 @@ class Evaluation:
             InputError: a metric, a rival or a recording does not fit the model.
         """
         readings = takes_readings(denoiser, ours[0].model, pairs)
-        if denoiser.mel is not None:
+        if denoiser.kind == "vocoder":
             metrics = metrics or OF_VOCODERS
         names = metrics_named(metrics, domain=denoiser.domain, readings=readings)
         others = rivals.methods(denoiser, pairs, readings=readings)
         groups_of(pairs, names)
         # A vocoder's input, frames, is no sound.
-        untouched: list[Method] = [Untouched()] if denoiser.mel is None else []
+        untouched: list[Method] = [] if denoiser.kind == "vocoder" else [Untouched()]
         methods = [*untouched, *ours, *others]
         return cls(ours[0].model, denoiser.domain, pairs, methods, names, ours[0].name)
 

@@ -195,9 +195,14 @@ def _sound(samples: Array, rate: int, form: Form) -> str:
     samples = np.clip(samples, -1, 1).T
     if form.container == "MP3":
         soundfile.write(
-            file, samples, rate, format="MP3", subtype="MPEG_LAYER_III",
-            compression_level=MP3_LEVEL, bitrate_mode="VARIABLE",
-        )  # fmt: skip
+            file,
+            samples,
+            rate,
+            format="MP3",
+            subtype="MPEG_LAYER_III",
+            compression_level=MP3_LEVEL,
+            bitrate_mode="VARIABLE",
+        )
         return data_uri("audio/mpeg", file.getvalue())
     soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
     return data_uri("audio/flac", file.getvalue())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.measures import better_by, heading, is_seen, shown
+from signal_diffusion.evaluation.measures import METRICS, better_by, is_seen, shown
 from signal_diffusion.evaluation.methods import Method
 from signal_diffusion.evaluation.pairs import Pair
 from signal_diffusion.evaluation.run import Row
@@ -117,7 +117,7 @@ def _score(metric: str, before: float | None, after: float | None) -> Score:
     change = None if before is None or after is None else after - before
     told = shown(metric, change, sign="+")
     better = better_by(metric, change) > 0 if change is not None and is_seen(told) else None
-    return Score(heading(metric), shown(metric, before), shown(metric, after), told, better)
+    return Score(METRICS[metric].heading, shown(metric, before), shown(metric, after), told, better)
 
 
 def _drawn(maker: Maker, pair: Pair, plain: Example, found: float | None) -> Example:
@@ -127,10 +127,14 @@ def _drawn(maker: Maker, pair: Pair, plain: Example, found: float | None) -> Exa
     again = f"Made again for this page, the result scores {shown(first, stretch.score)}, not "
     again += f"{shown(first, found)}: what is here is not what was scored."
     return replace(
-        plain, trouble="" if is_again(stretch.score, found) else again,
+        plain,
+        trouble="" if is_again(stretch.score, found) else again,
         told=f"{_where(stretch)} {heard}".strip(),
-        begin=f"{stretch.begin:.4g} s", end=f"{stretch.end:.4g} s", clips=clips, scale=scale,
-    )  # fmt: skip
+        begin=f"{stretch.begin:.4g} s",
+        end=f"{stretch.end:.4g} s",
+        clips=clips,
+        scale=scale,
+    )
 
 
 def _where(stretch: Stretch) -> str:

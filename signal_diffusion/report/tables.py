@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from signal_diffusion.evaluation.measures import (
+    METRICS,
     Cell,
     best_of,
     better_by,
     cell,
-    direction,
-    heading,
     shown,
 )
 from signal_diffusion.evaluation.methods import Untouched
@@ -94,13 +93,17 @@ def groups(facts: Mapping[str, Any], colours: Mapping[str, str]) -> list[Group]:
     """The groups that have several values, and not too many."""
     metrics = facts["metrics"]
     return [
-        Group(name, group_chart(values, name, metrics[0], colours), {
-            value: [Line(n, [cell(m, s.get(m)) for m in metrics]) for n, s in some.items()]
-            for value, some in values.items()
-        })
+        Group(
+            name,
+            group_chart(values, name, metrics[0], colours),
+            {
+                value: [Line(n, [cell(m, s.get(m)) for m in metrics]) for n, s in some.items()]
+                for value, some in values.items()
+            },
+        )
         for name, values in facts["groups"].items()
         if 1 < len(values) <= MOST_SHOWN
-    ]  # fmt: skip
+    ]
 
 
 def failures_of(rows: Sequence[Row]) -> list[str]:
@@ -144,7 +147,8 @@ def _verdict(facts: Mapping[str, Any], metric: str, changes: Sequence[float]) ->
     means = [facts["methods"][name]["scores"][metric]["mean"] for name in methods]
     before, after = (shown(metric, mean) for mean in means)
     better = sum(better_by(metric, change) > 0 for change in changes)
+    name, direction = METRICS[metric].heading, METRICS[metric].direction
     return (
-        f"{heading(metric)}: {before} → {after} on average, better in {better} of {len(changes)} "
-        f"files ({direction(metric)})."
+        f"{name}: {before} → {after} on average, better in {better} of {len(changes)} files "
+        f"({direction})."
     )

@@ -28,8 +28,9 @@ Mask = Tensor | NDArray[np.bool_]
 MOST_CHANNELS = 64
 
 
-#: Largest ratio of a recording's rate to the denoiser's, and of that to the recording's.
-MOST_RESAMPLED = 256
+#: Largest ratio of a recording's rate to the denoiser's, and of that to the recording's: below, too
+#: little of the band that the denoiser works on is left.
+MOST_RESAMPLED, LEAST_RESAMPLED = 256, 16
 
 
 #: Largest magnitude of a sample: what is larger is no recording, and float32 would overflow.
@@ -42,11 +43,12 @@ def model_or_given_rate(denoiser: Denoiser, sample_rate: float | None) -> float:
     if sample_rate is not None and not 0 < sample_rate < float("inf"):
         raise InputError(f"sample_rate is {sample_rate} Hz; it must be positive")
     own = denoiser.sample_rate
-    if sample_rate and own and not 1 / MOST_RESAMPLED <= sample_rate / own <= MOST_RESAMPLED:
-        low, high = own / MOST_RESAMPLED, own * MOST_RESAMPLED
+    if sample_rate and own and not 1 / LEAST_RESAMPLED <= sample_rate / own <= MOST_RESAMPLED:
+        low, high = own / LEAST_RESAMPLED, own * MOST_RESAMPLED
         raise InputError(
             f"sample_rate is {sample_rate} Hz, but this model is for {own} Hz: "
-            f"it takes {low:g} to {high:g} Hz"
+            f"it takes {low:g} to {high:g} Hz; if the rate is wrong, as where milliseconds are "
+            "read as seconds, pass the right one (--rate)"
         )
     return sample_rate or own or 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, install
 from signal_diffusion.tables.columns import FILLED, TableForm, distinct
 
 #: The column of seconds that is added to a table without time stamps in a new container.
@@ -46,6 +46,7 @@ class Source(Protocol):
         path: the file.
         names, units: of all columns, "" for an unknown unit.
         numeric: which of the columns hold numbers.
+        texts: by the places of columns that hold none but look like it, why.
         temporal: which hold what only time stamps look like; None if none can.
         rate: Hz, None if the file does not hold it.
         length: rows, None if counting them takes a pass.
@@ -56,6 +57,7 @@ class Source(Protocol):
     names: tuple[str, ...]
     units: tuple[str, ...]
     numeric: tuple[bool, ...]
+    texts: Mapping[int, str]
     temporal: tuple[bool, ...] | None
     rate: float | None
     length: int | None
@@ -145,6 +147,4 @@ def library(name: str, path: Path) -> Any:
         return import_module(name)
     except ImportError as error:
         package = name.partition(".")[0]
-        raise InputError(
-            f"{path} needs the package {package}: pip install 'signal-diffusion[sensors]'"
-        ) from error
+        raise InputError(f"{path} needs the package {package}: {install('sensors')}") from error

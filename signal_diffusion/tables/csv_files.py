@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,14 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside
 from signal_diffusion.tables.base import Block, Contents, changed
 from signal_diffusion.tables.columns import Columns
-from signal_diffusion.tables.csv_layout import MISSING, Layout, is_missing, is_number, layout
+from signal_diffusion.tables.csv_layout import (
+    MISSING,
+    Layout,
+    cause_of,
+    is_missing,
+    is_number,
+    layout,
+)
 from signal_diffusion.tables.csv_rows import chunks, fields, tail
 
 #: Steps in a column without a name that vary less than this are those of time stamps.
@@ -50,6 +57,7 @@ class CsvSource:
             kind = _kind_of_first(self.layout.column(0), self.layout.decimal)
             numeric[0] &= kind != "count"
             temporal[0] |= kind == "time" and len(numeric) > 1
+        self.texts: Mapping[int, str] = self.layout.causes
         self.numeric: tuple[bool, ...] = tuple(numeric)
         self.temporal: tuple[bool, ...] | None = tuple(temporal)
 
@@ -127,8 +135,8 @@ class Texts:
             if not is_number(text, layout.decimal) and not is_missing(text):
                 return InputError(
                     f"{layout.path}, row {number}, column '{layout.names[self.at]}': "
-                    f"'{' '.join(text.split())[:SHOWN]}' is no number: mend it, leave the field "
-                    "empty, or leave the column out by skip= (--skip)"
+                    f"'{' '.join(text.split())[:SHOWN]}' is no number{cause_of(text)}: mend it, "
+                    "leave the field empty, or leave the column out by skip= (--skip)"
                 )
         return InputError(f"{layout.path}, from row {self.first} on, holds no numbers ({error})")
 

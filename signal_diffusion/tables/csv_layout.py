@@ -65,6 +65,16 @@ class Layout:
         return [row[at].strip() for row in self.rows]
 
     @property
+    def causes(self) -> dict[int, str]:
+        """By the places of columns of texts that look like numbers, why these are none."""
+        found = {}
+        for at, numeric in enumerate(self.numeric):
+            cells = [] if numeric else [text for text in self.column(at) if cause_of(text)]
+            if len(cells) > len(self.rows) / 2:
+                found[at] = f"'{cells[0]}' is no number{cause_of(cells[0])}"
+        return found
+
+    @property
     def stampy(self) -> list[bool]:
         """Which columns look like time stamps and like nothing else."""
         return [
@@ -218,6 +228,9 @@ DELIMITERS = ("\t", ";", "|", ",", " ")
 COMMENTS = ("#", "%", "//", "!")
 
 
+THOUSANDS = re.compile(r"[+-]?\d{1,3}([,.' \u00a0\u202f]\d{3})+([.,]\d+)?")
+
+
 #: Fields that stand for no reading, beside those that pandas knows.
 MISSING = (
     *("-", "--", "?", ".", "missing", "Missing", "MISSING", "nodata", "NoData", "NODATA"),
@@ -278,10 +291,21 @@ def is_missing(text: str) -> bool:
     return NOTHING.fullmatch(text.strip()) is not None
 
 
+def cause_of(text: str) -> str:
+    """Why a field is probably no number, for an error; "" if that is unknown.
+
+    >>> cause_of("1,013.25"), cause_of("oops")
+    (' (by its separators of thousands)', '')
+    """
+    return " (by its separators of thousands)" if THOUSANDS.fullmatch(text.strip()) else ""
+
+
 def fields_of(text: str, delimiter: str) -> list[str]:
     """The fields of a line."""
     # A field may go over lines, but to the library only where quotes are as it expects.
-    line = " ".join(text.splitlines()) if delimiter != " " else " ".join(text.split())
+    line = " ".join(text.splitlines())
+    if delimiter == " ":
+        line = re.sub(" +", " ", line.strip())
     try:
         rows = csv.reader([line], delimiter=delimiter, skipinitialspace=delimiter != "\t")
         return next(rows, [])

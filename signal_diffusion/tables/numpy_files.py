@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 import numpy as np
@@ -54,6 +55,7 @@ class NumpySource:
     """
 
     first = 1
+    texts: Mapping[int, str] = MappingProxyType({})
 
     def __init__(self, path: Path) -> None:
         self.path = path

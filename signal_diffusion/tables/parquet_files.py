@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from signal_diffusion.dsp import Array
@@ -21,6 +22,7 @@ class ParquetSource:
 
     rate: float | None = None
     first = 1
+    texts: Mapping[int, str] = MappingProxyType({})
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -61,6 +61,8 @@ class Clock:
     def __init__(self, path: Path, head: Array, name: str, unit: str, *, first: int = 1) -> None:
         self._path, self._name, self._first = path, name, first
         self._row = 0
+        if (at := first_text(head)) >= 0:
+            raise self._unreadable(head, at)
         try:
             self._scale = scale_of(head, name, unit)
         except InputError as error:
@@ -71,6 +73,12 @@ class Clock:
         self.step, off = usual_step(self._steps(self._seconds(counts), 1), self._fine)
         self.rate = round_rate(self.step, off)
         self._last: float | None = None
+        if unit_seconds(name, unit) is None and are_days(head, self.rate):
+            raise InputError(
+                f"{path}, column '{name}': the stamps look like days (as Excel counts them: "
+                f"{head[0]:.15g}, {head[1]:.15g}): multiply them by 86400 to have seconds, or "
+                + _mend("")
+            )
 
     def anew(self) -> Clock:
         """The same clock at the first row."""
@@ -134,7 +142,8 @@ class Clock:
         row = self._first + self._row + at
         return InputError(
             f"{self._path}, row {row}, column '{self._name}': '{stamps[at]}' is no time stamp like "
-            f"those before it: " + _mend("mend it, or ")
+            f"those before it: "
+            + _mend("delete the row if it is none of readings, mend the stamp, or ")
         )
 
     def _seconds(self, counts: Array) -> Array:
@@ -213,6 +222,7 @@ NANO = 1e-9
 
 #: Seconds of a unit, by how it is written.
 UNITS = {
+    **dict.fromkeys(("day", "days"), DAY),
     **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
     **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
@@ -224,6 +234,13 @@ UNITS = {
 
 #: Below each of these, a count since 1970 of this century is in that unit.
 EPOCHS = ((1e8, 1.0), (1e11, 1.0), (1e14, 1e-3), (1e17, 1e-6), (1e20, NANO))
+
+
+#: Days from 1900 to 2000 and to 2100, and the rate in Hz above which seconds are hardly seconds.
+DAYS, FASTEST = (36525.0, 73050.0), 1e5
+
+
+NUMBER = re.compile(r"[+-]?\d+([.,]\d*)?(e[+-]?\d+)?", re.IGNORECASE)
 
 
 CLOCK = re.compile(r"(\d+:)?\d+:\d+([.,]\d+)?")
@@ -263,7 +280,7 @@ def scale_of(head: Array, name: str, unit: str) -> Scale:
     if head.dtype.kind in "mM":
         return Scale(lambda stamps: stamps.astype(head.dtype).view(np.int64), _unit(head.dtype))
     if head.dtype.kind in "iuf":
-        return Scale(_counts, told_unit(name, unit) or _usual(head))
+        return Scale(_counts, unit_seconds(name, unit) or _usual(head))
     first = str(head[0]).strip(QUOTES)
     if CLOCK.fullmatch(first):
         return Scale(lambda stamps: _clock(stamps), NANO, daily=True)
@@ -271,14 +288,36 @@ def scale_of(head: Array, name: str, unit: str) -> Scale:
     return Scale(_dates, NANO)
 
 
-def told_unit(name: str, unit: str) -> float | None:
-    """Seconds of the unit that a column's name or unit tells of.
+def unit_seconds(name: str, unit: str) -> float | None:
+    """Seconds of the unit in a column's name or unit; None if there is none.
 
-    >>> told_unit("t [us]", ""), told_unit("time", "ms"), told_unit("timestamp", "")
+    >>> unit_seconds("t [us]", ""), unit_seconds("time", "ms"), unit_seconds("timestamp", "")
     (1e-06, 0.001, None)
     """
     words = re.split(r"[\s_()\[\]/,.']+", f"{unit} {name}".strip().lower())
     return next((UNITS[word] for word in words if word in UNITS), None)
+
+
+def first_text(stamps: Array) -> int:
+    """The place of the first text among stamps that are mostly numbers, -1 if there is none.
+
+    >>> first_text(np.array(["0.1", "0.2", "Average"], object)), first_text(np.array([0.1, 0.2]))
+    (2, -1)
+    """
+    if stamps.dtype.kind not in "OUT":
+        return -1
+    texts = [not NUMBER.fullmatch(text) for text in _texts(stamps)]
+    return texts.index(True) if 0 < sum(texts) < len(texts) / 2 else -1
+
+
+def are_days(stamps: Array, rate: float) -> bool:
+    """Whether stamps are those of this century in days, as spreadsheets count them.
+
+    As seconds, their steps would be shorter than those of any sensor, or of too many decimals.
+    """
+    if stamps.dtype.kind != "f" or not DAYS[0] <= stamps.min() <= stamps.max() <= DAYS[1]:
+        return False
+    return rate > FASTEST or resolution(stamps) < 1e-7
 
 
 def resolution(counts: Array) -> float:

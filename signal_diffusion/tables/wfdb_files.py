@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class WfdbSource:
     # Records have no time stamps.
     temporal: tuple[bool, ...] | None = None
     first = 1
+    texts: Mapping[int, str] = MappingProxyType({})
 
     def __init__(self, path: Path) -> None:
         self.path = path

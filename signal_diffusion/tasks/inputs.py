@@ -103,8 +103,8 @@ def counted(kinds: Iterable[str]) -> str:
 
 
 def _nothing(given: str, unread: list[str]) -> str:
-    known = " ".join(SOUND)
-    line = f"{given} holds no recordings: their names end in {known} or .csv, .hea"
+    suffixes = " ".join(SOUND)
+    line = f"{given} holds no recordings: their names end in {suffixes} or .csv, .hea"
     return f"{line}; left out: {counted(unread)}" if unread else line
 
 

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -92,7 +92,7 @@ def vocode(
     start, cond = codec.compressed(mel.magnitudes(frames)), conditioner(frames)
     times, channels = power_grid(denoiser.schedule, steps), start.shape[1]
     noise = Noise(seed, rows=[(0, 0)], channels=channels)
-    past, future = _context(denoiser, sampler, steps)
+    past, future = _context(denoiser, mel, samplers.network_calls(sampler, steps))
     count = frames.shape[-1]
     parts: list[Array] = []
     both = torch.cat([start, cond], dim=1)[0].cpu().numpy()
@@ -116,9 +116,9 @@ def require_vocoder(denoiser: NetworkDenoiser) -> tuple[Mel, Magnitudes]:
     Raises:
         InputError: the model is none.
     """
-    if denoiser.mel is None or not isinstance(denoiser.codec, Magnitudes):
+    if denoiser.kind != "vocoder" or not isinstance(denoiser.codec, Magnitudes):
         raise InputError("this model is no vocoder: use one that takes mel frames, e.g. vocoder")
-    return denoiser.mel, denoiser.codec
+    return cast(Mel, denoiser.mel), denoiser.codec
 
 
 def checked_frames(log_mel: NDArray[np.floating] | Tensor, mel: Mel) -> Tensor:
@@ -145,12 +145,9 @@ def checked_frames(log_mel: NDArray[np.floating] | Tensor, mel: Mel) -> Tensor:
     return frames[None]
 
 
-def _context(
-    denoiser: NetworkDenoiser, sampler: Callable[..., Tensor], steps: int
-) -> tuple[int, int]:
+def _context(denoiser: NetworkDenoiser, mel: Mel, calls: int | None) -> tuple[int, int]:
     """Frames that a frame of the sound depends on before and after itself."""
-    mel, calls = denoiser.mel, samplers.network_calls(sampler, steps)
-    if calls is None or mel is None:
+    if calls is None:
         return FAR, FAR
     past, future = (-(-n // mel.hop) for n in denoiser.context(calls))
     return past, future
@@ -171,11 +168,11 @@ def resynthesised(denoiser: NetworkDenoiser, sound: Array, settings: Settings) -
     Raises:
         InputError: the model is no vocoder, or the sound is too short.
     """
-    assert denoiser.mel is not None
+    mel, _ = require_vocoder(denoiser)
     made = [
         vocode(
             denoiser,
-            frames_of(x, denoiser.mel),
+            frames_of(x, mel),
             steps=settings.times,
             sampler=settings.sampler,
             seed=settings.seed,
@@ -265,10 +262,10 @@ def vocode_file(
         return VocodedReport(str(source), str(target), seconds, time.perf_counter() - began)
     sound = vocode(denoiser, frames, steps=steps, sampler=sampler, seed=seed, progress=progress)
     sound = sound[:length]
-    told = provenance(model, source=source.name, seed=seed, steps=steps, sampler=sampler.__name__)
+    origin = provenance(model, source=source.name, seed=seed, steps=steps, sampler=sampler.__name__)
     # What is louder than full scale would be cut off.
     sound = sound / max(1.0, float(np.abs(sound).max(initial=0)))
-    write_generated(target, sound[None], mel.sample_rate, told, force=force)
+    write_generated(target, sound[None], mel.sample_rate, origin, force=force)
     taken = time.perf_counter() - began
     return VocodedReport(str(source), str(target), len(sound) / mel.sample_rate, taken)
 
@@ -318,8 +315,10 @@ def _require_settings(path: Path, held: Any, mel: Mel) -> None:
     other = {name: found.get(name) for name in own}
     wrong = [name for name, value in other.items() if value != own[name]]
     if wrong:
-        told = ", ".join(f"{name} {other[name]} (the vocoder's: {own[name]})" for name in wrong)
-        raise InputError(f"{path} has other settings than this vocoder: {told}")
+        differences = ", ".join(
+            f"{name} {other[name]} (the vocoder's: {own[name]})" for name in wrong
+        )
+        raise InputError(f"{path} has other settings than this vocoder: {differences}")
 
 
 def _analysed(path: Path, mel: Mel) -> tuple[Array, int]:

@@ -65,8 +65,10 @@ def recipe(repository: Path) -> ModuleType:
 
 def test_labels_tell_class_diameter_and_speed() -> None:
     assert told({"label": "Normal_0", "rpm": "1797"}) == {
-        "class": "normal", "diameter": 0.0, "rpm": 1797.0,
-    }  # fmt: skip
+        "class": "normal",
+        "diameter": 0.0,
+        "rpm": 1797.0,
+    }
     for label in ("cage_7", "IR", "OR@6_big"):
         with pytest.raises(InputError, match=f"label is '{label}'.*IR"):
             told({"label": label, "rpm": "1797"})
@@ -136,12 +138,20 @@ def test_windows_come_back_from_the_folder_they_are_written_to(
 
 def test_the_experiment_trains_and_draws(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["pytest"])
-    model = trained([
-        "experiment=bearing_faults", f"data.sources.root={data}", "trainer.max_steps=2",
-        "trainer.val_check_interval=2", "data.batch_size=2", "data.sources.recordings=1",
-        "+data.valid_batches=1", "trainer.max_time=null", "trainer.precision=32-true",
-        "trainer.enable_progress_bar=false",
-    ])  # fmt: skip
+    model = trained(
+        [
+            "experiment=bearing_faults",
+            f"data.sources.root={data}",
+            "trainer.max_steps=2",
+            "trainer.val_check_interval=2",
+            "data.batch_size=2",
+            "data.sources.recordings=1",
+            "+data.valid_batches=1",
+            "trainer.max_time=null",
+            "trainer.precision=32-true",
+            "trainer.enable_progress_bar=false",
+        ]
+    )
     assert isinstance(model, NetworkDenoiser) and model.sample_rate == 12000
     asked = [{"class": "inner", "diameter": 7, "rpm": 1761}, {"class": "normal", "diameter": 0}]
     assert generate(model, asked=asked, steps=1).shape == (2, 4096)
@@ -201,8 +211,13 @@ def test_the_gain_and_its_spread_are_over_the_seeds(recipe: ModuleType) -> None:
         rows.append({"seed": seed, "windows": 2, "scores": by})
     found = recipe.summary(rows)["loads"]["2"][recipe.OWN]
     assert found == {
-        "f1": 62.0, "accuracy": 71.0, "gain": 1.0, "gain_std": 2.0, "seeds_better": 2, "seeds": 3,
-    }  # fmt: skip
+        "f1": 62.0,
+        "accuracy": 71.0,
+        "gain": 1.0,
+        "gain_std": 2.0,
+        "seeds_better": 2,
+        "seeds": 3,
+    }
     assert "| 62.0 (+1.0 ± 2.0) |" in recipe.table(rows)
 
 

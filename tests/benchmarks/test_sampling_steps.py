@@ -20,8 +20,12 @@ from signal_diffusion.samplers import network_calls
 from signal_diffusion.tasks.generate import GUIDANCE, STEPS
 
 NAMES = (
-    "evaluate_digits", "evaluate_speech", "evaluate_vocoder", "plot_samplers", "sampling_steps",
-)  # fmt: skip
+    "evaluate_digits",
+    "evaluate_speech",
+    "evaluate_vocoder",
+    "plot_samplers",
+    "sampling_steps",
+)
 DEFAULTS = {
     "digits": {"sampler": "ddim", "calls": 4, "guidance": 1.5},
     "vocoder": {"sampler": "ddim", "calls": 1},
@@ -141,8 +145,9 @@ def made_up() -> list[dict]:
     names = ("ddim", "ddpm", "few_step", "heun", "dpmpp_2m")
     scores = {
         "digits": ("frechet_features", "frechet_log_mel", "recognised"),
-        "vocoder": ("pesq", "estoi"), "speech": ("pesq", "si_sdr"),
-    }  # fmt: skip
+        "vocoder": ("pesq", "estoi"),
+        "speech": ("pesq", "si_sdr"),
+    }
     rows = []
     for task, measures in scores.items():
         guidance = {"guidance": 1.5, "diversity_features": 3.0} if task == "digits" else {}

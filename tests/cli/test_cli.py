@@ -13,6 +13,7 @@ import pytest
 import torch
 from builders import Command, Outcome, network
 
+from signal_diffusion import errors
 from signal_diffusion.audio import Recording, read, write
 from signal_diffusion.cli.options import RAW_FORMATS
 from signal_diffusion.errors import InputError
@@ -321,7 +322,7 @@ def test_what_an_interrupted_run_leaves_is_told(
     usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     inherited, before = signal.signal(number, usual), usual
     request.addfinalizer(lambda: signal.signal(number, inherited))
-    for name in ("denoise_folder.denoise_files", "denoise_pipe.denoise_piped"):
+    for name in ("denoise_run.denoise_files", "denoise_run.denoise_piped"):
         monkeypatch.setattr(f"signal_diffusion.cli.{name}", interrupting)
     code, out, err = command("denoise", *(word.format(noisy=noisy) for word in arguments))
     assert (code, out, err.count("\n"), tidied) == (128 + number, "", 1, [True])
@@ -692,3 +693,11 @@ def test_the_help_of_train_lists_the_experiments(command: Command, repository: P
     for path in (repository / "conf/experiment").glob("*.yaml"):
         lines = [line for line in out.splitlines() if line.split()[:1] == [path.stem]]
         assert len(lines) == 1 and len(lines[0].split()) > 3, path.stem
+
+
+def test_what_installs_an_extra_fits_a_clone_and_an_installed_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert errors.install("plot") == 'pip install -e ".[plot]"'
+    monkeypatch.setattr(errors, "__file__", str(tmp_path / "signal_diffusion" / "errors.py"))
+    assert errors.install("plot") == 'pip install "signal-diffusion[plot]"'

@@ -120,5 +120,5 @@ def test_pesq_and_estoi_tell_what_they_cannot_score(speech) -> None:
 @pytest.mark.parametrize(("name", "package"), [("pesq_wb", "pesq"), ("estoi", "pystoi")])
 def test_a_missing_package_names_its_extra(name, package, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(InputError, match=rf"{package}; pip install signal-diffusion\[evaluate\]"):
+    with pytest.raises(InputError, match=rf"{package}: pip install .*\[evaluate\]"):
         getattr(metrics, name)(torch.ones(16000), torch.ones(16000))

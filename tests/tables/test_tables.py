@@ -265,6 +265,40 @@ def test_what_can_not_be_read_is_told_in_one_line(tmp_path: Path, text: str, wor
     assert re.search(words, refused(table(tmp_path, text), **choice))
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (LONG + "Average,2.5,1\n", "row 5002, column 'time': 'Average' is no time stamp"),
+        ("time,x\n" + "".join(f"{at},1\n" for at in range(30)) + "Sum,30\n", "row 32.*'Sum'"),
+        (
+            "time,x\n" + "".join(f"{45000.5 + at / 360 / 86400:.10f},1\n" for at in range(99)),
+            "look like days .*Excel.*86400",
+        ),
+        ("time;x\n0.1;1,013.25\n0.2;1,014.5\n", "'1,013.25' is no number .*thousands"),
+        (LONG.replace("\n4000,4000.5", '\n4000,"4,000.5"'), "row 4002.*'4,000.5'.*thousands"),
+    ],
+)
+def test_a_likely_cause_is_named(tmp_path: Path, text: str, words: str) -> None:
+    assert re.search(words, refused(table(tmp_path, text)))
+
+
+def test_days_are_read_where_their_column_says_so(tmp_path: Path) -> None:
+    rows = "".join(f"{45000.5 + at / 8640:.9f},{at % 7}\n" for at in range(99))
+    form, _ = readings(table(tmp_path, f"time (days),x\n{rows}"))
+    assert form.sample_rate == pytest.approx(0.1, rel=1e-4)
+
+
+def test_the_delimiter_is_that_of_the_rows_not_of_comments(tmp_path: Path) -> None:
+    rows = "".join(f"{at % 16}\t1\t{at * 7 % 31}\t\n" for at in range(99))
+    text = '# Open Signals Text File\n# {"a b": {"rate": 1000, "column": ["n", "x"]}}\n# End\n'
+    path = table(tmp_path, text + rows, "a.txt")
+    with opened_table(path, Columns(rate=1000), domain="") as reader:
+        assert reader.form.names == ("3",)
+        rewrite(reader, tmp_path / "b.txt", change=1)
+    changed = (tmp_path / "b.txt").read_text().splitlines()[3:]
+    assert [line.split("\t")[:2] for line in changed] == [[str(n % 16), "1"] for n in range(99)]
+
+
 def test_options_out_of_range_are_refused(tmp_path: Path) -> None:
     path = table(tmp_path, "time,x\n0,1\n1,2\n")
     for choice in ({"rate": 0}, {"channels": "x"}, {"channels": ()}, {"delimiter": "ab"}):
