@@ -283,7 +283,7 @@ def denoise_piped(request: Request) -> None:
         _require_target(target, force=request.force)
     denoiser = request.load("standard input" if source == PIPE else source)
 
-    from signal_diffusion.tasks.denoise_files import denoise_pipe
+    from signal_diffusion.tasks.denoise_files import denoise_pipe, notes
 
     settings, mix = request.settings, request.sound.mix
     with _reader(source, request.sound.form()) as reader:
@@ -293,7 +293,7 @@ def denoise_piped(request: Request) -> None:
             done = denoise_pipe(denoiser, reader, writer, settings=settings, mix=mix)
     if request.quiet:
         return
-    report = replace(done, path=source, output=str(path or PIPE), note=note)
+    report = replace(done, path=source, output=str(path or PIPE), note=notes(note, done.note))
     model = model_line(request.model, denoiser, settings, highest_rate=form.sample_rate)
     for line in (model, *file_lines(report)):
         # Standard output may be where the recording goes.

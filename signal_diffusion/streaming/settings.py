@@ -107,8 +107,13 @@ def mask_of(missing: Mask | None, signal: Tensor | NDArray[np.floating]) -> Arra
 def checked(block: Array) -> Array:
     """A block (C, n) as float64 if it was and else float32, once it is known to be sound."""
     x = block.astype(np.float64 if block.dtype == np.float64 else np.float32, copy=False)
-    if not (np.abs(x) <= LARGEST).all():
-        raise InputError("signal holds NaN, infinite or huge samples: replace them first")
+    sound = np.abs(x) <= LARGEST
+    if not sound.all():
+        channel, place = np.argwhere(~sound)[0]
+        raise InputError(
+            f"signal holds NaN, infinite or huge samples: {int((~sound).sum())} of {x.size}, the "
+            f"first is number {place} of channel {channel}: replace them first"
+        )
     return x
 
 

@@ -20,22 +20,28 @@ TIME = re.compile(
     r"|seconds|secs?|ms|us|ns|milliseconds|microseconds|nanoseconds)"
     rf"([\s_]*(utc|gmt|local|({'|'.join(UNITS)})|[(\[].*[)\]]))?"
 )
-
-
 INDEX = re.compile(
     r"|#|n|no|nr|idx|index|row|sample|samples?[\s_]*(#|no|number|index)|unnamed: 0"
     r"|__index_level_0__"
 )
-
-
 UNIT = re.compile(r".*[(\[]([^()\[\]\d][^()\[\]]*)[)\]]\s*")
-
-
 SHOWN = 12
-
-
-#: What the mask of a channel is called, after its name.
+#: What the name of the column that marks a channel's filled readings ends in.
 FILLED = "_filled"
+#: Containers by suffix.
+CONTAINERS = {
+    ".csv": "CSV",
+    ".tsv": "CSV",
+    ".txt": "CSV",
+    ".parquet": "PARQUET",
+    ".npy": "NPY",
+    ".npz": "NPZ",
+    ".hea": "WFDB",
+    ".dat": "WFDB",
+}
+#: Lowest and highest rate, Hz: a reading in 30 years, and above what converters do.
+RATES = (1e-9, 1e12)
+MOST_COLUMNS = 1 << 14
 
 
 def pick(source: Source, columns: Columns, time: int) -> list[int]:
@@ -153,26 +159,6 @@ def _numeric(source: Source, name: str) -> int:
             f"{source.path}: column '{name}' holds text{cause}; a channel must hold numbers"
         )
     return at
-
-
-#: Containers by suffix.
-CONTAINERS = {
-    ".csv": "CSV",
-    ".tsv": "CSV",
-    ".txt": "CSV",
-    ".parquet": "PARQUET",
-    ".npy": "NPY",
-    ".npz": "NPZ",
-    ".hea": "WFDB",
-    ".dat": "WFDB",
-}
-
-
-#: Hz: below a reading in some 30 years, and above what converters do.
-RATES = (1e-9, 1e12)
-
-
-MOST_COLUMNS = 1 << 14
 
 
 @dataclass(frozen=True)

@@ -36,11 +36,11 @@ class Scan:
     """What a pass through a table has shown.
 
     Attributes:
-        rows: of the file.
-        frames: rows with those that are missing.
-        places, counts: before which rows how many are missing.
-        lacking: for each channel, how many of its readings the file lacks, faults included.
-        faults: for each channel, how many readings stand for missing ones, and the first's row.
+        rows: number of rows of the file.
+        frames: number of rows with the missing ones.
+        places, counts: places of rows before which others are missing, and how many.
+        lacking: for each channel, number of missing readings, faults included.
+        faults: for each channel, number of faults, and the row of the first one.
     """
 
     rows: int
@@ -75,7 +75,7 @@ class TableReader:
         path: the file.
         form: its rate and its channels.
         source: the file as it is, gaps included.
-        places: of the channels in the source's columns.
+        places: places of the channels in the source's columns.
         clock: reads the time stamps; None if there are none or a rate was given.
     """
 

@@ -28,6 +28,9 @@ QUANTILE = 0.6
 #: Spreads from the median by which a reading stands out; and by which the lowest or highest value
 #: does where so many readings in a row have it, as at the rail of a converter.
 APART, RAIL, IN_A_ROW = 500.0, 50.0, 50
+#: What stands for no unit, or for the numbers of a converter.
+ANY_UNIT = r"|nu|n\.?u\.?|adu?|a\.?u\.?|arb.*|raw|counts?|lsb|dimensionless"
+VOLTS = r"[numkµμ]?v(olts?)?|(micro|milli)volts?"
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,6 @@ class Kind:
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
-
-#: What stands for no unit, or for the numbers of a converter.
-ANY_UNIT = r"|nu|n\.?u\.?|adu?|a\.?u\.?|arb.*|raw|counts?|lsb|dimensionless"
-VOLTS = r"[numkµμ]?v(olts?)?|(micro|milli)volts?"
 
 #: By the domain of the model; models of other domains may change everything.
 KINDS: Mapping[str, Kind] = {

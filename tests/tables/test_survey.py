@@ -132,7 +132,7 @@ def test_faults_are_missing_and_do_not_set_the_scale(
     np.testing.assert_array_equal(marks == 1, ~kept)
 
 
-def test_a_rail_is_known_by_its_length(tmp_path: Path) -> None:
+def test_a_rail_has_many_readings_in_a_row(tmp_path: Path) -> None:
     clean = 0.05 * noise()
     for length, missing in ((40, 0), (60, 60)):
         faulty = clean.copy()

@@ -259,7 +259,7 @@ def test_any_table_becomes_any_other(
         ("a.npy", b"", "is empty"),
     ],
 )
-def test_what_is_no_table_is_told_in_one_line(
+def test_what_is_no_table_gives_one_line(
     tmp_path: Path, name: str, content: Any, words: str
 ) -> None:
     if isinstance(content, bytes):
@@ -275,8 +275,8 @@ def test_what_is_no_table_is_told_in_one_line(
 def test_a_library_that_is_absent_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str
 ) -> None:
-    def absent(asked: str) -> Any:
-        raise ImportError(asked)
+    def absent(wanted_name: str) -> Any:
+        raise ImportError(wanted_name)
 
     (tmp_path / name).write_bytes(b"x")
     libraries = importlib.import_module("signal_diffusion.tables.base")
