@@ -23,7 +23,7 @@ from signal_diffusion.streaming.masks import Missing
 from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tasks.denoise_files import denoise_table
 from signal_diffusion.training.losses import RelativeError
-from signal_diffusion.training.objectives import Supervised
+from signal_diffusion.training.objectives import Held, Supervised
 from signal_diffusion.training.runs import start_from
 
 
@@ -212,7 +212,7 @@ def test_training_hands_the_mask_to_the_network() -> None:
     told, untold = network(), network(masked=False)
     assert loss(told, mask) != loss(told, None) == loss(told, 0 * mask)
     assert loss(untold, mask) == loss(untold, None)
-    scores = [objective.score(told, x, x + 0.1, some) for some in (None, mask.bool())]
+    scores = [objective.score(told, Held(x, x + 0.1, some)) for some in (None, mask.bool())]
     assert scores[0] != scores[1]
 
 
