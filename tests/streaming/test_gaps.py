@@ -102,6 +102,19 @@ def test_a_denoiser_gets_exactly_what_is_missing() -> None:
     np.testing.assert_allclose(tensor[~missing], signal[~missing], atol=1e-4)
 
 
+def test_the_mask_of_a_masked_array_is_what_is_missing() -> None:
+    signal, missing = holed()
+    masked = np.ma.masked_array(np.where(missing, -9999.0, signal), missing)
+    wanted = denoise(Marker(), signal, missing=missing)
+    np.testing.assert_array_equal(denoise(Marker(), masked), wanted)
+    half = missing.copy()
+    half[:, :3000] = False
+    masked = np.ma.masked_array(signal, half)
+    np.testing.assert_array_equal(denoise(Marker(), masked, missing=missing), wanted)
+    plain = np.ma.masked_array(filled(signal, missing))
+    assert not np.ma.isMaskedArray(denoise(Marker(), plain))
+
+
 def test_a_gap_that_was_filled_with_the_median_is_no_silence() -> None:
     signal = np.zeros(2000)
     signal[:600] = np.random.default_rng(0).standard_normal(600)
