@@ -23,6 +23,7 @@ import torch
 
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.evaluation.outputs import write_results
+from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.nn.mel import UnitMel
 from signal_diffusion.tasks.diffwave_checkpoint import FAST, diffwave
 from signal_diffusion.tasks.generate import generate
@@ -83,18 +84,24 @@ def rows(seconds: float, repeats: int) -> list[dict[str, Any]]:
     models = {
         "DiffWave, 22.05 kHz": (configured("diffwave"), waved, seconds),
         "DiffWave, 16 kHz": (
-            configured("diffwave", "model.denoiser.sample_rate=16000"), waved, seconds,
+            configured("diffwave", "model.denoiser.sample_rate=16000"),
+            waved,
+            seconds,
         ),
         "vocoder, 16 kHz": (configured("vocoder"), vocoded, 10 * seconds),
         "digits, 8 kHz": (configured("digits"), drawn, 10 * seconds),
-    }  # fmt: skip
+    }
     found: list[dict[str, Any]] = []
     for name, (denoiser, task, length) in models.items():
         taken = cost(task(denoiser, length), float(denoiser.sample_rate or 0), repeats)
-        found.append({
-            "model": name, "parameters": sum(p.numel() for p in denoiser.parameters()),
-            "calls": STEPS, "processor_seconds_a_second": round(taken, 4),
-        })  # fmt: skip
+        found.append(
+            {
+                "model": name,
+                "parameters": sum(p.numel() for p in denoiser.parameters()),
+                "calls": STEPS,
+                "processor_seconds_a_second": round(taken, 4),
+            }
+        )
         print(json.dumps(found[-1]), flush=True)
     return found
 
@@ -102,18 +109,14 @@ def rows(seconds: float, repeats: int) -> list[dict[str, Any]]:
 def table(found: Sequence[dict[str, Any]]) -> str:
     """The rows as a table in Markdown, with how much less than DiffWave's each cost is."""
     costs = {row["model"]: row["processor_seconds_a_second"] for row in found}
-    lines = [
-        "| model | parameters | processor seconds a second | DiffWave at 22.05 kHz | at 16 kHz |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
+    head = ["model", "parameters", "processor seconds a second", "DiffWave at 22.05 kHz"]
+    lines = []
     for row in found:
         own = row["processor_seconds_a_second"]
         times = [costs[f"DiffWave, {rate} kHz"] / own for rate in ("22.05", "16")]
-        lines.append(
-            f"| {row['model']} | {row['parameters'] / 1e6:.1f} M | {own:.3g} | "
-            f"{times[0]:.3g} times | {times[1]:.3g} times |"
-        )
-    return "\n".join(lines)
+        parameters = f"{row['parameters'] / 1e6:.1f} M"
+        lines.append([row["model"], parameters, f"{own:.3g}", *(f"{n:.3g} times" for n in times)])
+    return markdown_table([*head, "at 16 kHz"], lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -28,6 +28,7 @@ from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.evaluation.outputs import write_results
+from signal_diffusion.evaluation.summary import markdown_table
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "noisy_speech.flac"
@@ -76,28 +77,31 @@ def rows(minutes: Sequence[float], baseline_minutes: float) -> list[dict[str, An
                     if method == "noisereduce" and length > baseline_minutes:
                         continue
                     seconds, memory = measured(command)
-                    found.append({
-                        "method": method, "rate": rate, "channels": channels, "minutes": length,
-                        "seconds": round(seconds, 1), "memory_mb": round(memory),
-                        "real_time_factor": round(seconds / length / 60, 5),
-                    })  # fmt: skip
+                    found.append(
+                        {
+                            "method": method,
+                            "rate": rate,
+                            "channels": channels,
+                            "minutes": length,
+                            "seconds": round(seconds, 1),
+                            "memory_mb": round(memory),
+                            "real_time_factor": round(seconds / length / 60, 5),
+                        }
+                    )
                     print(json.dumps(found[-1]), flush=True)
     return found
 
 
 def table(found: Sequence[dict[str, Any]]) -> str:
     """The rows as a table in Markdown."""
-    lines = [
-        "| recording | method | seconds | real-time factor | peak memory |",
-        "| --- | --- | ---: | ---: | ---: |",
-    ]
+    head = ["recording", "method", "seconds", "real-time factor", "peak memory"]
+    lines = []
     for row in found:
         kind = "mono" if row["channels"] == 1 else "stereo"
-        lines.append(
-            f"| {row['minutes']:g} min of {row['rate'] / 1000:g} kHz {kind} | {row['method']} | "
-            f"{row['seconds']:.0f} | {row['real_time_factor']:.4f} | {row['memory_mb']} MB |"
-        )
-    return "\n".join(lines)
+        recording = f"{row['minutes']:g} min of {row['rate'] / 1000:g} kHz {kind}"
+        times = f"{row['seconds']:.0f}", f"{row['real_time_factor']:.4f}"
+        lines.append([recording, row["method"], *times, f"{row['memory_mb']} MB"])
+    return markdown_table(head, lines, words=2)
 
 
 def ratio(found: Sequence[dict[str, Any]]) -> list[str]:
@@ -127,9 +131,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table(found), f"\ntimes as fast as noisereduce: {', '.join(ratio(found))}")
     if options.output:
         write_results(
-            options.output, "python benchmarks/benchmark_files.py", data=data_digest(EXAMPLE),
+            options.output,
+            "python benchmarks/benchmark_files.py",
+            data=data_digest(EXAMPLE),
             rows=found,
-        )  # fmt: skip
+        )
     if options.page:
         insert_table(options.page, "files", shown(found))
 

@@ -32,6 +32,7 @@ from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion.dsp import Array
 from signal_diffusion.evaluation.outputs import write_results
+from signal_diffusion.evaluation.summary import markdown_table
 
 RATE = 360
 #: Hours and leads of the tables.
@@ -84,32 +85,50 @@ def rows(data: Path, kinds: Sequence[tuple[float, int]]) -> list[dict[str, Any]]
     found = []
     with tempfile.TemporaryDirectory() as folder:
         noisy, clean = Path(folder, "noisy.csv"), Path(folder, "clean.csv")
-        command = [sys.executable, "-m", "signal_diffusion", "denoise", str(noisy), "-o",
-                   str(clean), "--model", "ecg", "--force"]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "signal_diffusion",
+            "denoise",
+            str(noisy),
+            "-o",
+            str(clean),
+            "--model",
+            "ecg",
+            "--force",
+        ]
         for hours, leads in kinds:
             write(noisy, records(data, leads), round(hours * 3600 * RATE))
             seconds, processor, memory = measured(command)
-            found.append({
-                "hours": hours, "leads": leads, "megabytes": round(noisy.stat().st_size / 1e6),
-                "seconds": round(seconds, 1), "processor_seconds": round(processor, 1),
-                "memory_mb": round(memory), "real_time_factor": round(seconds / hours / 3600, 5),
-            })  # fmt: skip
+            found.append(
+                {
+                    "hours": hours,
+                    "leads": leads,
+                    "megabytes": round(noisy.stat().st_size / 1e6),
+                    "seconds": round(seconds, 1),
+                    "processor_seconds": round(processor, 1),
+                    "memory_mb": round(memory),
+                    "real_time_factor": round(seconds / hours / 3600, 5),
+                }
+            )
             print(json.dumps(found[-1]), flush=True)
     return found
 
 
 def table(found: Sequence[dict[str, Any]]) -> str:
     """The rows as a table in Markdown."""
+    head = ["electrocardiogram at 360 Hz, CSV", "size", "seconds", "real-time factor"]
     lines = [
-        "| electrocardiogram at 360 Hz, CSV | size | seconds | real-time factor | peak memory |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        [
+            f"{row['hours']:g} h of {row['leads']} leads",
+            f"{row['megabytes']} MB",
+            f"{row['seconds']:.0f}",
+            f"{row['real_time_factor']:.4f}",
+            f"{row['memory_mb']} MB",
+        ]
+        for row in found
     ]
-    for row in found:
-        lines.append(
-            f"| {row['hours']:g} h of {row['leads']} leads | {row['megabytes']} MB | "
-            f"{row['seconds']:.0f} | {row['real_time_factor']:.4f} | {row['memory_mb']} MB |"
-        )
-    return "\n".join(lines)
+    return markdown_table([*head, "peak memory"], lines)
 
 
 def kind(text: str) -> tuple[float, int]:
@@ -133,9 +152,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table(found))
     if options.output:
         write_results(
-            options.output, "python benchmarks/benchmark_tables.py --data DATA",
-            data=data_digest(options.data), rows=found,
-        )  # fmt: skip
+            options.output,
+            "python benchmarks/benchmark_tables.py --data DATA",
+            data=data_digest(options.data),
+            rows=found,
+        )
     if options.page:
         insert_table(options.page, "tables", table(found))
 

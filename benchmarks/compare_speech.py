@@ -41,6 +41,7 @@ from shared.result_tables import insert_table
 
 from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.evaluation.outputs import write_results
+from signal_diffusion.evaluation.summary import markdown_table
 
 MODEL, RIVALS = "speech", ("noisereduce", "wavelet", "wiener", "rnnoise", "deepfilternet")
 SETS = {"pairs": "6 pairs", "mixes": "60 mixes"}
@@ -103,9 +104,9 @@ def scored(work: Path, name: str, *options: str) -> dict[str, Any]:
     """What `signal-diffusion evaluate` says of the pairs in a folder of `work`."""
     words = ["evaluate", MODEL, name, "-o", f"{name}-scores", "--resume", "--quiet", *options]
     subprocess.run([sys.executable, "-m", "signal_diffusion", *words], cwd=work, check=True)
-    told = json.loads((work / f"{name}-scores" / "summary.json").read_text(encoding="utf-8"))
-    assert isinstance(told, dict)
-    return told
+    found = json.loads((work / f"{name}-scores" / "summary.json").read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
 
 
 def alone() -> list[str]:
@@ -126,7 +127,7 @@ def compared(data: Path, work: Path, *, jobs: int) -> dict[str, Any]:
     groups: dict[str, list[str]] = {"pairs": [], "mixes": ["--groups", "mixes/groups.csv"]}
     against = ["--against", ",".join(RIVALS), "--jobs", str(jobs)]
     found = {
-        name: scored(work, name, *against, "--metrics", ",".join(SCORES[name]), *options)
+        name: scored(work, name, *against, *options, f"--metrics={','.join(SCORES[name])}")
         for name, options in groups.items()
     }
     methods = scored(work, "longest", "--metrics", "si_sdr", *alone())["methods"]
@@ -142,28 +143,31 @@ def table(sets: Mapping[str, Mapping[str, Any]], memory: Mapping[str, float]) ->
 def _table(name: str, found: Mapping[str, Any], memory: Mapping[str, float]) -> str:
     headings = (METRICS[score].heading for score in SCORES[name])
     heads = [SETS[name], *headings, "real-time factor", "peak MB"]
-    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
+    lines = []
     for method, row in found["methods"].items():
         less = found["differences"].get(method, {})
         factor = "" if row["real_time_factor"] is None else f"{row['real_time_factor']:.4f}"
         peak = memory.get(method.partition(",")[0])
-        lines.append([
-            NAMES.get(method, method),
-            *(_cell(score, row["scores"][score], less.get(score)) for score in SCORES[name]),
-            factor, "" if peak is None else f"{peak:.0f}",
-        ])  # fmt: skip
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        lines.append(
+            [
+                NAMES.get(method, method),
+                *(_cell(score, row["scores"][score], less.get(score)) for score in SCORES[name]),
+                factor,
+                "" if peak is None else f"{peak:.0f}",
+            ]
+        )
+    return markdown_table(heads, lines)
 
 
 def summary(mixes: Mapping[str, Any]) -> str:
     """Means of the mixes for five methods: the table of the README."""
-    lines = [["", "PESQ", "ESTOI %", "SI-SDR dB", "real-time factor"], ["---"] + ["---:"] * 4]
+    lines = []
     for name in SUMMARY:
         row = mixes["methods"][name]
         scores, factor = row["scores"], row["real_time_factor"]
         cells = [_number(score, scores[score]["mean"]) for score in SCORES["mixes"]]
         lines.append([SUMMARY[name], *cells, "" if factor is None else f"{factor:.3f}"])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(["", "PESQ", "ESTOI %", "SI-SDR dB", "real-time factor"], lines)
 
 
 def _number(score: str, value: float, sign: str = "") -> str:

@@ -52,6 +52,7 @@ from signal_diffusion.data.sets.qt import CHANNELS, RATE, HeldOut, held_out
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.filters import fir_bandpass, iir_bandpass, soft_thresholds
 from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.files import artifact, atomic
 from signal_diffusion.files.atomic import require_writable
 from signal_diffusion.metrics import cosine_similarity, mad, prd, ssd
@@ -122,12 +123,12 @@ def scores(
 ) -> dict[str, dict[str, float]]:
     """Means over the beats of all versions, in each bin of ratios and pooled."""
     rows: dict[str, list[Array]] = {name: [] for name in METRICS}
-    for some, method in zip(versions, of_version, strict=True):
-        estimate = np.ascontiguousarray(method(some.noisy))
+    for version, method in zip(versions, of_version, strict=True):
+        estimate = np.ascontiguousarray(method(version.noisy))
         for name, metric in METRICS.items():
-            rows[name].append(np.asarray(metric(estimate, some.clean)))
+            rows[name].append(np.asarray(metric(estimate, version.clean)))
     values = {name: np.concatenate(parts) for name, parts in rows.items()}
-    ratios = np.concatenate([some.ratios for some in versions])
+    ratios = np.concatenate([version.ratios for version in versions])
     within = {f"{low:g} to {high:g}": (ratios >= low) & (ratios <= high) for low, high in BINS}
     groups = {**within, "all": np.ones(len(ratios), bool)}
     return {
@@ -142,14 +143,14 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     bins = [group for group in next(iter(results.values())) if group != "all"]
     heads = ["SSD mV²", "MAD mV", "PRD % as published", "PRD %", "cosine"]
     heads += [f"{name}: PRD % as published, cosine" for name in bins]
-    lines = ["|  | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
+    lines = []
     for name, groups in results.items():
         whole = groups["all"]
         cells = [f"{whole['ssd']:.3f}", f"{whole['mad']:.3f}", f"{whole['prd_published']:.1f}"]
         cells += [f"{whole['prd']:.1f}", f"{whole['cosine']:.3f}"]
         cells += [f"{groups[b]['prd_published']:.1f}, {groups[b]['cosine']:.3f}" for b in bins]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([name, *cells])
+    return markdown_table(["", *heads], lines)
 
 
 def write(path: Path, whole: Mapping[str, Any]) -> None:
@@ -177,14 +178,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table(results))
     if options.output:
         files = {model: artifact.resolve(model).read_bytes() for model in ["ecg", *options.model]}
-        write(options.output, {
-            "command": "python benchmarks/ecg_qt_protocol.py --qt QTDB --noise NSTDB",
-            "date": datetime.now(timezone.utc).date().isoformat(),
-            "model_sha256_16": {k: hashlib.sha256(v).hexdigest()[:16] for k, v in files.items()},
-            "training_beats": versions[0].trained,
-            "test_beats": len(versions[0].clean),
-            "results": results,
-        })  # fmt: skip
+        write(
+            options.output,
+            {
+                "command": "python benchmarks/ecg_qt_protocol.py --qt QTDB --noise NSTDB",
+                "date": datetime.now(timezone.utc).date().isoformat(),
+                "model_sha256_16": {
+                    k: hashlib.sha256(v).hexdigest()[:16] for k, v in files.items()
+                },
+                "training_beats": versions[0].trained,
+                "test_beats": len(versions[0].clean),
+                "results": results,
+            },
+        )
 
 
 if __name__ == "__main__":

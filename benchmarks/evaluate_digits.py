@@ -70,13 +70,13 @@ def drawn(denoiser: NetworkDenoiser, count: int, *, steps: int, guidance: float)
     each = count // len(classes)
     if each < 2:
         raise InputError(f"count is {count}: draw two of each class or more ({2 * len(classes)})")
-    asked = [
+    values = [
         {"class": name, "speaker": speakers[number % len(speakers)]}
         for name in classes
         for number in range(each)
     ]
-    signals = generate(denoiser, asked=asked, steps=steps, guidance=guidance)
-    labels, voices = ([str(one[name]) for one in asked] for name in ("class", "speaker"))
+    signals = generate(denoiser, asked=values, steps=steps, guidance=guidance)
+    labels, voices = ([str(one[name]) for one in values] for name in ("class", "speaker"))
     return digits(signals, labels, voices)
 
 
@@ -100,9 +100,15 @@ def table(results: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def evaluate(
-    data: str, model: str, *, count: int, epochs: int, steps: int, guidance: float,
+    data: str,
+    model: str,
+    *,
+    count: int,
+    epochs: int,
+    steps: int,
+    guidance: float,
     plot: Path | None = None,
-) -> dict[str, dict[str, float]]:  # fmt: skip
+) -> dict[str, dict[str, float]]:
     """The scores of what the model draws and of real digits, by name."""
     denoiser = Denoiser.from_pretrained(model)
     rate, names = denoiser.sample_rate, {c.name for c in denoiser.conditions}
@@ -144,16 +150,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
     results = evaluate(
-        options.data, options.model, count=options.count, epochs=options.epochs,
-        steps=options.steps, guidance=options.guidance, plot=options.plot,
-    )  # fmt: skip
+        options.data,
+        options.model,
+        count=options.count,
+        epochs=options.epochs,
+        steps=options.steps,
+        guidance=options.guidance,
+        plot=options.plot,
+    )
     print(table(results))
     if options.output:
         write_results(
-            options.output, "python benchmarks/evaluate_digits.py --data DATA",
-            model=artifact.fingerprint(options.model), drawn=options.count,
-            guidance=options.guidance, data=data_digest(options.data), results=results,
-        )  # fmt: skip
+            options.output,
+            "python benchmarks/evaluate_digits.py --data DATA",
+            model=artifact.fingerprint(options.model),
+            drawn=options.count,
+            guidance=options.guidance,
+            data=data_digest(options.data),
+            results=results,
+        )
     if options.page:
         insert_table(options.page, "digits", table(results))
 

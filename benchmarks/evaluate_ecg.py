@@ -27,6 +27,7 @@ from signal_diffusion.data.ecg import KINDS, EcgSources, ElectrodeMixer
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.filters import fir_bandpass, iir_bandpass, soft_thresholds
 from signal_diffusion.evaluation.outputs import write_results
+from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.files import artifact
 from signal_diffusion.metrics import cosine_similarity, mad, prd, snr, ssd
 
@@ -58,7 +59,7 @@ def clips(mixer: ElectrodeMixer) -> Iterator[Clip]:
         for raw, clean in _cut(lead.raw, lead.clean, 10 * RATE):
             noise, ratio = _noise(rng, mixer, len(raw)), rng.uniform(0.2, 2)
             gain = ratio * np.ptp(clean) / np.ptp(noise)
-            low, high = next(some for some in BINS if ratio <= some[1])
+            low, high = next(chosen for chosen in BINS if ratio <= chosen[1])
             yield _centred(raw + gain * noise, clean, f"{low:g} to {high:g}")
 
 
@@ -103,37 +104,35 @@ def methods(model: str) -> dict[str, Method]:
     }
 
 
-def scores(some: Sequence[Clip], method: Method) -> dict[str, dict[str, float]]:
+def scores(chosen: Sequence[Clip], method: Method) -> dict[str, dict[str, float]]:
     """Mean scores of a method by group, and its real-time factor."""
     began = time.perf_counter()
-    estimates = [np.array(method(clip.noisy), np.float64, order="C") for clip in some]
+    estimates = [np.array(method(clip.noisy), np.float64, order="C") for clip in chosen]
     taken = time.perf_counter() - began
     found: dict[str, dict[str, float]] = {}
-    for group in dict.fromkeys(clip.group for clip in some):
-        rows = [(e, c.clean) for e, c in zip(estimates, some, strict=True) if c.group == group]
+    for group in dict.fromkeys(clip.group for clip in chosen):
+        rows = [(e, c.clean) for e, c in zip(estimates, chosen, strict=True) if c.group == group]
         found[group] = {
             name: round(float(np.mean([float(metric(e, c)) for e, c in rows])), 4)
             for name, metric in METRICS.items()
         }
-    found["all"] = {"real_time_factor": round(taken * RATE / sum(len(c.noisy) for c in some), 6)}
+    found["all"] = {"real_time_factor": round(taken * RATE / sum(len(c.noisy) for c in chosen), 6)}
     return found
 
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """The scores as a table in Markdown: at -3 to 10 dB, then PRD and cosine by noise amplitude."""
-    heads = [f"{low:g}-{high:g}: PRD %, cosine" for low, high in BINS]
-    lines = [
-        "|  | -3 to 10 dB: SNR dB | PRD % | cosine | " + " | ".join(heads) + " |",
-        "| --- |" + " ---: |" * (3 + len(BINS)),
-    ]
+    head = ["", "-3 to 10 dB: SNR dB", "PRD %", "cosine"]
+    head += [f"{low:g}-{high:g}: PRD %, cosine" for low, high in BINS]
+    lines = []
     for name, groups in results.items():
         first = groups["-3 to 10 dB"]
         cells = [f"{first['snr']:.1f}", f"{first['prd']:.1f}", f"{first['cosine']:.3f}"]
         for low, high in BINS:
             group = groups[f"{low:g} to {high:g}"]
             cells.append(f"{group['prd']:.1f}, {group['cosine']:.3f}")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([name, *cells])
+    return markdown_table(head, lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -144,15 +143,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--page", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
-    some = list(clips(EcgSources(options.data).mixer_of("valid")))
-    results = {name: scores(some, method) for name, method in methods(options.model).items()}
+    chosen = list(clips(EcgSources(options.data).mixer_of("valid")))
+    results = {name: scores(chosen, method) for name, method in methods(options.model).items()}
     print(table(results))
     if options.output:
         write_results(
-            options.output, "python benchmarks/evaluate_ecg.py --data DATA",
-            model=artifact.fingerprint(options.model), clips=len(some),
-            data=data_digest(options.data), results=results,
-        )  # fmt: skip
+            options.output,
+            "python benchmarks/evaluate_ecg.py --data DATA",
+            model=artifact.fingerprint(options.model),
+            clips=len(chosen),
+            data=data_digest(options.data),
+            results=results,
+        )
     if options.page:
         insert_table(options.page, "ecg", table(results))
 

@@ -36,6 +36,7 @@ from shared.result_tables import insert_table
 
 from signal_diffusion import Denoiser, denoise
 from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.files import artifact
 from signal_diffusion.metrics import estoi, pesq_wb, si_sdr
 
@@ -182,9 +183,7 @@ def table(results: dict[str, Any]) -> str:
     counts = results["data"]["recordings"]
     head = [f"{counts['pairs']} pairs: PESQ", "ESTOI", "SI-SDR dB"]
     head += [f"{counts['mixes']} mixes: PESQ", "ESTOI", "SI-SDR dB", "real-time factor"]
-    lines = [["", *head], ["---"] + ["---:"] * len(head)]
-    lines += [[row["method"], *_cells(row)] for row in results["rows"]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(["", *head], [[r["method"], *_cells(r)] for r in results["rows"]])
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

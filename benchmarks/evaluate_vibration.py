@@ -27,6 +27,7 @@ from signal_diffusion.data.vibration import MachineMixer, VibrationSources, pink
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.filters import soft_thresholds
 from signal_diffusion.evaluation.outputs import write_results
+from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.files import artifact
 from signal_diffusion.metrics import envelope_peak_error, kurtosis_error, snr
 
@@ -82,21 +83,23 @@ def informed_wiener(clip: Clip) -> Array:
     return np.asarray(scipy.signal.fftconvolve(clip.noisy, taps, mode="same"))
 
 
-def scores(some: Sequence[Clip], method: Method) -> dict[str, dict[str, float]]:
+def scores(chosen: Sequence[Clip], method: Method) -> dict[str, dict[str, float]]:
     """Mean scores by noise and level, and over all."""
     rows = []
-    for clip in some:
+    for clip in chosen:
         estimate = np.array(method(clip), np.float64)
         peak_error = envelope_peak_error(
             estimate, clip.clean, sample_rate=RATE, frequency=clip.fault_hz
         )
-        rows.append({
-            "gain": float(snr(estimate, clip.clean) - snr(clip.noisy, clip.clean)),
-            "kurtosis_error": float(kurtosis_error(estimate, clip.clean)),
-            "peak_error": float(peak_error),
-        })  # fmt: skip
-    groups: dict[str, list[int]] = {"all": list(range(len(some)))}
-    for index, clip in enumerate(some):
+        rows.append(
+            {
+                "gain": float(snr(estimate, clip.clean) - snr(clip.noisy, clip.clean)),
+                "kurtosis_error": float(kurtosis_error(estimate, clip.clean)),
+                "peak_error": float(peak_error),
+            }
+        )
+    groups: dict[str, list[int]] = {"all": list(range(len(chosen)))}
+    for index, clip in enumerate(chosen):
         groups.setdefault(clip.noise, []).append(index)
         groups.setdefault(f"{clip.snr_db} dB", []).append(index)
     return {
@@ -119,16 +122,13 @@ def methods(model: str) -> dict[str, Method]:
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """Gain by level, then the errors of kurtosis and fault peak over all, in Markdown."""
-    heads = [f"gain at {level} dB" for level in SNRS]
-    lines = [
-        "|  | " + " | ".join(heads) + " | kurtosis error % | fault peak error % |",
-        "| --- |" + " ---: |" * (len(SNRS) + 2),
-    ]
+    head = ["", *(f"gain at {level} dB" for level in SNRS)]
+    lines = []
     for name, groups in results.items():
         cells = [f"{groups[f'{level} dB']['gain']:.1f}" for level in SNRS]
         errors = [f"{groups['all'][key]:.0f}" for key in ("kurtosis_error", "peak_error")]
-        lines.append(f"| {name} | " + " | ".join([*cells, *errors]) + " |")
-    return "\n".join(lines)
+        lines.append([name, *cells, *errors])
+    return markdown_table([*head, "kurtosis error %", "fault peak error %"], lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -140,15 +140,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
     sources = VibrationSources(options.data)
-    some = list(clips(sources, sources.mixer_of("valid")))
-    results = {name: scores(some, method) for name, method in methods(options.model).items()}
+    chosen = list(clips(sources, sources.mixer_of("valid")))
+    results = {name: scores(chosen, method) for name, method in methods(options.model).items()}
     print(table(results))
     if options.output:
         write_results(
-            options.output, "python benchmarks/evaluate_vibration.py --data DATA",
-            model=artifact.fingerprint(options.model), clips=len(some),
-            data=data_digest(options.data), results=results,
-        )  # fmt: skip
+            options.output,
+            "python benchmarks/evaluate_vibration.py --data DATA",
+            model=artifact.fingerprint(options.model),
+            clips=len(chosen),
+            data=data_digest(options.data),
+            results=results,
+        )
     if options.page:
         insert_table(options.page, "vibration", table(results))
 

@@ -42,6 +42,7 @@ from signal_diffusion import Denoiser
 from signal_diffusion.data.corpus import Corpus, list_manifest
 from signal_diffusion.dsp import Array
 from signal_diffusion.evaluation.outputs import write_results
+from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.files import artifact
 from signal_diffusion.metrics import (
     estoi,
@@ -111,34 +112,35 @@ def model_name(model: str) -> str:
     return model if model in artifact.shipped() else Path(model).stem
 
 
-def scores(method: Method, some: Sequence[Array]) -> dict[str, float]:
+def scores(method: Method, chosen: Sequence[Array]) -> dict[str, float]:
     """Mean of every metric over the recordings, and the real-time factor."""
-    method(some[0][: 2 * RATE])
+    method(chosen[0][: 2 * RATE])
     began = time.perf_counter()
-    estimates = [method(x) for x in some]
+    estimates = [method(x) for x in chosen]
     taken = time.perf_counter() - began
-    pairs = [(e[: len(x)], x[: len(e)]) for e, x in zip(estimates, some, strict=True)]
+    pairs = [(e[: len(x)], x[: len(e)]) for e, x in zip(estimates, chosen, strict=True)]
     found = {
         name: round(float(np.mean([metric(e, x) for e, x in pairs])), 4)
         for name, metric in METRICS.items()
     }
-    return {**found, "real_time_factor": round(taken * RATE / sum(map(len, some)), 5)}
+    return {**found, "real_time_factor": round(taken * RATE / sum(map(len, chosen)), 5)}
 
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """The scores as a table in Markdown."""
+    head = ["", "PESQ", "ESTOI", "log-spectral distance, dB", "STFT error", "real-time factor"]
     lines = [
-        "|  | PESQ | ESTOI | log-spectral distance, dB | STFT error | real-time factor |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        [
+            name,
+            f"{row['pesq']:.2f}",
+            f"{row['estoi']:.1f}",
+            f"{row['log_spectral_distance']:.1f}",
+            f"{row['multi_resolution']:.2f}",
+            f"{row['real_time_factor']:.3f}",
+        ]
+        for name, row in ((name, groups["all"]) for name, groups in results.items())
     ]
-    for name, groups in results.items():
-        row = groups["all"]
-        lines.append(
-            f"| {name} | {row['pesq']:.2f} | {row['estoi']:.1f} | "
-            f"{row['log_spectral_distance']:.1f} | {row['multi_resolution']:.2f} | "
-            f"{row['real_time_factor']:.3f} |"
-        )
-    return "\n".join(lines)
+    return markdown_table(head, lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -151,18 +153,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
     compared = methods(options.model, options.steps)
-    some = recordings(options.data, Mel())
+    chosen = recordings(options.data, Mel())
     results = {}
     for name, method in compared.items():
-        results[name] = {"all": scores(method, some)}
+        results[name] = {"all": scores(method, chosen)}
         print(name, results[name]["all"], flush=True)
     print(table(results))
     if options.output:
         write_results(
-            options.output, "python benchmarks/evaluate_vocoder.py --data DATA",
-            model=artifact.fingerprint(options.model), clips=len(some),
-            data=data_digest(options.data), results=results,
-        )  # fmt: skip
+            options.output,
+            "python benchmarks/evaluate_vocoder.py --data DATA",
+            model=artifact.fingerprint(options.model),
+            clips=len(chosen),
+            data=data_digest(options.data),
+            results=results,
+        )
     if options.page:
         insert_table(options.page, "vocoder", table(results))
 

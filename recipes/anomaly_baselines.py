@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from signal_diffusion.dsp import Array
+from signal_diffusion.evaluation.summary import markdown_table
 
 #: Scores (W,) of the windows of a run (C, n).
 Scorer = Callable[[Array], Array]
@@ -49,9 +50,10 @@ def isolation_forest(train: Sequence[Array], rows: int) -> Scorer:
     """
     from sklearn.ensemble import IsolationForest
 
-    known = np.concatenate([features(x, rows) for x in train])
+    fitted = np.concatenate([features(x, rows) for x in train])
     forests = [
-        IsolationForest(n_estimators=TREES, random_state=seed).fit(known) for seed in range(FORESTS)
+        IsolationForest(n_estimators=TREES, random_state=seed).fit(fitted)
+        for seed in range(FORESTS)
     ]
     return lambda x: -np.mean([f.score_samples(features(x, rows)) for f in forests], axis=0)
 
@@ -61,10 +63,10 @@ def subspace(train: Sequence[Array], rows: int) -> Scorer:
 
     Source: Jackson and Mudholkar 1979: the Q statistic of principal components.
     """
-    known = np.concatenate([features(x, rows) for x in train])
-    middle, spread = known.mean(axis=0), known.std(axis=0)
+    fitted = np.concatenate([features(x, rows) for x in train])
+    middle, spread = fitted.mean(axis=0), fitted.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
-    _, sizes, axes = np.linalg.svd((known - middle) / spread, full_matrices=False)
+    _, sizes, axes = np.linalg.svd((fitted - middle) / spread, full_matrices=False)
     held = np.cumsum(sizes**2) / (sizes**2).sum()
     rest = axes[int(np.searchsorted(held, KEPT)) + 1 :]
     return lambda x: np.square((features(x, rows) - middle) / spread @ rest.T).sum(axis=1)
@@ -93,9 +95,11 @@ def best_f1(labels: Array, scores: Array) -> float:
 def comparison(labels: Array, scores: Mapping[str, Array]) -> str:
     """ROC-AUC and best F1 of each method as a table, and which is best."""
     rows = {name: (area(labels, s), best_f1(labels, s)) for name, s in scores.items()}
-    lines = ["| method | ROC-AUC | best F1 |", "| --- | ---: | ---: |"]
-    lines += [f"| {name} | {auc:.3f} | {f1:.3f} |" for name, (auc, f1) in rows.items()]
+    lines = [[name, f"{auc:.3f}", f"{f1:.3f}"] for name, (auc, f1) in rows.items()]
     always = 2 * labels.mean() / (1 + labels.mean())
-    lines.append(f"\n{len(labels)} windows, {labels.mean():.0%} faulty: F1 {always:.3f} for all.")
     ahead = max(rows, key=lambda name: rows[name][0])
-    return "\n".join([*lines, f"By ROC-AUC the best is: {ahead}."])
+    return (
+        f"{markdown_table(['method', 'ROC-AUC', 'best F1'], lines)}\n\n"
+        f"{len(labels)} windows, {labels.mean():.0%} faulty: F1 {always:.3f} for all.\n"
+        f"By ROC-AUC the best is: {ahead}."
+    )

@@ -53,6 +53,7 @@ from signal_diffusion.data.sets.cmapss import TurbofanSources
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.robust import Scale
+from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tasks.anomaly import learn_usual, score_table
 from signal_diffusion.training.runs import trained
@@ -78,9 +79,7 @@ def scores(denoiser: NetworkDenoiser, table: Path, baseline: float | None = None
     name = "scores" if baseline is None else "scores_beside_beginning"
     target = table.with_name(f"{table.stem}_{name}.csv")
     columns = Columns(time="cycle")
-    score_table(
-        denoiser, table, target, columns=columns, rows=ROWS, baseline=baseline, force=True
-    )  # fmt: skip
+    score_table(denoiser, table, target, columns=columns, rows=ROWS, baseline=baseline, force=True)
     return np.genfromtxt(target, delimiter=",", skip_header=1, usecols=(1,), ndmin=1)
 
 
@@ -109,12 +108,12 @@ def rank_correlations(engines: Sequence[Array], found: Sequence[Array]) -> Array
 
 def table(engines: Sequence[Array], methods: Mapping[str, Sequence[Array]]) -> str:
     """How each method tells worn engines, and how its score follows the wear."""
-    lines = ["| method | ROC-AUC | correlation | weakest |", "| --- | ---: | ---: | ---: |"]
+    lines = []
     for name, found in methods.items():
         rho = rank_correlations(engines, found)
         auc = worn_from_healthy(engines, found)
-        lines.append(f"| {name} | {auc:.4f} | {rho.mean():.2f} | {rho.max():.2f} |")
-    return "\n".join(lines)
+        lines.append([name, f"{auc:.4f}", f"{rho.mean():.2f}", f"{rho.max():.2f}"])
+    return markdown_table(["method", "ROC-AUC", "correlation", "weakest"], lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -47,6 +47,7 @@ from signal_diffusion import Denoiser
 from signal_diffusion.data.sets.nab import SPLITS, STEP, TemperatureSources
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
+from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tasks.anomaly import learn_usual, score_table
 from signal_diffusion.training.runs import trained
@@ -75,9 +76,7 @@ def scored(
 ) -> tuple[list[str], Array]:
     """Times and scores of the windows of a table, from the file that they are written to."""
     columns = Columns(rate=None if _stamped(source) else 1 / STEP)
-    score_table(
-        denoiser, source, target, columns=columns, rows=ROWS, baseline=baseline, force=True
-    )  # fmt: skip
+    score_table(denoiser, source, target, columns=columns, rows=ROWS, baseline=baseline, force=True)
     with target.open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [row["time"] for row in rows], np.array([float(row["score"] or "nan") for row in rows])
@@ -94,8 +93,7 @@ def highest(times: Sequence[str], scores: Array) -> str:
     for n in np.argsort(-scores):
         if all(abs(n - other) >= APART for other in kept):
             kept.append(int(n))
-    lines = ["| from | score |", "| --- | ---: |"]
-    return "\n".join([*lines, *(f"| {times[n]} | {scores[n]:.1f} |" for n in kept[:TOLD])])
+    return markdown_table(["from", "score"], [[times[n], f"{scores[n]:.1f}"] for n in kept[:TOLD]])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -123,9 +121,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     beside = options.output / "scores_beside_beginning.csv"
     _, relative = scored(denoiser, source, beside, baseline=BASELINE)
     draw_scores(
-        options.output / "scores.png", x[0], scores, rows=ROWS, sample_rate=1 / STEP,
-        label="temperature", faulty=faulty, force=True,
-    )  # fmt: skip
+        options.output / "scores.png",
+        x[0],
+        scores,
+        rows=ROWS,
+        sample_rate=1 / STEP,
+        label="temperature",
+        faulty=faulty,
+        force=True,
+    )
     print(highest(times, scores))
     if faulty is not None and faulty.any():
         methods = {

@@ -44,9 +44,7 @@ def drawn(kind: str, rng: np.random.Generator, length: int) -> NDArray[np.floati
         return AutoRegressive(length=length)(rng, 1).clean[0, 0].double().numpy()
     time = np.arange(length)
     phases = rng.uniform(0, 2 * np.pi, len(SINES))
-    waves = [
-        a * np.sin(2 * np.pi * f * time + p) for (a, f), p in zip(SINES, phases, strict=True)
-    ]  # fmt: skip
+    waves = [a * np.sin(2 * np.pi * f * time + p) for (a, f), p in zip(SINES, phases, strict=True)]
     return np.sum(waves, axis=0)
 
 
@@ -58,12 +56,15 @@ def learning_from_clean(std: float) -> list[str]:
     """
     objective = "module.objective"
     return [
-        f"data.sources.noise_std={std}", "model.denoiser.schedule.sigma_max=1.0",
+        f"data.sources.noise_std={std}",
+        "model.denoiser.schedule.sigma_max=1.0",
         f"{objective}._target_=signal_diffusion.training.objectives.Supervised",
         f"+{objective}.loss._target_=signal_diffusion.training.losses.SquaredError",
-        f"+{objective}.last_time=1.0", f"+{objective}.noise_std=1.0",
-        "~trainer.callbacks", "+trainer.callbacks=[]",
-    ]  # fmt: skip
+        f"+{objective}.last_time=1.0",
+        f"+{objective}.noise_std=1.0",
+        "~trainer.callbacks",
+        "+trainer.callbacks=[]",
+    ]
 
 
 def limited(minutes: float, steps: int | None) -> list[str]:
@@ -80,9 +81,12 @@ def trained(readings: NDArray[np.floating], overrides: Sequence[str]) -> Denoise
         lines = [f"{n},{value:.5f}" for n, value in enumerate(readings)]
         Path(folder, "readings.csv").write_text("\n".join(["time,reading", *lines, ""]))
         usual = [
-            "experiment=noisy_only", f"data.sources.root={folder}", f"folder={folder}",
-            "trainer.logger=false", "trainer.enable_progress_bar=false",
-        ]  # fmt: skip
+            "experiment=noisy_only",
+            f"data.sources.root={folder}",
+            f"folder={folder}",
+            "trainer.logger=false",
+            "trainer.enable_progress_bar=false",
+        ]
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             fit(compose("train", [*usual, *overrides]))
         return Denoiser.from_pretrained(Path(folder) / "model.safetensors")

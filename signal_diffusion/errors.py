@@ -1,6 +1,8 @@
-"""The one error that a user can cause."""
+"""The one error that a user can cause, and what its messages share."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -24,3 +26,13 @@ def one_line(error: BaseException) -> str:
     'the disk is on fire'
     """
     return " ".join(str(error).split())[:500]
+
+
+def install(extra: str) -> str:
+    """The command that installs the packages of an extra, in a clone or for an installed package.
+
+    >>> "[plot]" in install("plot")
+    True
+    """
+    clone = (Path(__file__).resolve().parents[1] / "pyproject.toml").is_file()
+    return f'pip install -e ".[{extra}]"' if clone else f'pip install "signal-diffusion[{extra}]"'

@@ -29,9 +29,13 @@ def cents_off(signals: Array, pitches: Sequence[float], *, sample_rate: int) -> 
     frame = 2 ** round(np.log2(PERIODS * sample_rate / LOWEST))
     hop = frame // 4
     found = librosa.yin(
-        np.asarray(signals, np.float32), fmin=LOWEST, fmax=min(HIGHEST, sample_rate / 2),
-        sr=sample_rate, frame_length=frame, hop_length=hop,
-    )  # fmt: skip
+        np.asarray(signals, np.float32),
+        fmin=LOWEST,
+        fmax=min(HIGHEST, sample_rate / 2),
+        sr=sample_rate,
+        frame_length=frame,
+        hop_length=hop,
+    )
     level = librosa.feature.rms(y=signals, frame_length=frame, hop_length=hop)[:, 0]
     loud = level >= level.max(axis=1, keepdims=True) * 10 ** (-RANGE_DB / 20)
     middle = np.array([np.median(row[kept]) for row, kept in zip(found, loud, strict=True)])

@@ -45,8 +45,8 @@ def bit_rate(path: Path, subtype: str) -> float | None:
     info = soundfile.info(native(path))
     if info.subtype != subtype or not info.frames:
         return None
-    told = getattr(getattr(mutagen.File(path), "info", None), "bitrate", 0)
-    return float(told or 8 * path.stat().st_size * info.samplerate / info.frames)
+    rates = getattr(getattr(mutagen.File(path), "info", None), "bitrate", 0)
+    return float(rates or 8 * path.stat().st_size * info.samplerate / info.frames)
 
 
 def _mp3_level(form: Form, kilobits: float) -> float:
@@ -60,22 +60,22 @@ def _opus_level(form: Form, kilobits: float) -> float:
 
 
 def _vorbis_level(form: Form, kilobits: float) -> float:
-    told = _vorbis_rates(form.sample_rate, form.channels)
-    return float(np.interp(-kilobits, -np.array(told), np.linspace(0, 1, len(told))))
+    rates = _vorbis_rates(form.sample_rate, form.channels)
+    return float(np.interp(-kilobits, -np.array(rates), np.linspace(0, 1, len(rates))))
 
 
 @lru_cache(maxsize=64)
 def _vorbis_rates(sample_rate: int, channels: int) -> list[float]:
     """kbit/s that the encoder's header tells for each tenth of compression."""
-    told = []
+    rates = []
     for tenth in range(11):
         file = io.BytesIO()
         soundfile.SoundFile(
             file, "w", sample_rate, channels, "VORBIS", format="OGG", compression_level=tenth / 10
         ).close()
         head = file.getvalue().partition(b"\x01vorbis")[2]
-        told.append(int.from_bytes(head[13:17], "little", signed=True) / KILO)
-    return told
+        rates.append(int.from_bytes(head[13:17], "little", signed=True) / KILO)
+    return rates
 
 
 LEVELS = {"VORBIS": _vorbis_level, "OPUS": _opus_level, "MPEG_LAYER_III": _mp3_level}

@@ -15,8 +15,17 @@ from numpy.typing import NDArray
 
 from signal_diffusion.audio.bitrates import compression
 from signal_diffusion.audio.chunks import share_held
-from signal_diffusion.audio.forms import Form, native, nearest_form, quantised
+from signal_diffusion.audio.forms import (
+    UNREADABLE,
+    Form,
+    native,
+    nearest_form,
+    quantised,
+    require_finite,
+)
+from signal_diffusion.audio.pipes import unfinished_frames
 from signal_diffusion.audio.tags import Tags, read_tags, set_strings, write_tags
+from signal_diffusion.audio.wav_header import is_unfinished
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside, failures, publish, require_writable
@@ -80,12 +89,17 @@ class Reader:
         path: the file.
         form: how the samples are stored.
         frames: as the header promises; None where it does not.
+        note: what was wrong with the file.
     """
 
     def __init__(self, path: Path, file: soundfile.SoundFile) -> None:
-        self.path = path
+        self.path, self.note = path, None
         self.form = Form(file.samplerate, file.channels, file.format, file.subtype)
         self.frames = _promised(path, self.form, file.frames)
+        self._unfinished = self.frames == 0 and is_unfinished(path)
+        if self._unfinished:
+            self.frames = None
+            self.note = "its header was never finished: the file was read to its end"
 
     def blocks(self, size: int = BLOCK) -> Iterator[Array]:
         """Array (C, n), n <= size, from the beginning on each call, in `form.dtype`.
@@ -95,15 +109,18 @@ class Reader:
                 ones.
         """
         count = 0
-        for frames in self._frames(size, self.form.dtype):
-            if not np.isfinite(frames).all():
-                raise InputError(f"{self.path} holds NaN or infinite samples: replace them first")
+        rest = self._frames(size, self.form.dtype)
+        for frames in rest:
+            require_finite(frames, str(self.path), count, self.form.sample_rate, later=rest)
             count += len(frames)
             yield np.ascontiguousarray(frames.T)
         self._require_complete(count)
 
     def _frames(self, size: int, dtype: str) -> Iterator[Array]:
         size = max(1, min(size, BLOCK_SAMPLES // self.form.channels))
+        if self._unfinished:
+            yield from unfinished_frames(self.path, size)
+            return
         with _sound_file(self.path) as file:
             try:
                 while len(frames := file.read(size, dtype=dtype, always_2d=True)):
@@ -185,9 +202,23 @@ def _sound_file(path: Path) -> Iterator[soundfile.SoundFile]:
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror or error}") from error
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is no audio file or is damaged ({reason(error)})") from error
+        raise InputError(_unreadable(path, reason(error))) from error
     with file:
         yield file
+
+
+def _unreadable(path: Path, why: str) -> str:
+    """Why a file can't be read, and how it can be where another program decodes it."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    form = path.suffix.lower().removeprefix(".") if path.suffix.lower() in UNREADABLE else ""
+    form = form or ("mp4" if start[4:8] == b"ftyp" else "")
+    if not form:
+        return f"{path} is no audio file or is damaged ({why})"
+    return (
+        f"{path}: {form.upper()} can't be read here, but by way of a pipe: "
+        f"ffmpeg -i {path} -f wav - | signal-diffusion denoise - -o OUT.wav"
+    )
 
 
 #: Frames that libsndfile gets at once: its Vorbis encoder keeps them on the stack.
@@ -277,10 +308,10 @@ def write(path: str | Path, recording: Recording, *, force: bool = False) -> Non
         writer.write(recording.samples)
 
 
-def check_output(path: str | Path, recording: Recording, *, force: bool = False) -> None:
-    """Raise `write`'s errors now, by writing an empty file of the same form beside the path."""
+def check_output(path: str | Path, form: Form, *, force: bool = False) -> None:
+    """Raise the errors of `write` now, by writing an empty file of the form beside the path."""
     path = Path(path)
-    form = nearest_form(path, recording.form)
+    form = nearest_form(path, form)
     require_writable(path, force=force)
     with beside(path) as partial, _created(path, partial, form, None):
         pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -77,6 +77,15 @@ RIFF_SUFFIXES = (".wav", ".wave", ".bwf")
 
 #: Hz. Above, libsndfile's Vorbis encoder crashes.
 VORBIS_RATE = 200_000
+
+
+#: Suffixes of sound, with or without pictures, that soundfile can't read.
+UNREADABLE = (
+    *(".3gp", ".aac", ".ac3", ".adts", ".alac", ".amr", ".ape", ".awb", ".dff", ".dsf"),
+    *(".dss", ".dts", ".eac3", ".flv", ".m4a", ".m4b", ".m4r", ".m4v", ".mka", ".mkv"),
+    *(".mov", ".mp4", ".mpc", ".ra", ".shn", ".spx", ".tak", ".tta", ".webm", ".wma"),
+    ".wv",
+)
 
 
 @dataclass(frozen=True)
@@ -179,6 +188,27 @@ def holds(form: Form) -> bool:
         return False
 
 
+def require_finite(
+    frames: Array, where: str, begin: int, sample_rate: float, *, later: Iterable[Array] = ()
+) -> None:
+    """Raise an InputError where frames (n, C) hold NaN or infinite samples.
+
+    Args:
+        where: the file, for the message.
+        begin: number of the first frame in it.
+        sample_rate: Hz.
+        later: the frames that follow, in which such samples are counted, too.
+    """
+    broken = ~np.isfinite(frames)
+    if broken.any():
+        frame, channel = np.argwhere(broken)[0]
+        count = int(broken.sum()) + sum(int((~np.isfinite(part)).sum()) for part in later)
+        raise InputError(
+            f"{where} holds NaN or infinite samples: {count}, the first at "
+            f"{(begin + frame) / sample_rate:.4f} s in channel {channel + 1}: replace them first"
+        )
+
+
 def quantised(frames: Array, subtype: str) -> Array:
     """Frames (n, C) as libsndfile takes them without loss: it would truncate floats, not round.
 
@@ -203,8 +233,8 @@ def _described(info: Any) -> tuple[Form, int]:
 def _container(path: Path, form: Form) -> str:
     family = CONTAINERS.get(path.suffix.lower())
     if family is None:
-        known = " ".join(CONTAINERS)
-        raise InputError(f"{path} has no suffix of an audio format: use one of {known}")
+        suffixes = " ".join(CONTAINERS)
+        raise InputError(f"{path} has no suffix of an audio format: use one of {suffixes}")
     return form.container if form.container in family else family[0]
 
 

@@ -6,12 +6,13 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
-from signal_diffusion.audio.forms import Form, quantised
+from signal_diffusion.audio.forms import Form, quantised, require_finite
 from signal_diffusion.audio.wav_header import (
     ENCODINGS,
     data_bytes,
@@ -73,7 +74,8 @@ class PipeReader:
         """
         count = 0
         for frames in self._whole_frames():
-            samples = self._decoded(frames)
+            samples = self.decoded(frames)
+            require_finite(samples.T, "standard input", count, self.form.sample_rate)
             count += samples.shape[1]
             yield samples
         if count == 0:
@@ -109,7 +111,8 @@ class PipeReader:
                 f"frame of {self._frame}"
             )
 
-    def _decoded(self, frames: bytes) -> Array:
+    def decoded(self, frames: bytes) -> Array:
+        """Samples (C, n) of the bytes of whole frames."""
         samples, _ = soundfile.read(
             io.BytesIO(frames),
             dtype=self.form.dtype,
@@ -120,8 +123,6 @@ class PipeReader:
             subtype=self.form.subtype,
             endian="LITTLE",
         )
-        if not np.isfinite(samples).all():
-            raise InputError("standard input holds NaN or infinite samples: replace them first")
         return np.ascontiguousarray(samples.T)
 
 
@@ -193,6 +194,15 @@ def _arrived(file: BinaryIO, size: int) -> bytes:
         return bytes(getattr(file, "read1", file.read)(size)) if size else b""
     except OSError as error:
         raise InputError(f"standard input can't be read: {error.strerror or error}") from error
+
+
+def unfinished_frames(path: Path, size: int) -> Iterator[Array]:
+    """Frames (n, C), n <= size, of a WAV whose header doesn't give their count, to its end."""
+    with path.open("rb") as file:
+        stream = PipeReader(file)
+        each = frame_bytes(stream.form)
+        while len(content := file.read(size * each)) >= each:
+            yield stream.decoded(content[: len(content) // each * each]).T
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:

@@ -37,7 +37,7 @@ def write_generated(
     path: Path,
     samples: np.ndarray,
     sample_rate: int,
-    told: Mapping[str, Any],
+    origin: Mapping[str, Any],
     *,
     force: bool = False,
 ) -> None:
@@ -47,14 +47,14 @@ def write_generated(
         path: of the audio file; the JSON has its name and the suffix .json.
         samples: in [-1, 1].
         sample_rate: Hz.
-        told: see `provenance`.
+        origin: see `provenance`.
         force: replace files that exist.
 
     Raises:
         InputError: a file exists, or can't be written.
     """
     form = nearest_form(path, Form(sample_rate, len(samples)))
-    text = json.dumps(dict(told), sort_keys=True)
+    text = json.dumps(dict(origin), sort_keys=True)
     listing = path.with_suffix(".json")
     require_writable(listing, force=force)
     # Tags of another container than the file's are carried over as texts.

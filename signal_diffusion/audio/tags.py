@@ -181,13 +181,13 @@ def _as_picture(frame: Any) -> Picture:
 def _frames(tags: Tags) -> ID3:
     """The recording's own ID3 tag with all else that is known, or a new one."""
     frames = ID3() if tags.id3 is None else tags.id3
-    told = _texts(frames)
+    own = _texts(frames)
     for name, texts in tags.fields.items():
-        if name == "comment" and name not in told:
+        if name == "comment" and name not in own:
             frames.add(id3.COMM(encoding=3, lang="und", desc="", text=texts))
-        elif name in FRAMES and name not in told:
+        elif name in FRAMES and name not in own:
             frames.add(FRAMES[name](encoding=3, text=texts))
-        elif name not in told:
+        elif name not in own:
             frames.add(id3.TXXX(encoding=3, desc=name, text=texts))
     if tags.id3 is None:
         _add_pictures(frames, tags.pictures)

@@ -14,11 +14,10 @@ from signal_diffusion.cli.benchmark_command import benchmark
 from signal_diffusion.cli.denoise_command import denoise
 from signal_diffusion.cli.evaluate_command import evaluate
 from signal_diffusion.cli.generate_command import generate
-from signal_diffusion.cli.info_command import info
 from signal_diffusion.cli.memorisation_command import memorisation
 from signal_diffusion.cli.messages import say
+from signal_diffusion.cli.model_commands import TrainCommand, info, train
 from signal_diffusion.cli.score_command import score
-from signal_diffusion.cli.train_command import TrainCommand, train
 from signal_diffusion.cli.vocode_command import vocode
 from signal_diffusion.errors import InputError, one_line, reason
 
@@ -85,8 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _usage(error: Any) -> str:
     """What is wrong with a command line, and the help that describes the right one."""
     command = error.ctx.command_path if error.ctx is not None else "signal-diffusion"
-    said = error.format_message().rstrip(".")
-    return f"{said[:1].lower()}{said[1:]} (see {command} --help)"
+    message = error.format_message().rstrip(".")
+    return f"{message[:1].lower()}{message[1:]} (see {command} --help)"
 
 
 def _stop(error: Exception) -> NoReturn:

@@ -13,7 +13,7 @@ from signal_diffusion.cli import parsing
 from signal_diffusion.cli.messages import say
 from signal_diffusion.cli.options import argument, option
 from signal_diffusion.cli.terminal import bar, interruptible, libraries_silent
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, install
 
 MEASURED, TRAINING = "What is measured", "Training"
 #: Most threads and network calls, and longest time in seconds.
@@ -138,6 +138,7 @@ def benchmark(
     from signal_diffusion.evaluation import benchmark_report as report
     from signal_diffusion.samplers import SAMPLERS, sampler_named
     from signal_diffusion.streaming.settings import device_named
+    from signal_diffusion.training.experiments import overrides_of, own_experiment
 
     names = list(SAMPLERS) if samplers == "all" else dict.fromkeys(parsing.words(samplers))
     plan = measure.Plan(
@@ -163,7 +164,7 @@ def benchmark(
             plan,
             output,
             data=chosen,
-            training=measure.overrides_of(train, denoiser),
+            training=overrides_of(train, denoiser.card),
             training_steps=train_steps,
             begin=lambda: report.begin(output, force=force, resume=resume),
             progress=progress,
@@ -174,12 +175,12 @@ def benchmark(
         return
     for line in text.splitlines():
         say(line)
-    experiment = measure.own_experiment(denoiser)
+    experiment = own_experiment(denoiser.card)
     if train is None and experiment is not None:
         words = f"--train 'own data.sources.root=DATA' (experiment={experiment})"
         say(f"note: training was not timed; {words} does")
     if not report.drawable():
-        say("note: no picture without matplotlib: pip install 'signal-diffusion[plot]'")
+        say(f"note: no picture without matplotlib: {install('plot')}")
     say(f"report: {output}")
 
 

@@ -91,15 +91,13 @@ def denoise(
         quiet=quiet,
     )
     require_fitting(request)
+    from signal_diffusion.cli import denoise_run
+
     with libraries_silent(), interruptible(_kept(request)):
         if request.piped:
-            from signal_diffusion.cli.denoise_pipe import denoise_piped
-
-            denoise_piped(request)
+            denoise_run.denoise_piped(request)
         else:
-            from signal_diffusion.cli.denoise_folder import denoise_files
-
-            denoise_files(request)
+            denoise_run.denoise_files(request)
 
 
 def _kept(request: Request) -> str:

@@ -144,9 +144,9 @@ def condition_words(arguments: Sequence[str]) -> dict[str, str]:
 
 def listed(conditions: Sequence[Condition], words: Mapping[str, str]) -> dict[str, list[Value]]:
     """The values that are asked for of each condition."""
-    known = {condition.name: condition for condition in conditions}
+    named = {condition.name: condition for condition in conditions}
     for name in words:
-        if name not in known:
-            has = ", ".join(f"--{own}" for own in known) or "no conditions"
+        if name not in named:
+            has = ", ".join(f"--{own}" for own in named) or "no conditions"
             raise InputError(f"there is no option --{name}; this model has {has}")
-    return {name: known[name].values(word) for name, word in words.items()}
+    return {name: named[name].values(word) for name, word in words.items()}

@@ -4,79 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import Annotated
 
 from signal_diffusion.cli import options as opt
 from signal_diffusion.cli.messages import say
+from signal_diffusion.cli.options import argument, option
 from signal_diffusion.cli.terminal import bar, libraries_silent
 from signal_diffusion.errors import InputError
 
-if TYPE_CHECKING:
-    from signal_diffusion.evaluation.memorisation import Clips, Memorisation
-    from signal_diffusion.evaluation.memorisation_report import Drawn
-
 SETS = "What was trained on, and what was not"
-REFERENCES = ("held-out", "training")
 
 Source = Annotated[
-    str,
-    typer.Argument(
-        help="Generator, or what it drew: a folder of audio, or an NPZ.", show_default=False
-    ),
+    str, argument("Generator, or what it drew: a folder of audio, or an NPZ.", "SOURCE")
 ]
-Output = Annotated[
-    Path, typer.Option("-o", "--output", help="Folder of the report.", rich_help_panel=opt.IO)
-]
+Output = Annotated[Path, option("Folder of the report.", "-o", "--output", panel=opt.IO)]
 Data = Annotated[
     Path | None,
-    typer.Option(
-        help="Folder with manifest.csv: its rows of split train, and of split valid.",
-        rich_help_panel=SETS, show_default=False,
-    ),
-]  # fmt: skip
+    option("Folder with manifest.csv: its rows of split train, and of split valid.", panel=SETS),
+]
 Where = Annotated[
     list[str] | None,
-    typer.Option(
-        help="Rows that were trained on, repeated (default: domain=the model's).",
-        metavar="COLUMN=VALUE,...", rich_help_panel=SETS, show_default=False,
+    option(
+        "Rows that were trained on, repeated (default: domain=the model's).",
+        panel=SETS,
+        metavar="COLUMN=VALUE,...",
     ),
-]  # fmt: skip
+]
 Train = Annotated[
-    Path | None,
-    typer.Option(help="Instead: folder of audio.", rich_help_panel=SETS, show_default=False),
+    Path | None, option("Folder of the training audio, instead of --data.", panel=SETS)
 ]
 HeldOut = Annotated[
-    Path | None,
-    typer.Option(help="And one of audio like it.", rich_help_panel=SETS, show_default=False),
+    Path | None, option("Folder of audio like it that was not trained on.", panel=SETS)
 ]
-Count = Annotated[
-    int,
-    typer.Option("-n", "--count", help="Signals to draw.", rich_help_panel=opt.SAMPLING),
-]
-Steps = Annotated[int, typer.Option(help="Calls of the network.", rich_help_panel=opt.SAMPLING)]
-Guidance = Annotated[
-    float, typer.Option(help="Pull of the conditions.", rich_help_panel=opt.SAMPLING)
-]
+Count = Annotated[int, option("Number of signals to draw.", "-n", "--count", panel=opt.SAMPLING)]
+Steps = Annotated[int, option("Number of network calls.", panel=opt.SAMPLING)]
+Guidance = Annotated[float, option("Strength of the conditions.", panel=opt.SAMPLING)]
 Against = Annotated[
     str,
-    typer.Option(
-        help="What the verdict compares with: held-out clips, or training clips with each other, "
-        "where held-out ones are of another kind (speaker, machine).",
-        metavar="held-out|training", rich_help_panel=SETS,
+    option(
+        "Reference of the verdict: held-out clips, or training clips with each other, where "
+        "held-out ones are of another kind (speaker, machine).",
+        panel=SETS,
+        metavar="held-out|training",
     ),
-]  # fmt: skip
+]
 Speed = Annotated[
     float,
-    typer.Option(
-        help="Find copies that are sped up or slowed down by up to this share, too, e.g. 0.07.",
-        rich_help_panel=SETS,
+    option(
+        "Find copies that are sped up or slowed down by up to this share, too, e.g. 0.07.",
+        panel=SETS,
     ),
 ]
-Pairs = Annotated[
-    int, typer.Option(help="Closest pairs to list and write.", rich_help_panel=opt.IO)
-]
+Pairs = Annotated[int, option("Number of closest pairs to list and write.", panel=opt.IO)]
 
 
 def memorisation(
@@ -97,81 +76,72 @@ def memorisation(
     quiet: opt.Quiet = False,
     device: opt.Device = "auto",
 ) -> None:
-    """Tell whether a generator repeats what it was trained on: memorisation digits --data DATA."""
-    _require(against=against, speed=speed, count=count, pairs=pairs)
-    from signal_diffusion.evaluation.memorisation_report import (
-        drawn_signals,
-        folder_sets,
-        manifest_sets,
-        require_folder,
-        sentence,
-        words_of,
-        write_report,
-    )
-
-    _require_sets(data, train, held_out, where)
-    words = words_of(where or [])
-    require_folder(output, force=force)
-    with libraries_silent():
-        with bar("drawing", quiet=quiet) as tell:
-            drawn = drawn_signals(
-                source, count=count, seed=seed, steps=steps, guidance=guidance, device=device,
-                progress=tell,
-            )  # fmt: skip
-        if data is not None:
-            known, unseen = manifest_sets(data, words, drawn)
-        else:
-            assert train is not None and held_out is not None
-            known, unseen = folder_sets(train, held_out, drawn)
-        found = _compared(drawn, known, unseen, speeds=speeds_of(speed), quiet=quiet)
-        told: dict[str, Any] = {**drawn.told, "speeds": speeds_of(speed)}
-        verdict = write_report(
-            output, found, drawn.clips, known, sample_rate=drawn.sample_rate, against=against,
-            pairs=pairs, told=told, force=force,
-        )  # fmt: skip
-    if not quiet:
-        for line in [f"{output}: {sentence(verdict)}", *_notes(found, against)]:
-            say(line)
-
-
-def _compared(
-    drawn: Drawn, known: Clips, unseen: Clips, *, speeds: Sequence[float], quiet: bool
-) -> Memorisation:
-    from signal_diffusion.evaluation.memorisation import memorisation as compare
-
-    with bar("comparing", quiet=quiet) as tell:
-        return compare(
-            drawn.clips, known, unseen, sample_rate=drawn.sample_rate, speeds=speeds, progress=tell
-        )
-
-
-def speeds_of(most: float) -> list[float]:
-    """Factors, 2 % apart or a little less, up to a share up and down.
-
-    >>> speeds_of(0), speeds_of(0.03)
-    ([1.0], [0.97, 0.985, 1.0, 1.015, 1.03])
-    """
-    each = -(-round(100 * most) // 2)
-    return [round(1 + most * step / max(1, each), 4) for step in range(-each, each + 1)]
-
-
-def _notes(found: Memorisation, against: str) -> list[str]:
-    if against == "training" or found.p_alike >= 0.01:
-        return []
-    return [
-        "note: held-out clips lie farther from the training clips than these from each other "
-        f"(p = {found.p_alike:.2g}), and so are of another kind; --against training is fairer"
-    ]
-
-
-def _require(*, against: str, speed: float, count: int, pairs: int) -> None:
-    if against not in REFERENCES:
-        raise InputError(f"against is '{against}'; choose one of {', '.join(REFERENCES)}")
-    if not 0 <= speed <= 0.5:
-        raise InputError(f"speed is {speed:g}; it goes from 0 to 0.5, e.g. 0.07")
+    """Test whether a generator repeats what it was trained on: memorisation digits --data DATA."""
     for name, number, least in (("count", count, 1), ("pairs", pairs, 0)):
         if number < least:
             raise InputError(f"{name} is {number}; give {least} or more")
+    _require_sets(data, train, held_out, where)
+    columns = columns_of(where or [])
+    from signal_diffusion.evaluation import memorisation as measure
+    from signal_diffusion.evaluation import memorisation_report as report
+
+    measure.require_reference(against)
+    speeds = measure.speeds_of(speed)
+    report.require_folder(output, force=force)
+    with libraries_silent():
+        with bar("drawing", quiet=quiet) as progress:
+            drawn = report.drawn_signals(
+                source,
+                count=count,
+                seed=seed,
+                steps=steps,
+                guidance=guidance,
+                device=device,
+                progress=progress,
+            )
+        if train is not None and held_out is not None:
+            training, others = report.folder_sets(train, held_out, drawn)
+        else:
+            assert data is not None
+            training, others = report.manifest_sets(data, columns, drawn)
+        with bar("comparing", quiet=quiet) as progress:
+            found = measure.memorisation(
+                drawn.clips,
+                training,
+                others,
+                sample_rate=drawn.sample_rate,
+                speeds=speeds,
+                progress=progress,
+            )
+        verdict = report.write_report(
+            output,
+            found,
+            drawn.clips,
+            training,
+            sample_rate=drawn.sample_rate,
+            against=against,
+            pairs=pairs,
+            facts={**drawn.facts, "speeds": speeds},
+            force=force,
+        )
+    if not quiet:
+        for line in [f"{output}: {report.sentence(verdict)}", *report.notes(found, against)]:
+            say(line)
+
+
+def columns_of(where: Sequence[str]) -> dict[str, list[str]]:
+    """Columns and the values that are chosen of each.
+
+    >>> columns_of(["domain=music", "subset=notes,drums"])
+    {'domain': ['music'], 'subset': ['notes', 'drums']}
+    """
+    columns: dict[str, list[str]] = {}
+    for word in where:
+        column, equals, values = word.partition("=")
+        if not (column and equals and values):
+            raise InputError(f"where is '{word}'; give COLUMN=VALUE, e.g. --where domain=digits")
+        columns[column] = values.split(",")
+    return columns
 
 
 def _require_sets(

@@ -57,7 +57,7 @@ def counts(given: str) -> list[int]:
 
 def command_line(context: typer.Context) -> str:
     """The command as it was given, its options by their long names."""
-    said = ["signal-diffusion", context.info_name or ""]
+    line = ["signal-diffusion", context.info_name or ""]
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
         if source is None or source.name != "COMMANDLINE":
@@ -65,5 +65,5 @@ def command_line(context: typer.Context) -> str:
         value = context.params[parameter.name or ""]
         values = value if isinstance(value, (list, tuple)) else [value]
         name = [] if parameter.param_type_name == "argument" else [parameter.opts[-1]]
-        said += [w for v in values for w in (name if v is True else [*name, str(v)])]
-    return shlex.join(said)
+        line += [w for v in values for w in (name if v is True else [*name, str(v)])]
+    return shlex.join(line)

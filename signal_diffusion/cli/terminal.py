@@ -41,7 +41,7 @@ class Bars:
             f"{len(headers)} files", total=sum(self._seconds.values()), visible=len(headers) > 1
         )
 
-    def tell(self, job: Job, done: int, total: int) -> None:
+    def update(self, job: Job, done: int, total: int) -> None:
         """Show that so many of a job's calls are done; any thread may say so."""
         if job.source not in self._running:
             self._running[job.source] = self._progress.add_task(
@@ -161,7 +161,7 @@ def interruptible(kept: str) -> Iterator[None]:
         typer.Exit: with 128 and the signal's number.
     """
     try:
-        with _heard():
+        with _handlers():
             yield
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Ended) else signal.SIGINT
@@ -173,7 +173,7 @@ def interruptible(kept: str) -> Iterator[None]:
 
 
 @contextmanager
-def _heard() -> Iterator[None]:
+def _handlers() -> Iterator[None]:
     """The first signal raises `Ended`; whatever is ignored, as by nohup, stays so."""
     before = {}
     ending = threading.Event()
@@ -185,8 +185,8 @@ def _heard() -> Iterator[None]:
 
     if threading.current_thread() is threading.main_thread():
         numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
-        known = {number: signal.getsignal(number) for number in numbers}
-        before = {n: h for n, h in known.items() if h not in (signal.SIG_IGN, None)}
+        installed = {number: signal.getsignal(number) for number in numbers}
+        before = {n: h for n, h in installed.items() if h not in (signal.SIG_IGN, None)}
     try:
         for number in before:
             signal.signal(number, end)

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.signal
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, install
 
 #: Hz: what a monitor shows of an electrocardiogram.
 ECG_BAND = (0.67, 40.0)
@@ -54,6 +54,4 @@ def _wavelets() -> Any:
     try:
         return import_module("pywt")
     except ImportError as error:
-        raise InputError(
-            "wavelets need the package PyWavelets: pip install 'signal-diffusion[evaluate]'"
-        ) from error
+        raise InputError(f"wavelets need the package PyWavelets: {install('evaluate')}") from error

@@ -38,7 +38,9 @@ class Scale:
         filled in, are left out in channels that have others.
         """
         left = np.ones(readings.shape, bool) if missing is None else ~missing
-        rows = [row[some] if some.any() else row for row, some in zip(readings, left, strict=True)]
+        rows = [
+            row[chosen] if chosen.any() else row for row, chosen in zip(readings, left, strict=True)
+        ]
         middle, near = np.transpose([median_and_deviation(row) for row in rows])
         low, high = np.transpose([np.quantile(row, [0.1, 0.9]) for row in rows])
         spread = np.maximum(near, (high - low) / NORMAL_RANGE)

@@ -28,7 +28,7 @@ WORDS = 32768.0
 #: dB that DeepFilterNet may take off at most: no limit.
 NO_LIMIT = 100.0
 
-_EXTRA, _RIVALS = "signal-diffusion[evaluate]", "signal-diffusion[rivals]"
+_EXTRA, _RIVALS = "evaluate", "rivals"
 _Floats = ctypes.POINTER(ctypes.c_float)
 
 

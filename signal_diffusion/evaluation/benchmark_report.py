@@ -15,9 +15,8 @@ from signal_diffusion.evaluation.benchmark import (
     SPEED,
     TRAINING,
     Benchmark,
-    joined,
 )
-from signal_diffusion.evaluation.measures import METRICS, direction
+from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.evaluation.memorisation_report import require_folder
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.evaluation.run import ROWS
@@ -100,6 +99,20 @@ def drawable() -> bool:
         require_matplotlib()
         return True
     return False
+
+
+def joined(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
+    """The rows of speed, each with the scores of the same sampler and calls, where there are."""
+    scores = {
+        (row["sampler"], row["budget"]): {name: row[name] for name in metrics if name in row}
+        for row in rows
+        if row["kind"] == QUALITY and row["sampler"] != INPUT
+    }
+    return [
+        row | scores.get((row["sampler"], row["budget"]), {})
+        for row in rows
+        if row["kind"] == SPEED
+    ]
 
 
 def inputs(rows: Sequence[Row]) -> Row:
@@ -237,7 +250,7 @@ def _quality(axes: Axes, rows: Sequence[Row], name: str, by: str, given: Row) ->
     if given.get(name) is not None:
         level = metric.scale * given[name]
         axes.axhline(level, color="black", lw=0.8, ls=":", label="input, as it came")
-    axes.set_title(f"{metric.heading}, {direction(name)}", loc="left", fontsize=11)
+    axes.set_title(f"{metric.heading}, {metric.direction}", loc="left", fontsize=11)
     if by == "calls":
         _by_calls(axes, rows)
     else:

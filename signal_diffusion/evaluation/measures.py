@@ -12,11 +12,10 @@ import torch
 from signal_diffusion import metrics
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.resampling import resample
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, install
 
 #: Of the listening metrics, Hz.
 LISTENING_RATE = 16000
-
 
 #: Takes estimate, reference (C, L) and the rate in Hz.
 Measure = Callable[[Array, Array, float], float]
@@ -32,8 +31,10 @@ class Metric:
         digits: that are shown.
         scale: what it is multiplied by where it is shown.
         needs: package that it is measured by, and the extra that brings it; None for none.
-        heard: whether it is of what is heard, and says nothing of other signals.
+        sound_only: whether it is a metric of hearing, which says nothing of other signals.
         form: "f", or "g" where units, which decide the size of the scores, are the signals' own.
+        higher: whether a higher score is better.
+        explanation: what it measures, in a sentence.
     """
 
     measure: Measure
@@ -41,8 +42,15 @@ class Metric:
     digits: int = 1
     scale: float = 1.0
     needs: tuple[str, str] | None = None
-    heard: bool = False
+    sound_only: bool = False
     form: str = "f"
+    higher: bool = False
+    explanation: str = ""
+
+    @property
+    def direction(self) -> str:
+        """Which scores are better, in words."""
+        return "higher is better" if self.higher else "lower is better"
 
     def shown(self, score: float, *, sign: str = "") -> str:
         """A score as tables show it.
@@ -71,29 +79,109 @@ def _envelope(estimate: Array, reference: Array, rate: float) -> float:
 
 
 def _dnsmos(estimate: Array, _: Array, rate: float) -> float:
-    heard = resample(estimate, rate, LISTENING_RATE)
-    return float(np.mean([metrics.dnsmos(channel) for channel in heard]))
+    narrow = resample(estimate, rate, LISTENING_RATE)
+    return float(np.mean([metrics.dnsmos(channel) for channel in narrow]))
 
 
-_EVALUATE, _MOS = "signal-diffusion[evaluate]", "signal-diffusion[dnsmos]"
+_EVALUATE, _MOS = "evaluate", "dnsmos"
 
-
+#: By name.
 METRICS: Mapping[str, Metric] = {
-    "pesq": Metric(_pesq, "PESQ", 2, needs=("pesq", _EVALUATE), heard=True),
-    "estoi": Metric(_estoi, "ESTOI %", 1, 100.0, needs=("pystoi", _EVALUATE), heard=True),
-    "si_sdr": Metric(_plain(metrics.si_sdr), "SI-SDR dB"),
-    "snr": Metric(_plain(metrics.snr), "SNR dB"),
-    "lsd": Metric(_plain(metrics.log_spectral_distance), "log-spectral distance dB"),
-    "stft": Metric(_plain(metrics.multi_resolution_error), "STFT error", 2),
-    "prd": Metric(_plain(metrics.prd), "PRD %"),
-    "cosine": Metric(_plain(metrics.cosine_similarity), "cosine", 3),
-    "ssd": Metric(_plain(metrics.ssd), "SSD", 4, form="g"),
-    "mad": Metric(_plain(metrics.mad), "MAD", 4, form="g"),
-    "kurtosis": Metric(_plain(metrics.kurtosis_error), "kurtosis error %"),
-    "envelope": Metric(_envelope, "envelope peak error %"),
-    "dnsmos": Metric(_dnsmos, "DNSMOS", 2, needs=("speechmos.dnsmos", _MOS), heard=True),
+    "pesq": Metric(
+        _pesq,
+        "PESQ",
+        2,
+        needs=("pesq", _EVALUATE),
+        sound_only=True,
+        higher=True,
+        explanation="How well listeners would rate the speech beside the clean recording, from 1 "
+        "(bad) to 4.64 (the same), predicted by ITU-T P.862.2.",
+    ),
+    "estoi": Metric(
+        _estoi,
+        "ESTOI %",
+        1,
+        scale=100.0,
+        needs=("pystoi", _EVALUATE),
+        sound_only=True,
+        higher=True,
+        explanation="How much of the speech would be understood, from 0 to 100 %, by extended "
+        "short-time objective intelligibility.",
+    ),
+    "si_sdr": Metric(
+        _plain(metrics.si_sdr),
+        "SI-SDR dB",
+        higher=True,
+        explanation="How far everything that is not the clean signal lies below it; a wrong "
+        "loudness does not count.",
+    ),
+    "snr": Metric(
+        _plain(metrics.snr),
+        "SNR dB",
+        higher=True,
+        explanation="How far the error lies below the clean signal; a wrong loudness counts.",
+    ),
+    "lsd": Metric(
+        _plain(metrics.log_spectral_distance),
+        "log-spectral distance dB",
+        explanation="How far the spectrum is from that of the clean signal, on the scale of dB, "
+        "where quiet stretches count as much as loud ones.",
+    ),
+    "stft": Metric(
+        _plain(metrics.multi_resolution_error),
+        "STFT error",
+        2,
+        explanation="How far magnitudes of the spectrum are from the clean ones, at several "
+        "resolutions.",
+    ),
+    "prd": Metric(
+        _plain(metrics.prd),
+        "PRD %",
+        explanation="The error's root mean square in per cent of the clean signal's.",
+    ),
+    "cosine": Metric(
+        _plain(metrics.cosine_similarity),
+        "cosine",
+        3,
+        higher=True,
+        explanation="How alike the shapes are: 1 means the same but for the scale.",
+    ),
+    "ssd": Metric(
+        _plain(metrics.ssd),
+        "SSD",
+        4,
+        form="g",
+        explanation="The sum of the squared errors, in the recording's own units squared.",
+    ),
+    "mad": Metric(
+        _plain(metrics.mad),
+        "MAD",
+        4,
+        form="g",
+        explanation="The largest error of all samples, in the recording's own units.",
+    ),
+    "kurtosis": Metric(
+        _plain(metrics.kurtosis_error),
+        "kurtosis error %",
+        explanation="The error of the kurtosis, which tells how spiky a signal is, in per cent.",
+    ),
+    "envelope": Metric(
+        _envelope,
+        "envelope peak error %",
+        explanation="The error of the highest peak of the envelope's spectrum, by which faults "
+        "of bearings are found, in per cent.",
+    ),
+    "dnsmos": Metric(
+        _dnsmos,
+        "DNSMOS",
+        2,
+        needs=("speechmos.dnsmos", _MOS),
+        sound_only=True,
+        higher=True,
+        explanation="How well listeners would rate the sound by itself, from 1 to 5, predicted "
+        "by a network (DNSMOS P.835).",
+    ),
 }
-
 
 #: By the domain of the model.
 DEFAULTS: Mapping[str | None, tuple[str, ...]] = {
@@ -103,10 +191,8 @@ DEFAULTS: Mapping[str | None, tuple[str, ...]] = {
     "vibration": ("snr", "kurtosis", "envelope"),
 }
 
-
 #: Of sound, and of readings, of other domains.
 OTHERWISE, OF_READINGS = ("si_sdr", "snr", "lsd"), ("snr", "prd", "cosine")
-
 
 #: Of what a vocoder makes again, whose phases are free.
 OF_VOCODERS = ("pesq", "estoi", "lsd", "stft")
@@ -133,8 +219,8 @@ def metrics_named(
     for name in wanted:
         if name not in METRICS:
             raise InputError(f"metric is '{name}'; choose among {', '.join(METRICS)}")
-        if readings and METRICS[name].heard:
-            fit = ", ".join(known for known, metric in METRICS.items() if not metric.heard)
+        if readings and METRICS[name].sound_only:
+            fit = ", ".join(other for other, metric in METRICS.items() if not metric.sound_only)
             raise InputError(f"metric {name} is of what is heard, not of readings: use {fit}")
         require_package(f"metric {name}", METRICS[name].needs)
     return wanted
@@ -148,7 +234,7 @@ def require_package(what: str, needs: tuple[str, str] | None) -> None:
         import_module(needs[0])
     except ImportError as error:
         package = needs[0].partition(".")[0]
-        raise InputError(f"{what} needs the package {package}: pip install '{needs[1]}'") from error
+        raise InputError(f"{what} needs the package {package}: {install(needs[1])}") from error
 
 
 def measured(
@@ -188,34 +274,6 @@ def _score(
     return float(np.mean([measure(e[None, kept], r[None, kept], rate) for e, r, kept in rows]))
 
 
-#: Of which more is better; of all others, less is.
-HIGHER = frozenset({"pesq", "estoi", "si_sdr", "snr", "cosine", "dnsmos"})
-
-
-#: By name; a metric that is not here is told by its heading alone.
-WORDS: Mapping[str, str] = {
-    "pesq": "How well listeners would rate the speech beside the clean recording, from 1 (bad) to "
-    "4.64 (the same), foretold by ITU-T P.862.2.",
-    "estoi": "How much of the speech would be understood, from 0 to 100 %, by extended short-time "
-    "objective intelligibility.",
-    "si_sdr": "How far everything that is not the clean signal lies below it; a wrong loudness "
-    "does not count.",
-    "snr": "How far the error lies below the clean signal; a wrong loudness counts.",
-    "lsd": "How far the spectrum is from that of the clean signal, on the scale of dB, where "
-    "quiet stretches count as much as loud ones.",
-    "stft": "How far magnitudes of the spectrum are from the clean ones, at several resolutions.",
-    "prd": "The error's root mean square in per cent of the clean signal's.",
-    "cosine": "How alike the shapes are: 1 means the same but for the scale.",
-    "dnsmos": "How well listeners would rate the sound by itself, from 1 to 5, foretold by a "
-    "network (DNSMOS P.835).",
-    "ssd": "The sum of the squared errors, in the recording's own units squared.",
-    "mad": "The largest error of all samples, in the recording's own units.",
-    "kurtosis": "The error of the kurtosis, which tells how spiky a signal is, in per cent.",
-    "envelope": "The error of the highest peak of the envelope's spectrum, by which faults of "
-    "bearings are found, in per cent.",
-}
-
-
 @dataclass(frozen=True)
 class Cell:
     """A mean as it is shown: the number, its interval, and what it means.
@@ -233,15 +291,6 @@ class Cell:
     best: bool = False
 
 
-def heading(metric: str) -> str:
-    return METRICS[metric].heading
-
-
-def direction(metric: str) -> str:
-    """Which way is better, in words."""
-    return "higher is better" if metric in HIGHER else "lower is better"
-
-
 def shown(metric: str, value: float | None, *, sign: str = "") -> str:
     """A score as text, with a real minus but where it is 0; "–" where there is none.
 
@@ -250,17 +299,17 @@ def shown(metric: str, value: float | None, *, sign: str = "") -> str:
     """
     if value is None:
         return "–"
-    told = METRICS[metric].shown(value, sign=sign)
-    return told.replace("-", "−" if is_seen(told) else sign)
+    text = METRICS[metric].shown(value, sign=sign)
+    return text.replace("-", "−" if is_seen(text) else sign)
 
 
-def is_seen(told: str) -> bool:
+def is_seen(text: str) -> bool:
     """Whether a number as text is another than 0.
 
     >>> is_seen("+0.00"), is_seen("-0.01")
     (False, True)
     """
-    return any(digit in told for digit in "123456789")
+    return any(digit in text for digit in "123456789")
 
 
 def better_by(metric: str, change: float) -> float:
@@ -269,7 +318,7 @@ def better_by(metric: str, change: float) -> float:
     >>> better_by("pesq", 0.5), better_by("prd", 0.5)
     (0.5, -0.5)
     """
-    return change if metric in HIGHER else -change
+    return change if METRICS[metric].higher else -change
 
 
 def cell(metric: str, found: Mapping[str, float] | None, *, sign: str = "") -> Cell:
@@ -291,8 +340,8 @@ def best_of(metric: str, means: Sequence[float | None]) -> set[int]:
     >>> best_of("pesq", [1.411, None, 1.709, 1.7101])
     {2, 3}
     """
-    known = [mean for mean in means if mean is not None]
-    if not known:
+    values = [mean for mean in means if mean is not None]
+    if not values:
         return set()
-    best = shown(metric, max(known, key=lambda mean: better_by(metric, mean)))
+    best = shown(metric, max(values, key=lambda mean: better_by(metric, mean)))
     return {at for at, mean in enumerate(means) if mean is not None and shown(metric, mean) == best}

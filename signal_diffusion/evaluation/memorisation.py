@@ -123,8 +123,7 @@ class Memorisation:
 
     def against(self, reference: str) -> Comparison:
         """The comparison with a reference of `REFERENCES`."""
-        if reference not in REFERENCES:
-            raise InputError(f"reference is '{reference}'; choose one of {', '.join(REFERENCES)}")
+        require_reference(reference)
         return compared(
             reference, self.drawn, self.held_out if reference == "held-out" else self.training
         )
@@ -137,6 +136,27 @@ class Memorisation:
     def closest(self, count: int) -> list[int]:
         """Numbers of the drawn signals that are nearest to a training clip, the nearest first."""
         return [int(index) for index in np.argsort(self.drawn, kind="stable")[:count]]
+
+
+def require_reference(name: str) -> None:
+    """Raise an InputError unless there is such a reference."""
+    if name not in REFERENCES:
+        raise InputError(f"against is '{name}'; choose one of {', '.join(REFERENCES)}")
+
+
+def speeds_of(most: float) -> list[float]:
+    """Factors, 2 % apart or a little less, up to a share up and down.
+
+    Raises:
+        InputError: the share is not in [0, 0.5].
+
+    >>> speeds_of(0), speeds_of(0.03)
+    ([1.0], [0.97, 0.985, 1.0, 1.015, 1.03])
+    """
+    if not 0 <= most <= 0.5:
+        raise InputError(f"speed is {most:g}; it goes from 0 to 0.5, e.g. 0.07")
+    each = -(-round(100 * most) // 2)
+    return [round(1 + most * step / max(1, each), 4) for step in range(-each, each + 1)]
 
 
 def memorisation(
@@ -165,9 +185,16 @@ def memorisation(
             f"there are {len(drawn)} drawn signals, {len(training)} training clips and "
             f"{len(held_out)} held-out ones: give some of each, and two to train on"
         )
-    known = training.imprints(sample_rate)
+    reference = training.imprints(sample_rate)
     found = [
-        _nearest(clips, known, sample_rate, speeds, clips is training, part_of(progress, part, 3))
+        _nearest(
+            clips,
+            reference,
+            sample_rate,
+            speeds,
+            itself=clips is training,
+            progress=part_of(progress, part, 3),
+        )
         for part, clips in enumerate((drawn, held_out, training))
     ]
     (distance, place), (held, _), (others, _) = found
@@ -178,20 +205,23 @@ def memorisation(
 
 def _nearest(
     clips: Clips,
-    known: Tensor,
+    reference: Tensor,
     sample_rate: int,
     speeds: Sequence[float],
+    *,
     itself: bool,
     progress: Progress | None,
 ) -> tuple[Tensor, Tensor]:
     """Least distances over the speeds, and the places of the nearest: (n,) each."""
     found = [
         nearest(
-            clips.imprints(sample_rate, speed=speed), known, itself=itself,
+            clips.imprints(sample_rate, speed=speed),
+            reference,
+            itself=itself,
             progress=part_of(progress, part, len(speeds)),
         )
         for part, speed in enumerate(speeds)
-    ]  # fmt: skip
+    ]
     least, which = torch.stack([distance for distance, _ in found]).min(0)
     return least, torch.stack([place for _, place in found]).gather(0, which[None])[0]
 
@@ -207,10 +237,14 @@ def compared(reference: str, drawn: Array, distances: Array) -> Comparison:
     counts = {n: int((drawn < sorted_[n - 1]).sum()) for n in (1, rank)}
     chances = [p_of_count(k, n, len(drawn), len(distances)) for n, k in counts.items()]
     return Comparison(
-        reference, float(np.median(distances)), float(sorted_[rank - 1]),
-        counts[rank] / len(drawn), counts[1], min(1.0, len(chances) * min(chances)),
-        _p_nearer(drawn, distances),
-    )  # fmt: skip
+        reference,
+        median=float(np.median(distances)),
+        very_near=float(sorted_[rank - 1]),
+        share=counts[rank] / len(drawn),
+        under_all=counts[1],
+        p=min(1.0, len(chances) * min(chances)),
+        p_nearer=_p_nearer(drawn, distances),
+    )
 
 
 def p_of_count(count: int, rank: int, drawn: int, reference: int) -> float:

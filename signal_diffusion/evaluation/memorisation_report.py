@@ -69,7 +69,7 @@ def write_report(
     sample_rate: int,
     against: str = "held-out",
     pairs: int = 20,
-    told: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> Comparison:
     """Write the figures, the histogram and the closest pairs into a folder; each appears whole.
@@ -83,7 +83,7 @@ def write_report(
         sample_rate: Hz.
         against: the reference of the verdict, see `memorisation.REFERENCES`.
         pairs: how many to list and write.
-        told: what else the JSON is to hold, such as the model.
+        facts: what else the JSON holds, such as the model.
         force: replace files that exist.
 
     Returns:
@@ -94,19 +94,33 @@ def write_report(
     """
     verdict = found.against(against)
     require_folder(folder, force=force)
+    require_matplotlib()
     with failures(folder):
         folder.mkdir(exist_ok=True)
     closest = found.closest(pairs)
+    listed = []
     for place, index in enumerate(closest, start=1):
+        neighbour = int(found.neighbours[index])
+        pair = {
+            "drawn": drawn.names[index],
+            "training": training.names[neighbour],
+            "distance": round(float(found.drawn[index]), 4),
+        }
+        pause = np.zeros(round(PAUSE * sample_rate), np.float32)
+        both = [_peaked(drawn.signal(index)), pause, _peaked(training.signal(neighbour))]
+        mark = {
+            MARK: True,
+            "drawn, then training": [pair["drawn"], pair["training"]],
+            "distance": pair["distance"],
+        }
         path = folder / f"closest_{place:02d}.wav"
-        _write_pair(path, _pair(found, drawn, training, index), drawn, training, sample_rate, force)
-    _write_png(folder / HISTOGRAM, found, verdict, force)
-    listed = [
-        {key: pair[key] for key in ("drawn", "training", "distance")}
-        for pair in (_pair(found, drawn, training, index) for index in closest)
-    ]
-    figures = {**(told or {}), **summary(found, against), "closest": listed}
-    _write_json(folder / FIGURES, figures, force)
+        write_generated(path, np.concatenate(both)[None], sample_rate, mark, force=force)
+        listed.append(pair)
+    with DRAWING:
+        picture = as_png(_figure(found, verdict))
+    atomic.write(folder / HISTOGRAM, picture, force=force)
+    figures = {**(facts or {}), **summary(found, against), "closest": listed}
+    atomic.write(folder / FIGURES, json.dumps(figures, indent=1) + "\n", force=force)
     return verdict
 
 
@@ -140,48 +154,19 @@ def sentence(verdict: Comparison) -> str:
     )
 
 
-def _pair(found: Memorisation, drawn: Clips, training: Clips, index: int) -> dict[str, Any]:
-    neighbour = int(found.neighbours[index])
-    return {
-        "drawn": drawn.names[index],
-        "training": training.names[neighbour],
-        "distance": round(float(found.drawn[index]), 4),
-        "numbers": (index, neighbour),
-    }
-
-
-def _write_pair(
-    path: Path,
-    pair: Mapping[str, Any],
-    drawn: Clips,
-    training: Clips,
-    sample_rate: int,
-    force: bool,
-) -> None:
-    first, second = pair["numbers"]
-    pause = np.zeros(round(PAUSE * sample_rate), np.float32)
-    both = [_peaked(drawn.signal(first)), pause, _peaked(training.signal(second))]
-    told = {
-        MARK: True, "drawn, then training": [pair["drawn"], pair["training"]],
-        "distance": pair["distance"],
-    }  # fmt: skip
-    write_generated(path, np.concatenate(both)[None], sample_rate, told, force=force)
+def notes(found: Memorisation, against: str) -> list[str]:
+    """What makes the reference of a verdict unfair, in lines."""
+    if against == "training" or found.p_alike >= 0.01:
+        return []
+    return [
+        "note: held-out clips lie farther from the training clips than these from each other "
+        f"(p = {found.p_alike:.2g}), and so are of another kind; --against training is fairer"
+    ]
 
 
 def _peaked(x: np.ndarray) -> np.ndarray:
     peak = float(np.abs(x).max())
     return np.asarray(0.9 * x / peak if peak > 0 else x, np.float32)
-
-
-def _write_json(path: Path, figures: Mapping[str, Any], force: bool) -> None:
-    atomic.write(path, json.dumps(figures, indent=1) + "\n", force=force)
-
-
-def _write_png(path: Path, found: Memorisation, verdict: Comparison, force: bool) -> None:
-    require_matplotlib()
-    with DRAWING:
-        picture = as_png(_figure(found, verdict))
-    atomic.write(path, picture, force=force)
 
 
 def _figure(found: Memorisation, verdict: Comparison) -> Figure:
@@ -199,10 +184,8 @@ def _figure(found: Memorisation, verdict: Comparison) -> Figure:
         weights = np.full(len(x), 100 / len(x))
         name = f"{label} ({len(x)})"
         axes.hist(x, edges, weights=weights, histtype="step", color=colour, lw=width, label=name)
-    axes.axvline(
-        verdict.very_near, color="black", ls=":", lw=1,
-        label=f"nearest {100 * VERY_NEAR:g} % of the reference ({verdict.reference})",
-    )  # fmt: skip
+    label = f"nearest {100 * VERY_NEAR:g} % of the reference ({verdict.reference})"
+    axes.axvline(verdict.very_near, color="black", ls=":", lw=1, label=label)
     axes.set_xlabel("distance to the nearest training clip (0: a copy)")
     axes.set_ylabel("share, %")
     axes.set_title(sentence(verdict), fontsize=9, wrap=True)
@@ -218,7 +201,7 @@ class Drawn:
     clips: Clips
     sample_rate: int
     length: int
-    told: Mapping[str, Any]
+    facts: Mapping[str, Any]
     domain: str | None = None
 
 
@@ -249,18 +232,23 @@ def drawn_signals(
     denoiser = Denoiser.from_pretrained(source).to(device_named(device))
     if denoiser.sample_rate is None:
         raise InputError("this model has no sample rate, which files need")
-    asked = random_values(denoiser.conditions, count, seed)
+    values = random_values(denoiser.conditions, count, seed)
     signals = generate(
-        denoiser, asked=asked, steps=steps, guidance=guidance, seed=seed, progress=progress
+        denoiser, asked=values, steps=steps, guidance=guidance, seed=seed, progress=progress
     )
-    told = provenance(source, seed=seed, steps=steps, guidance=guidance)
-    names = [" ".join([*map(str, one.values()), f"{n:03d}"]) for n, one in enumerate(asked)]
-    rate, length = denoiser.sample_rate, signals.shape[1]
-    return Drawn(Clips(names, signals.__getitem__), rate, length, told, denoiser.domain)
+    facts = provenance(source, seed=seed, steps=steps, guidance=guidance)
+    names = [" ".join([*map(str, one.values()), f"{n:03d}"]) for n, one in enumerate(values)]
+    return Drawn(
+        Clips(names, signals.__getitem__),
+        denoiser.sample_rate,
+        signals.shape[1],
+        facts,
+        domain=denoiser.domain,
+    )
 
 
 def random_values(conditions: Sequence[Condition], count: int, seed: int) -> list[dict[str, Value]]:
-    """What is asked for: of every condition, one of its values for each of `count` signals.
+    """Of every condition, one of its values for each of `count` signals.
 
     >>> from signal_diffusion.conditions import Names
     >>> random_values([Names("class", ("one",))], 2, 0)
@@ -274,11 +262,11 @@ def random_values(conditions: Sequence[Condition], count: int, seed: int) -> lis
     ]
 
 
-def manifest_sets(root: Path, words: Mapping[str, Sequence[str]], drawn: Drawn) -> list[Clips]:
-    """Clips of the splits train and valid, with the rows that the words, or the domain, choose."""
-    if not words and drawn.domain is None:
+def manifest_sets(root: Path, columns: Mapping[str, Sequence[str]], drawn: Drawn) -> list[Clips]:
+    """Clips of the splits train and valid, in the rows that columns, or the domain, choose."""
+    if not columns and drawn.domain is None:
         raise InputError("which rows were trained on? Give e.g. --where domain=digits")
-    where = words or {"domain": [drawn.domain or ""]}
+    where = columns or {"domain": [drawn.domain or ""]}
     return [
         _clips(list_manifest(root, where={**where, "split": [split]}), drawn)
         for split in ("train", "valid")
@@ -288,21 +276,6 @@ def manifest_sets(root: Path, words: Mapping[str, Sequence[str]], drawn: Drawn) 
 def folder_sets(train: Path, held_out: Path, drawn: Drawn) -> list[Clips]:
     """Clips of two folders."""
     return [_clips(list_folder(folder), drawn) for folder in (train, held_out)]
-
-
-def words_of(where: Sequence[str]) -> dict[str, list[str]]:
-    """Columns and their values, as they were given.
-
-    >>> words_of(["domain=music", "subset=notes,drums"])
-    {'domain': ['music'], 'subset': ['notes', 'drums']}
-    """
-    words: dict[str, list[str]] = {}
-    for word in where:
-        column, given, values = word.partition("=")
-        if not (column and given and values):
-            raise InputError(f"where is '{word}'; give COLUMN=VALUE, e.g. --where domain=digits")
-        words[column] = values.split(",")
-    return words
 
 
 def _clips(clips: Sequence[Clip], drawn: Drawn) -> Clips:
@@ -326,7 +299,7 @@ def _from_npz(path: Path) -> Drawn:
         with np.load(path, allow_pickle=False) as held:
             signals = np.asarray(held["signals"], np.float32)
             rate = int(held["sample_rate"])
-            told = json.loads(str(held["provenance"])) if "provenance" in held else {}
+            facts = json.loads(str(held["provenance"])) if "provenance" in held else {}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} can't be read as what `generate -o {path.name}` writes, "
@@ -335,4 +308,4 @@ def _from_npz(path: Path) -> Drawn:
     if signals.ndim != 2 or not signals.size or rate < 1 or not np.isfinite(signals).all():
         raise InputError(f"{path} holds signals {signals.shape} at {rate} Hz: give finite (n, L)")
     names = [f"{path.stem}[{index}]" for index in range(len(signals))]
-    return Drawn(Clips(names, signals.__getitem__), rate, signals.shape[1], told)
+    return Drawn(Clips(names, signals.__getitem__), rate, signals.shape[1], facts)

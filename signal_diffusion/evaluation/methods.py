@@ -92,9 +92,14 @@ class Modelled:
     def key(self) -> object:
         given = self.settings
         return [
-            artifact.fingerprint(self.model), self.device, given.times, given.sampler.__module__,
-            given.sampler.__qualname__, given.seed, given.noise_std,
-        ]  # fmt: skip
+            artifact.fingerprint(self.model),
+            self.device,
+            given.times,
+            given.sampler.__module__,
+            given.sampler.__qualname__,
+            given.seed,
+            given.noise_std,
+        ]
 
     def __call__(self, pair: Pair, sound: Sound) -> Estimate:
         denoiser, given = loaded(self.model, self.device), self.settings
@@ -105,9 +110,15 @@ class Modelled:
             # What warms it up has no gaps.
             missing = sound.missing if noisy is sound.noisy else None
             return denoise(
-                denoiser, noisy, sample_rate=rate, steps=given.times, sampler=given.sampler,
-                seed=given.seed, noise_std=given.noise_std, missing=missing,
-            )  # fmt: skip
+                denoiser,
+                noisy,
+                sample_rate=rate,
+                steps=given.times,
+                sampler=given.sampler,
+                seed=given.seed,
+                noise_std=given.noise_std,
+                missing=missing,
+            )
 
         # A processor waits while a GPU works.
         clock = time.process_time if self.device == "cpu" else time.perf_counter

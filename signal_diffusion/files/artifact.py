@@ -53,8 +53,8 @@ def resolve(name_or_path: str | Path) -> Path:
     if path.is_dir():
         path = path / "model.safetensors"
     if not path.is_file():
-        known = ", ".join(names) or "none"
-        raise InputError(f"no model '{name_or_path}': give a .safetensors file or one of: {known}")
+        models = ", ".join(names) or "none"
+        raise InputError(f"no model '{name_or_path}': give a .safetensors file or one of: {models}")
     return path
 
 
@@ -149,8 +149,8 @@ def fingerprint(path: str | Path) -> str:
     settings that are as they are by default, which later versions may add to.
     """
     settings = _set(header(path)["model"])
-    told = {k: v for k, v in settings["arguments"].items() if k not in TOLD}
-    found = hashlib.sha256(json.dumps([settings["class"], told], sort_keys=True).encode())
+    arguments = {k: v for k, v in settings["arguments"].items() if k not in TOLD}
+    found = hashlib.sha256(json.dumps([settings["class"], arguments], sort_keys=True).encode())
     with safe_open(resolve(path), framework="pt") as file:
         for key in sorted(file.keys()):
             found.update(key.encode() + file.get_tensor(key).numpy().tobytes())

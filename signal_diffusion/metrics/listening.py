@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, install
 from signal_diffusion.metrics.closeness import Signal, pair_of
 
 
@@ -102,9 +102,7 @@ def _optional(name: str, extra: str = "evaluate") -> ModuleType:
         return import_module(name)
     except ImportError as error:
         package = name.partition(".")[0]
-        raise InputError(
-            f"this metric needs the package {package}; pip install signal-diffusion[{extra}]"
-        ) from error
+        raise InputError(f"this metric needs the package {package}: {install(extra)}") from error
 
 
 def _reason(error: Exception) -> str:

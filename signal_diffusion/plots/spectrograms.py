@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import numpy as np
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, install
 from signal_diffusion.files import atomic
 from signal_diffusion.files.atomic import require_writable
 
@@ -173,9 +173,7 @@ class _Spectrogram:
 def require_matplotlib() -> None:
     """Raise an InputError where matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise InputError(
-            "a plot needs matplotlib, which is not installed: pip install 'signal-diffusion[plot]'"
-        )
+        raise InputError(f"a plot needs matplotlib, which is not installed: {install('plot')}")
 
 
 def require_png(path: str | Path, *, force: bool) -> Path:

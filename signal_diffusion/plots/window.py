@@ -81,8 +81,8 @@ class Busiest:
         return self._best[0], self._best[2]
 
     def _take(self, lines: Array) -> None:
-        known = lines if self._recent is None else np.concatenate([self._recent, lines], axis=2)
-        self._recent = known[..., -self.length :]
+        both = lines if self._recent is None else np.concatenate([self._recent, lines], axis=2)
+        self._recent = both[..., -self.length :]
         self.seen += lines.shape[2]
 
     def _compare(self) -> None:
@@ -148,5 +148,5 @@ def span(window: Window, rate: float, frames: int | None, length: int) -> tuple[
 def _require_sound(window: Window) -> None:
     begin, end, unit = window.begin, window.end, window.unit
     if not 0 <= begin < (begin + 1 if end is None else end) < float("inf"):
-        told = f"{begin:.10g} {unit} on" if end is None else f"{begin:.10g} to {end:.10g} {unit}"
-        raise InputError(f"window is {told}; it must begin at 0 {unit} or later and end after that")
+        text = f"{begin:.10g} {unit} on" if end is None else f"{begin:.10g} to {end:.10g} {unit}"
+        raise InputError(f"window is {text}; it must begin at 0 {unit} or later and end after that")

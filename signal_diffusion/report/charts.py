@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from signal_diffusion.evaluation.measures import METRICS, better_by, direction, heading, shown
+from signal_diffusion.evaluation.measures import METRICS, better_by, shown
 from signal_diffusion.plots.curves import INPUT
 from signal_diffusion.plots.spectrograms import DRAWING
 from signal_diffusion.report.clips import data_uri
@@ -23,6 +23,10 @@ Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 #: Letters, and lines of the axes, on light and on dark pages; nothing else has these colours.
 LIGHT, DARK = ("#333a45", "#aab4c2"), ("#d5dbe5", "#5b6675")
+STYLE = (
+    "<style>svg {{ color: {}; --line: {} }} "
+    "@media (prefers-color-scheme: dark) {{ svg {{ color: {}; --line: {} }} }}</style>"
+).format(*LIGHT, *DARK)
 #: Of methods, readable on both; the untouched input is grey.
 PALETTE = ("#3584d6", "#e0702a", "#3f9c4b", "#a06be0", "#c9a400", "#d1558f", "#1fa5a5")
 BETTER, WORSE = "#3584d6", "#d9534f"
@@ -33,10 +37,9 @@ LONGEST_NAME, MOST_BINS = 20, 30
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart as data URIs for both kinds of page, and what it shows, in words."""
+    """A chart as the data URI of an SVG, and what it shows, in words."""
 
-    light: str
-    dark: str
+    image: str
     title: str
     alt: str
 
@@ -50,17 +53,17 @@ def colours_of(methods: Sequence[str], given: str) -> dict[str, str]:
 
 def scores_chart(scores: Scores, metric: str, colours: Mapping[str, str]) -> Chart:
     """The mean of each method, with its interval."""
-    some = {name: found[metric] for name, found in scores.items() if metric in found}
+    scored = {name: found[metric] for name, found in scores.items() if metric in found}
 
     def draw(axes: Axes) -> None:
-        for at, (name, found) in enumerate(some.items()):
+        for at, (name, found) in enumerate(scored.items()):
             _mark(axes, metric, found, at, colours[name])
-        _names(axes, list(some))
+        _names(axes, list(scored))
 
-    title = f"{heading(metric)} by method"
-    means = "; ".join(f"{name} {shown(metric, found['mean'])}" for name, found in some.items())
-    title += f", {direction(metric)}"
-    return _chart(draw, len(some), title, f"{title}. Means: {means}.")
+    title = f"{METRICS[metric].heading} by method"
+    means = "; ".join(f"{name} {shown(metric, found['mean'])}" for name, found in scored.items())
+    title += f", {METRICS[metric].direction}"
+    return _chart(draw, len(scored), title, f"{title}. Means: {means}.")
 
 
 def changes_chart(changes: Sequence[float], metric: str) -> Chart:
@@ -76,15 +79,15 @@ def changes_chart(changes: Sequence[float], metric: str) -> Chart:
     def draw(axes: Axes) -> None:
         axes.bar(middles, counts, np.diff(edges) * 0.94, color=fills)
         axes.axvline(0, color=axes.xaxis.label.get_color(), lw=1)
-        axes.set_xlabel(f"change of {heading(metric)}")
+        axes.set_xlabel(f"change of {METRICS[metric].heading}")
         axes.set_ylabel("files")
         axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
     better = sum(better_by(metric, change) > 0 for change in changes)
-    title = f"Change of {heading(metric)}, file by file"
-    told = f"Better in {better} of {len(changes)} files"
+    title = f"Change of {METRICS[metric].heading}, file by file"
+    text = f"Better in {better} of {len(changes)} files"
     span = f"from {scaled.min():+.3g} to {scaled.max():+.3g}, median {np.median(scaled):+.3g}"
-    return _chart(draw, 6, f"{title}. {told}.", f"{title}: {told.lower()}; {span}.")
+    return _chart(draw, 6, f"{title}. {text}.", f"{title}: {text.lower()}; {span}.")
 
 
 def group_chart(
@@ -95,8 +98,11 @@ def group_chart(
 
     def draw(axes: Axes) -> None:
         for name, colour in colours.items():
-            found = {at: s[name][metric] for at, s in enumerate(values.values()) if name in s
-                     and metric in s[name]}  # fmt: skip
+            found = {
+                at: s[name][metric]
+                for at, s in enumerate(values.values())
+                if name in s and metric in s[name]
+            }
             if numbers is None:
                 for at, one in found.items():
                     _mark(axes, metric, one, at, colour)
@@ -106,12 +112,12 @@ def group_chart(
             _names(axes, list(values))
         else:
             axes.set_xlabel(group, parse_math=False)
-            axes.set_ylabel(heading(metric))
+            axes.set_ylabel(METRICS[metric].heading)
 
-    title = f"{heading(metric)} by {group}, {direction(metric)}"
+    title = f"{METRICS[metric].heading} by {group}, {METRICS[metric].direction}"
     rows = len(values) if numbers is None else 7
-    told = f"{title}, for {', '.join(colours)} at {', '.join(values)}."
-    return _chart(draw, rows, title, f"{told} The numbers are in the table below.")
+    text = f"{title}, for {', '.join(colours)} at {', '.join(values)}."
+    return _chart(draw, rows, title, f"{text} The numbers are in the table below.")
 
 
 def _numbers(words: Sequence[str]) -> list[float] | None:
@@ -166,15 +172,13 @@ def _names(axes: Axes, names: Sequence[str]) -> None:
 
 
 def _chart(draw: Callable[[Axes], None], rows: int, title: str, alt: str) -> Chart:
-    """A chart for light pages, and with the letters and lines of dark ones."""
-    light = dark = _svg(draw, rows)
-    for before, after in zip(LIGHT, DARK, strict=True):
-        dark = dark.replace(before, after)
-    return Chart(_uri(light), _uri(dark), title, alt)
-
-
-def _uri(svg: str) -> str:
-    return data_uri("image/svg+xml", svg.encode())
+    """A chart whose letters and lines have other colours on dark pages."""
+    svg = _svg(draw, rows)
+    for colour, name in zip(LIGHT, ("currentColor", "var(--line)"), strict=True):
+        svg = svg.replace(colour, name)
+    before, tag, after = svg.partition("<defs>")
+    svg = f"{before}{STYLE}{tag}{after}"
+    return Chart(data_uri("image/svg+xml", svg.encode()), title, alt)
 
 
 def _svg(draw: Callable[[Axes], None], rows: int) -> str:
@@ -183,11 +187,19 @@ def _svg(draw: Callable[[Axes], None], rows: int) -> str:
 
     letters, lines = LIGHT
     given: dict[Any, Any] = {
-        "text.color": letters, "axes.labelcolor": letters, "xtick.labelcolor": letters,
-        "ytick.labelcolor": letters, "axes.edgecolor": lines, "xtick.color": lines,
-        "ytick.color": lines, "grid.color": lines, "axes.facecolor": "none",
-        "font.size": 10.5, "svg.hashsalt": "report", "svg.fonttype": "path",
-    }  # fmt: skip
+        "text.color": letters,
+        "axes.labelcolor": letters,
+        "xtick.labelcolor": letters,
+        "ytick.labelcolor": letters,
+        "axes.edgecolor": lines,
+        "xtick.color": lines,
+        "ytick.color": lines,
+        "grid.color": lines,
+        "axes.facecolor": "none",
+        "font.size": 10.5,
+        "svg.hashsalt": "report",
+        "svg.fonttype": "path",
+    }
     with DRAWING, matplotlib.rc_context(given), warnings.catch_warnings():
         # Names may be in a script that matplotlib's fonts lack: it draws boxes, and says so.
         warnings.filterwarnings("ignore", "Glyph")

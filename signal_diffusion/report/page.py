@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.measures import WORDS, direction, heading
+from signal_diffusion.errors import InputError, install
+from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.evaluation.methods import Method
 from signal_diffusion.evaluation.outputs import FIGURES
 from signal_diffusion.evaluation.pairs import Pair
@@ -42,10 +42,7 @@ def require_report(path: Path, folder: Path, methods: Sequence[Method], *, force
     """Raise an InputError unless a report of methods can be written, once the folder is there."""
     for package in NEEDED:
         if importlib.util.find_spec(package) is None:
-            raise InputError(
-                f"html needs {package}, which is not installed: "
-                "pip install 'signal-diffusion[evaluate]'"
-            )
+            raise InputError(f"html needs {package}, which is not installed: {install('evaluate')}")
     if GIVEN not in [method.name for method in methods]:
         raise InputError("html is for denoisers, whose input is scored too: leave it out")
     if folder.exists() or path.parent.resolve() != folder.resolve():
@@ -78,7 +75,7 @@ def write_report(
         InputError: the page can't be written.
     """
     facts = json.loads((folder / FIGURES).read_text(encoding="utf-8"))
-    made = _examples(facts, rows, pairs, methods, domain, progress)
+    made = _examples(facts, rows, pairs, methods, domain=domain, progress=progress)
     text = _filled(facts, rows, *made)
     atomic.write(path, text)
 
@@ -88,6 +85,7 @@ def _examples(
     rows: Sequence[Row],
     pairs: Sequence[Pair],
     methods: Sequence[Method],
+    *,
     domain: str | None,
     progress: Progress | None,
 ) -> tuple[list[Example], list[Example]]:
@@ -114,22 +112,37 @@ def _filled(
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     metrics, model, methods = facts["metrics"], facts["compared_with"], facts["methods"]
     scores = {name: found["scores"] for name, found in methods.items()}
     colours = charts.colours_of(list(methods), GIVEN)
     changes = {metric: changes_of(rows, metric, model) for metric in metrics}
     failed = failures_of(rows)
     return environment.get_template("report.html").render(
-        facts=facts, model=model, given=GIVEN, best=best, worst=worst, first=heading(metrics[0]),
-        direction=direction(metrics[0]), verdicts=verdicts(facts, changes),
+        facts=facts,
+        model=model,
+        given=GIVEN,
+        best=best,
+        worst=worst,
+        first=METRICS[metrics[0]].heading,
+        direction=METRICS[metrics[0]].direction,
+        verdicts=verdicts(facts, changes),
         duration=duration(rows, model),
-        metrics=[(heading(m), WORDS.get(m, ""), direction(m)) for m in metrics],
-        lines=lines(facts), differences=differences(facts), groups=groups(facts, colours),
+        metrics=[METRICS[name] for name in metrics],
+        lines=lines(facts),
+        differences=differences(facts),
+        groups=groups(facts, colours),
         charts=[charts.scores_chart(scores, m, colours) for m in metrics],
-        changes=[charts.changes_chart(some, m) for m, some in changes.items() if some],
-        colours=colours, failed=failed[:MOST_FAILED], unnamed=max(0, len(failed) - MOST_FAILED),
-        bar=colour_bar(), wide=WIDE, high=HIGH,
-    )  # fmt: skip
+        changes=[charts.changes_chart(found, m) for m, found in changes.items() if found],
+        colours=colours,
+        failed=failed[:MOST_FAILED],
+        unnamed=max(0, len(failed) - MOST_FAILED),
+        bar=colour_bar(),
+        wide=WIDE,
+        high=HIGH,
+    )

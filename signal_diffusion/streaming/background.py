@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -79,6 +79,11 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def shared_threads(workers: int) -> AbstractContextManager[None]:
+    """Each of some worker threads computes with its share of torch's threads."""
+    return threads(max(1, torch.get_num_threads() // workers))
 
 
 def quickest(run: Callable[[], object], *, repeats: int) -> Taken:

@@ -23,7 +23,7 @@ from signal_diffusion.streaming.pieces import Pieces, Sampling
 from signal_diffusion.streaming.settings import Settings, model_or_given_rate
 
 #: Samples (C, n) of a recording, and the estimates (C, shots, n) of them.
-Known = tuple[Array, Array]
+Estimates = tuple[Array, Array]
 
 
 #: Samples of the lower rate that a resampler may hold back, at most (measured).
@@ -138,7 +138,7 @@ class Engine:
         upper = upper_band.LAG if self._upper is not None else 0
         return max(math.ceil((ahead + upper + lags) * self.rate / self.model_rate), SILENCE - 1)
 
-    def push(self, block: Array, missing: Array | None = None) -> Iterator[Known]:
+    def push(self, block: Array, missing: Array | None = None) -> Iterator[Estimates]:
         """What a block (C, n) makes known, in slices of bounded size; consume all of them.
 
         `missing` (C, n) is true where samples were filled in, which masked denoisers look at.
@@ -154,7 +154,7 @@ class Engine:
         yield from self._given_to_model(self._down.push(self._centred(block)))
         yield from self._ready(SILENCE - 1)
 
-    def flush(self) -> Iterator[Known]:
+    def flush(self) -> Iterator[Estimates]:
         """The rest, once the recording is over."""
         if not self._read:
             return
@@ -177,7 +177,7 @@ class Engine:
         assert denoiser.level_db is not None
         return Running(denoiser.level_db, first=self.context[1] if self.context else 1 << 62)
 
-    def _given_to_model(self, x: Array) -> Iterator[Known]:
+    def _given_to_model(self, x: Array) -> Iterator[Estimates]:
         """Samples at the denoiser's rate go to it, at its level."""
         self._given.push(x)
         levelled = self._gain.push(x)
@@ -188,7 +188,7 @@ class Engine:
         """Which of the next levelled samples are missing, for denoisers that are told."""
         return None if self._missing is None else self._missing.take(levelled.shape[1])
 
-    def _estimated(self, x_hat: Array) -> Iterator[Known]:
+    def _estimated(self, x_hat: Array) -> Iterator[Estimates]:
         """Estimates (C, shots, n) go back to the recording, slice by slice."""
         size = max(1024, SLICE // (x_hat.shape[0] * x_hat.shape[1]))
         for start in range(0, x_hat.shape[-1], size):
@@ -212,11 +212,11 @@ class Engine:
     def _by_shots(self, rows: Array) -> Array:
         return rows.reshape(len(rows) // self._shots, self._shots, rows.shape[-1])
 
-    def _ready(self, behind: int) -> Iterator[Known]:
+    def _ready(self, behind: int) -> Iterator[Estimates]:
         """The estimates that are known, `behind` samples before the last one read at most."""
         count = min(len(self._change), len(self._dry) - behind)
         if self._upper is not None:
-            count = min(count, self._upper.known(self._done))
+            count = min(count, self._upper.ready(self._done))
         if count <= 0:
             return
         sounding = self._silence.sounding(count)

@@ -139,7 +139,7 @@ class Running(Gain):
         if not len(self._waiting):
             return None
         if self._rest is not None and self._rest.shape[1]:
-            self._heard(self._rest)
+            self._follow_level(self._rest)
         if self._last is None:
             return self._begin(len(self._waiting))
         # The last frames go by the last level.
@@ -180,10 +180,10 @@ class Running(Gain):
         x = x if self._rest is None else np.concatenate([self._rest, x], axis=-1)
         whole = x.shape[1] // FRAME * FRAME
         for start in range(0, whole, FRAME):
-            self._heard(x[:, start : start + FRAME])
+            self._follow_level(x[:, start : start + FRAME])
         self._rest = x[:, whole:]
 
-    def _heard(self, frame: Array) -> None:
+    def _follow_level(self, frame: Array) -> None:
         self._frames.append(float(rms(frame).max()))
         energies = np.square(self._frames)
         loud = max(np.quantile(energies, LOUD), np.median(energies[-self.ATTACK :]))

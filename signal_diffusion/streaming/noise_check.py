@@ -98,14 +98,14 @@ class Removed:
         self._rest = np.zeros((count, 0))
         self._powers = np.zeros((count, SEGMENT // 2 + 1))
 
-    def __call__(self, heard: Array, draws: Array) -> None:
-        removed = np.subtract(heard, draws.mean(axis=1), dtype=np.float64) - self._offset
+    def __call__(self, noisy: Array, draws: Array) -> None:
+        removed = np.subtract(noisy, draws.mean(axis=1), dtype=np.float64) - self._offset
         if self._first is None:
             # Variances about a reading, since the squares of an offset would swallow them.
-            self._first = heard[:, :1].astype(np.float64)
-        both = np.stack([heard - self._first, removed])
+            self._first = noisy[:, :1].astype(np.float64)
+        both = np.stack([noisy - self._first, removed])
         self._sums += np.stack([both.sum(axis=-1), np.square(both).sum(axis=-1)])
-        self._frames += heard.shape[1]
+        self._frames += noisy.shape[1]
         self._add_segments(np.concatenate([self._rest, removed], axis=-1))
 
     def channels(self) -> tuple[ChannelNoise, ...]:

@@ -71,8 +71,8 @@ class Sampling:
         batch = max(1, self.budget // x.shape[1])
         batches = [rows[n : n + batch] for n in range(0, len(rows), batch)]
         estimates = [
-            self._rows(x, some, start, part_of(progress, index, len(batches)), missing)[:, cut]
-            for index, some in enumerate(batches)
+            self._rows(x, part, start, part_of(progress, index, len(batches)), missing)[:, cut]
+            for index, part in enumerate(batches)
         ]
         return np.concatenate(estimates).reshape(len(x), self.shots, -1)
 
@@ -187,15 +187,15 @@ class Pieces:
 
     def _ready(self) -> int:
         """Samples whose context is there, in whole steps of the grid."""
-        known = self._low + len(self._held) - self.future - self._start
-        return known // self.grid * self.grid
+        ready = self._low + len(self._held) - self.future - self._start
+        return ready // self.grid * self.grid
 
     def _piece(self, size: int) -> Array:
         begin = self._start - self._low
         x = self._held.peek(begin + size + self.future)
         missing = self._missing.peek(x.shape[1]) if len(self._missing) else None
-        told = part_of(self.progress, self._done, max(self.pieces, self._done + 1))
-        estimate = self.sampling(x, self._low, slice(begin, begin + size), told, missing)
+        report = part_of(self.progress, self._done, max(self.pieces, self._done + 1))
+        estimate = self.sampling(x, self._low, slice(begin, begin + size), report, missing)
         self._start, self._done = self._start + size, self._done + 1
         if self.past is not None and (stale := self._start - self.past - self._low) > 0:
             self._held.take(stale)

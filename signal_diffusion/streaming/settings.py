@@ -28,8 +28,9 @@ Mask = Tensor | NDArray[np.bool_]
 MOST_CHANNELS = 64
 
 
-#: Largest ratio of a recording's rate to the denoiser's, and of that to the recording's.
-MOST_RESAMPLED = 256
+#: Largest ratio of a recording's rate to the denoiser's, and of that to the recording's: below, too
+#: little of the band that the denoiser works on is left.
+MOST_RESAMPLED, LEAST_RESAMPLED = 256, 16
 
 
 #: Largest magnitude of a sample: what is larger is no recording, and float32 would overflow.
@@ -42,11 +43,12 @@ def model_or_given_rate(denoiser: Denoiser, sample_rate: float | None) -> float:
     if sample_rate is not None and not 0 < sample_rate < float("inf"):
         raise InputError(f"sample_rate is {sample_rate} Hz; it must be positive")
     own = denoiser.sample_rate
-    if sample_rate and own and not 1 / MOST_RESAMPLED <= sample_rate / own <= MOST_RESAMPLED:
-        low, high = own / MOST_RESAMPLED, own * MOST_RESAMPLED
+    if sample_rate and own and not 1 / LEAST_RESAMPLED <= sample_rate / own <= MOST_RESAMPLED:
+        low, high = own / LEAST_RESAMPLED, own * MOST_RESAMPLED
         raise InputError(
             f"sample_rate is {sample_rate} Hz, but this model is for {own} Hz: "
-            f"it takes {low:g} to {high:g} Hz"
+            f"it takes {low:g} to {high:g} Hz; if the rate is wrong, as where milliseconds are "
+            "read as seconds, pass the right one (--rate)"
         )
     return sample_rate or own or 1
 
@@ -82,21 +84,29 @@ def samples_of(signal: Tensor | NDArray[np.floating], missing: Array | None = No
         array = (signal if signal.dtype == torch.float64 else signal.float()).numpy()
     else:
         array = signal
-    array = np.atleast_2d(array)
+    # Of masked arrays, the data alone: what is masked is missing.
+    array = np.atleast_2d(np.asarray(array))
     return checked(array if missing is None else filled(array, missing))
 
 
 def mask_of(missing: Mask | None, signal: Tensor | NDArray[np.floating]) -> Array | None:
-    """Which samples of a signal are missing, as (C, L), once it is known to be a mask of it."""
+    """Which samples of a signal are missing, as (C, L); those that a masked array masks, too.
+
+    Raises:
+        InputError: the mask does not fit the signal, or leaves a channel without any sample.
+    """
+    masked = np.ma.getmaskarray(signal) if isinstance(signal, np.ma.MaskedArray) else None
     if missing is None:
-        return None
+        if masked is None or not masked.any():
+            return None
+        missing = masked
     mask = missing.detach().cpu().numpy() if isinstance(missing, Tensor) else np.asarray(missing)
     if mask.dtype != bool or mask.shape != tuple(signal.shape):
         raise InputError(
             f"missing is {mask.dtype} of shape {mask.shape}; pass bool of the signal's shape, "
             f"{tuple(signal.shape)}"
         )
-    mask = np.atleast_2d(mask)
+    mask = np.atleast_2d(mask if masked is None else mask | masked)
     if mask.all(axis=1).any():
         raise InputError("missing leaves a channel without any sample: leave that channel out")
     return mask
@@ -105,8 +115,13 @@ def mask_of(missing: Mask | None, signal: Tensor | NDArray[np.floating]) -> Arra
 def checked(block: Array) -> Array:
     """A block (C, n) as float64 if it was and else float32, once it is known to be sound."""
     x = block.astype(np.float64 if block.dtype == np.float64 else np.float32, copy=False)
-    if not (np.abs(x) <= LARGEST).all():
-        raise InputError("signal holds NaN, infinite or huge samples: replace them first")
+    sound = np.abs(x) <= LARGEST
+    if not sound.all():
+        channel, place = np.argwhere(~sound)[0]
+        raise InputError(
+            f"signal holds NaN, infinite or huge samples: {int((~sound).sum())} of {x.size}, the "
+            f"first is number {place} of channel {channel}: replace them first"
+        )
     return x
 
 

@@ -65,7 +65,7 @@ class UpperBand:
         self._smooth()
         self._over = True
 
-    def known(self, position: int) -> int:
+    def ready(self, position: int) -> int:
         """Samples of the recording from `position` on whose gain is known."""
         if self._over:
             return 1 << 62

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, install
 from signal_diffusion.tables.columns import FILLED, TableForm, distinct
 
+#: Rows of a block from a binary file; even, since a format of WFDB packs two numbers at a time.
+ROWS = 1 << 16
 #: The column of seconds that is added to a table without time stamps in a new container.
 TIME = "time (s)"
 
@@ -23,9 +26,9 @@ class Block:
     """Some rows of a table, from any container.
 
     Attributes:
-        start: how many rows of the table lie before them.
+        start: number of rows before them in the table.
         columns: by their places in the source's names. Each is an array (n,) of numbers, texts or
-            time stamps, or something that keeps more and that `numpy.asarray` turns into one.
+            time stamps, or an object that keeps more and that `numpy.asarray` turns into one.
     """
 
     start: int
@@ -44,11 +47,12 @@ class Source(Protocol):
 
     Attributes:
         path: the file.
-        names, units: of all columns, "" for an unknown unit.
+        names, units: names and units of all columns, "" for an unknown unit.
         numeric: which of the columns hold numbers.
-        temporal: which hold what only time stamps look like; None if none can.
-        rate: Hz, None if the file does not hold it.
-        length: rows, None if counting them takes a pass.
+        texts: for the places of columns of texts that look like numbers, why they are none.
+        temporal: which columns have the form of time stamps; None if the container has no stamps.
+        rate: sample rate in Hz, None if the file does not hold it.
+        length: number of rows, None if counting them takes a pass.
         first: number of the first row in the file, for messages.
     """
 
@@ -56,16 +60,17 @@ class Source(Protocol):
     names: tuple[str, ...]
     units: tuple[str, ...]
     numeric: tuple[bool, ...]
-    temporal: tuple[bool, ...] | None
-    rate: float | None
-    length: int | None
-    first: int
+    texts: Mapping[int, str] = MappingProxyType({})
+    temporal: tuple[bool, ...] | None = None
+    rate: float | None = None
+    length: int | None = None
+    first: int = 1
 
     def blocks(self, places: Collection[int] | None = None) -> Iterator[Block]:
         """All rows from the beginning on.
 
         Args:
-            places: of the columns that are needed; None for all of them.
+            places: places of the columns that are needed; None for all of them.
         """
         ...
 
@@ -95,9 +100,9 @@ class Contents:
     Attributes:
         source: the table as it came.
         form: its rate and channels.
-        places: of the channels in the source's names.
-        marked: which of the channels get a column that marks their filled readings.
-        rows: how many there are.
+        places: places of the channels in the source's names.
+        marked: the channels that get a column which marks their filled readings.
+        rows: number of rows.
         timed: whether one of its columns holds the time.
     """
 
@@ -114,11 +119,11 @@ class Contents:
         return [f"{self.form.names[channel]}{FILLED}" for channel in self.marked]
 
     def marks(self, before: Array) -> Array:
-        """Those columns (marked, n) uint8 by the readings (C, n) as they came."""
+        """The columns (marked, n) of marks, uint8, from the readings (C, n) as they came."""
         return np.isnan(before[list(self.marked)]).astype(np.uint8)
 
     def arrays(self, block: Block, before: Array, after: Array) -> dict[str, Array]:
-        """All columns by name, as another container takes them, with new readings and marks."""
+        """All columns by name, for another container, with new readings and marks."""
         names = distinct(self.source.names)
         new = dict(zip(self.places, after, strict=True))
         found = {} if self.timed or TIME in names else {TIME: self._seconds(block)}
@@ -145,6 +150,4 @@ def library(name: str, path: Path) -> Any:
         return import_module(name)
     except ImportError as error:
         package = name.partition(".")[0]
-        raise InputError(
-            f"{path} needs the package {package}: pip install 'signal-diffusion[sensors]'"
-        ) from error
+        raise InputError(f"{path} needs the package {package}: {install('sensors')}") from error

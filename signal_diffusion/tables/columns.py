@@ -6,9 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from signal_diffusion.errors import InputError
 from signal_diffusion.tables.time import UNITS
+
+if TYPE_CHECKING:
+    from signal_diffusion.tables.base import Source
 
 TIME = re.compile(
     r"((elapsed|rel|relative|abs|absolute|unix|epoch|local|utc|gmt|sample|recording)[\s_]*)?"
@@ -16,79 +20,79 @@ TIME = re.compile(
     r"|seconds|secs?|ms|us|ns|milliseconds|microseconds|nanoseconds)"
     rf"([\s_]*(utc|gmt|local|({'|'.join(UNITS)})|[(\[].*[)\]]))?"
 )
-
-
 INDEX = re.compile(
     r"|#|n|no|nr|idx|index|row|sample|samples?[\s_]*(#|no|number|index)|unnamed: 0"
     r"|__index_level_0__"
 )
-
-
 UNIT = re.compile(r".*[(\[]([^()\[\]\d][^()\[\]]*)[)\]]\s*")
-
-
 SHOWN = 12
-
-
-#: What the mask of a channel is called, after its name.
+#: What the name of the column that marks a channel's filled readings ends in.
 FILLED = "_filled"
+#: Containers by suffix.
+CONTAINERS = {
+    ".csv": "CSV",
+    ".tsv": "CSV",
+    ".txt": "CSV",
+    ".parquet": "PARQUET",
+    ".npy": "NPY",
+    ".npz": "NPZ",
+    ".hea": "WFDB",
+    ".dat": "WFDB",
+}
+#: Lowest and highest rate, Hz: a reading in 30 years, and above what converters do.
+RATES = (1e-9, 1e12)
+MOST_COLUMNS = 1 << 14
 
 
-def pick(
-    path: Path, names: Sequence[str], numeric: Sequence[bool], columns: Columns, time: int
-) -> list[int]:
-    """The columns that are channels: those that were named, or all of numbers but two.
+def pick(source: Source, columns: Columns, time: int) -> list[int]:
+    """Places of the channels: of the columns that were named, or else of all those of numbers.
 
-    These are the time, and a count of rows, which is known by its name; masks do not count.
+    The time, a count of rows, which has such a name, and marks of filled readings are left out.
 
     Args:
-        path: the file, for errors.
-        names: of all columns.
-        numeric: whether they hold numbers.
-        columns: what the user says.
-        time: place of the time column.
+        source: the table.
+        columns: what the user states.
+        time: place of the time column, -1 if there is none.
 
     Raises:
         InputError: there is none of that name or of numbers, or there are too many.
     """
+    path, names = source.path, source.names
     if len(names) > MOST_COLUMNS:
         raise InputError(f"{path} has {len(names)} columns; {MOST_COLUMNS} may be: split it")
     skipped = {place(path, names, name) for name in columns.skip} | {time}
     if columns.channels is not None:
-        return [_numeric(path, names, numeric, name) for name in columns.channels]
+        return [_numeric(source, name) for name in columns.channels]
     found = [
-        column
-        for column, name in enumerate(names)
-        if numeric[column]
-        and column not in skipped
+        at
+        for at, name in enumerate(names)
+        if source.numeric[at]
+        and at not in skipped
         and not INDEX.fullmatch(plain(name))
         and not _marks(name, names)
     ]
     if not found:
+        causes = "".join(f"; '{names[at]}': {text}" for at, text in source.texts.items())
         raise InputError(
             f"{path} has no column of numbers but the time and what is skipped (columns: "
-            f"{listed(names)}): name its delimiter by delimiter= (--delimiter), if it was mistaken"
+            f"{listed(names)}{causes}): name its delimiter by delimiter= (--delimiter), if it was "
+            "mistaken"
         )
     return found
 
 
-def time_column(
-    path: Path, names: Sequence[str], temporal: Sequence[bool], columns: Columns
-) -> int:
-    """The place of the time column, -1 if there is none.
-
-    Args:
-        path: the file, for errors.
-        names: of all columns.
-        temporal: whether they hold what only time stamps look like.
-        columns: what the user says.
-    """
+def time_column(source: Source, columns: Columns) -> int:
+    """The place of the time column of a table, -1 if there is none."""
+    if source.temporal is None:
+        return -1
+    names = source.names
     if columns.time is not None:
-        return place(path, names, columns.time)
+        return place(source.path, names, columns.time)
     named = [at for at, name in enumerate(names) if TIME.fullmatch(plain(name))]
     # Of a date and a time in columns of their own, the time comes last.
     named = [at for at in named if plain(names[at]) != "date"] or named
-    return next(iter(named), next((at for at, is_time in enumerate(temporal) if is_time), -1))
+    named += [at for at, temporal in enumerate(source.temporal) if temporal]
+    return next(iter(named), -1)
 
 
 def place(path: Path, names: Sequence[str], name: str) -> int:
@@ -114,7 +118,7 @@ def plain(name: str) -> str:
 
 
 def unit_of(name: str) -> str:
-    """The unit that a name tells in brackets, "" if none.
+    """The unit in brackets at the end of a name, "" if there is none.
 
     >>> unit_of("ECG1 (mV)"), unit_of("ECG1")
     ('mV', '')
@@ -147,31 +151,14 @@ def _marks(name: str, names: Sequence[str]) -> bool:
     return name.endswith(FILLED) and name.removesuffix(FILLED) in names
 
 
-def _numeric(path: Path, names: Sequence[str], numeric: Sequence[bool], name: str) -> int:
-    column = place(path, names, name)
-    if not numeric[column]:
-        raise InputError(f"{path}: column '{name}' holds text; a channel must hold numbers")
-    return column
-
-
-#: Containers by suffix.
-CONTAINERS = {
-    ".csv": "CSV",
-    ".tsv": "CSV",
-    ".txt": "CSV",
-    ".parquet": "PARQUET",
-    ".npy": "NPY",
-    ".npz": "NPZ",
-    ".hea": "WFDB",
-    ".dat": "WFDB",
-}
-
-
-#: Hz: below a reading in some 30 years, and above what converters do.
-RATES = (1e-9, 1e12)
-
-
-MOST_COLUMNS = 1 << 14
+def _numeric(source: Source, name: str) -> int:
+    at = place(source.path, source.names, name)
+    if not source.numeric[at]:
+        cause = f" ({source.texts[at]})" if at in source.texts else ""
+        raise InputError(
+            f"{source.path}: column '{name}' holds text{cause}; a channel must hold numbers"
+        )
+    return at
 
 
 @dataclass(frozen=True)
@@ -182,8 +169,8 @@ class TableForm:
         sample_rate: rows per second, Hz, gaps filled in.
         channels: how many columns are signals.
         container: "CSV", "PARQUET", "NPY", "NPZ" or "WFDB".
-        names: of the channels.
-        units: of the channels, "" where the file does not tell.
+        names: names of the channels.
+        units: units of the channels, "" where they are unknown.
     """
 
     sample_rate: float
@@ -194,7 +181,7 @@ class TableForm:
 
     @property
     def dtype(self) -> str:
-        """The floats that its readings are handed out in."""
+        """The floats that readings are read as."""
         return "float64"
 
     def __str__(self) -> str:
@@ -203,7 +190,7 @@ class TableForm:
 
 @dataclass(frozen=True)
 class Columns:
-    """What a user says of a table, None where it is to be found.
+    """What a user states about a table, None for what is to be detected.
 
     Args:
         rate: rows per second, Hz; then the time column is not looked at.

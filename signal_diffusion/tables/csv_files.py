@@ -14,9 +14,16 @@ import numpy as np
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside
-from signal_diffusion.tables.base import Block, Contents, changed
+from signal_diffusion.tables.base import Block, Contents, Source, changed
 from signal_diffusion.tables.columns import Columns
-from signal_diffusion.tables.csv_layout import MISSING, Layout, is_missing, is_number, layout
+from signal_diffusion.tables.csv_layout import (
+    MISSING,
+    Layout,
+    cause_of,
+    is_missing,
+    is_number,
+    layout,
+)
 from signal_diffusion.tables.csv_rows import chunks, fields, tail
 
 #: Steps in a column without a name that vary less than this are those of time stamps.
@@ -25,9 +32,11 @@ REGULAR = 0.5
 SHOWN = 40
 #: What may stand around the content of a field.
 FRAME = ' "\t\r'
+#: Significant digits of every number, at least, and those that float64 holds.
+LEAST, MOST = 6, 17
 
 
-class CsvSource:
+class CsvSource(Source):
     """A table in a text file; see `Source`.
 
     Args:
@@ -38,20 +47,18 @@ class CsvSource:
         InputError: it is no table.
     """
 
-    rate: float | None = None
-    length: int | None = None
-
     def __init__(self, path: Path, columns: Columns) -> None:
         self.path, self.layout = path, layout(path, columns.delimiter)
         self.names, self.units = self.layout.names, self.layout.units
         self.first = self.layout.first
-        numeric, temporal = list(self.layout.numeric), self.layout.stampy
+        numeric, temporal = list(self.layout.numeric), self.layout.temporal
         if not self.layout.heads and self.names[0] == "1" and columns.channels is None:
             kind = _kind_of_first(self.layout.column(0), self.layout.decimal)
             numeric[0] &= kind != "count"
             temporal[0] |= kind == "time" and len(numeric) > 1
-        self.numeric: tuple[bool, ...] = tuple(numeric)
-        self.temporal: tuple[bool, ...] | None = tuple(temporal)
+        self.texts = self.layout.causes
+        self.numeric = tuple(numeric)
+        self.temporal = tuple(temporal)
 
     def blocks(self, places: Collection[int] | None = None) -> Iterator[Block]:
         """All rows from the beginning on, always with all columns; see `Source`."""
@@ -80,8 +87,8 @@ class Texts:
     """Some fields of a column as they stand in the file; `numpy.asarray` reads them.
 
     Attributes:
-        fields: each with its quotes and blanks, its bytes as characters of Latin-1.
-        layout: of the file.
+        fields: the fields with their quotes and blanks, bytes as characters of Latin-1.
+        layout: layout of the file.
         at: place of the column.
         first: number of the first row in the file.
     """
@@ -111,14 +118,14 @@ class Texts:
 
     def replaced(self, values: Array, where: Array, numbers: Digits) -> list[str]:
         """The fields with new numbers at some of their places (n,), quotes and blanks kept."""
-        fields, texts = list(self.fields), numbers.texts(values[where])
-        every = "".join(fields)
+        found, texts = list(self.fields), numbers.texts(values[where])
+        every = "".join(found)
         framed = any(sign in every for sign in FRAME)
         if where.all() and not framed:
             return texts
         for at, text in zip(np.flatnonzero(where).tolist(), texts, strict=True):
-            fields[at] = _framed(fields[at], text) if framed else text
-        return fields
+            found[at] = _framed(found[at], text) if framed else text
+        return found
 
     def _no_number(self, error: Exception) -> InputError:
         layout = self.layout
@@ -127,8 +134,8 @@ class Texts:
             if not is_number(text, layout.decimal) and not is_missing(text):
                 return InputError(
                     f"{layout.path}, row {number}, column '{layout.names[self.at]}': "
-                    f"'{' '.join(text.split())[:SHOWN]}' is no number: mend it, leave the field "
-                    "empty, or leave the column out by skip= (--skip)"
+                    f"'{' '.join(text.split())[:SHOWN]}' is no number{cause_of(text)}: mend it, "
+                    "leave the field empty, or leave the column out by skip= (--skip)"
                 )
         return InputError(f"{layout.path}, from row {self.first} on, holds no numbers ({error})")
 
@@ -243,17 +250,13 @@ def _head(layout: Layout, contents: Contents) -> bytes:
     return head
 
 
-#: Significant digits of every number, at least, and those that float64 holds.
-LEAST, MOST = 6, 17
-
-
 @dataclass(frozen=True)
 class Digits:
     """How the numbers of a column are written.
 
     Attributes:
-        decimals: after the decimal mark, at least; more where `LEAST` digits need them.
-        exponent: they are written like 1.25e-03, with `decimals` in front of the e.
+        decimals: least number of digits after the decimal mark; more where `LEAST` need them.
+        exponent: whether they are written like 1.25e-03, with `decimals` in front of the e.
         mark: the decimal mark.
 
     >>> Digits(2).texts(np.array([12345.678, 1.5, -0.00021]))

@@ -14,21 +14,28 @@ from signal_diffusion.tables.columns import unit_of
 from signal_diffusion.tables.time import CLOCK
 
 HEAD = 1 << 20
-
-
 ROWS = 200
-
-
 BOM = b"\xef\xbb\xbf"
-
-
 DATE = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?([T ].*)?")
-
-
 UNIT = re.compile(
     r"(?i)[fpnumµkM]?(V|A|g|T|W|Pa|Hz|m|s|K|N|bar|rad|mol)([/²^*].*)?|°?C|%|a\.?u\.?|nu|dB\w*|adu"
     r"|bpm|mmHg|deg.*|hh:mm.*|[(\[].*[)\]]"
 )
+DELIMITERS = ("\t", ";", "|", ",", " ")
+COMMENTS = ("#", "%", "//", "!")
+THOUSANDS = re.compile(r"[+-]?\d{1,3}([,.' \u00a0\u202f]\d{3})+([.,]\d+)?")
+#: Fields that stand for no reading, beside those that pandas knows.
+MISSING = (
+    *("-", "--", "?", ".", "missing", "Missing", "MISSING", "nodata", "NoData", "NODATA"),
+    *("NAN", "Nan", "na", "NONE", "none", "Null"),
+)
+NOTHING = re.compile(r"(?i)|#?n/?a|-?nan|null|none|<na>|-|--|\?|\.|missing|nodata")
+NUMBERS = {
+    mark: re.compile(
+        rf"(?i)[+-]?(\d+{re.escape(mark)}?\d*|{re.escape(mark)}\d+)(e[+-]?\d+)?|[+-]?inf(inity)?"
+    )
+    for mark in ".,"
+}
 
 
 @dataclass(frozen=True)
@@ -37,13 +44,13 @@ class Layout:
 
     Attributes:
         path: the file.
-        delimiter, decimal, encoding: of the text.
-        end: the byte that ends a row: of CR and LF, the latter.
-        start: bytes before the first row of readings.
-        heads: where each line of the header ends (bytes, before its end of line), names first.
-        first: number of the first row of readings, from 1, of all lines of the file.
-        names, units: of the columns; names are numbers from "1" where there is no header.
-        rows: the fields of the first rows of readings.
+        delimiter, decimal, encoding: delimiter, decimal mark and encoding of the text.
+        end: the byte that ends a row; LF where rows end in CR and LF.
+        start: number of bytes before the first row of readings.
+        heads: bytes up to the end of each line of the header, that of the names first.
+        first: number of the first row of readings among all lines of the file, from 1.
+        names, units: names and units of the columns; without a header, names are "1", "2", ...
+        rows: fields of the first rows of readings.
         numeric: which columns hold numbers.
     """
 
@@ -65,8 +72,18 @@ class Layout:
         return [row[at].strip() for row in self.rows]
 
     @property
-    def stampy(self) -> list[bool]:
-        """Which columns look like time stamps and like nothing else."""
+    def causes(self) -> dict[int, str]:
+        """For the places of columns of texts that look like numbers, why they are none."""
+        found = {}
+        for at, numeric in enumerate(self.numeric):
+            cells = [] if numeric else [text for text in self.column(at) if cause_of(text)]
+            if len(cells) > len(self.rows) / 2:
+                found[at] = f"'{cells[0]}' is no number{cause_of(cells[0])}"
+        return found
+
+    @property
+    def temporal(self) -> list[bool]:
+        """Which columns have the form of time stamps, which no other values have."""
         return [
             all(CLOCK.fullmatch(text) or DATE.fullmatch(text) for text in _bare(self.column(at)))
             for at in range(len(self.names))
@@ -150,14 +167,14 @@ def _is_header(split: Split, at: int) -> bool:
     if len(row) != split.count:
         return not row
     held = [text for text, numeric in zip(row, split.numeric, strict=True) if numeric]
-    told = [text for text in held if not is_missing(text)]
-    words = len([text for text in told if not is_number(text, split.decimal)])
+    filled = [text for text in held if not is_missing(text)]
+    words = len([text for text in filled if not is_number(text, split.decimal)])
     if any(len(above) == split.count for above in split.fields[:at]):
         # Below the names there may be units, and rows with a text that is amiss.
-        return 0 < words == len(told) and (words > 1 or _are_units(told))
+        return 0 < words == len(filled) and (words > 1 or _are_units(filled))
     # Names may be numbers, but then that of the first column is none.
     named = split.numeric[0] and not is_number(row[0], split.decimal) and not is_missing(row[0])
-    return named or 2 * words > len(told)
+    return named or 2 * words > len(filled)
 
 
 def _require_no_readings(path: Path, split: Split, top: int) -> None:
@@ -212,38 +229,14 @@ def _bare(texts: Sequence[str]) -> list[str]:
     return [text.strip(" '") for text in texts]
 
 
-DELIMITERS = ("\t", ";", "|", ",", " ")
-
-
-COMMENTS = ("#", "%", "//", "!")
-
-
-#: Fields that stand for no reading, beside those that pandas knows.
-MISSING = (
-    *("-", "--", "?", ".", "missing", "Missing", "MISSING", "nodata", "NoData", "NODATA"),
-    *("NAN", "Nan", "na", "NONE", "none", "Null"),
-)
-
-
-NOTHING = re.compile(r"(?i)|#?n/?a|-?nan|null|none|<na>|-|--|\?|\.|missing|nodata")
-
-
-NUMBERS = {
-    mark: re.compile(
-        rf"(?i)[+-]?(\d+{re.escape(mark)}?\d*|{re.escape(mark)}\d+)(e[+-]?\d+)?|[+-]?inf(inity)?"
-    )
-    for mark in ".,"
-}
-
-
 @dataclass(frozen=True)
 class Split:
     """The first lines of a text table by one delimiter.
 
     Attributes:
-        delimiter, decimal: of the text.
-        fields: of each line; none of a comment.
-        count: how many fields most lines have.
+        delimiter, decimal: delimiter and decimal mark.
+        fields: fields of each line; a comment has none.
+        count: number of fields of most lines.
         numeric: which columns hold numbers.
     """
 
@@ -260,7 +253,7 @@ class Split:
 
 
 def best_split(texts: list[str], delimiter: str | None) -> Split:
-    """Lines as fields by the delimiter, or by the one that shows most columns of numbers."""
+    """Lines cut by the delimiter, or else by the one that gives most columns of numbers."""
     if delimiter is not None:
         return _split(texts, delimiter)
     splits = [_split(texts, sign) for sign in DELIMITERS]
@@ -278,10 +271,21 @@ def is_missing(text: str) -> bool:
     return NOTHING.fullmatch(text.strip()) is not None
 
 
+def cause_of(text: str) -> str:
+    """Why a field is probably no number, for an error; "" if that is unknown.
+
+    >>> cause_of("1,013.25"), cause_of("oops")
+    (' (by its separators of thousands)', '')
+    """
+    return " (by its separators of thousands)" if THOUSANDS.fullmatch(text.strip()) else ""
+
+
 def fields_of(text: str, delimiter: str) -> list[str]:
     """The fields of a line."""
     # A field may go over lines, but to the library only where quotes are as it expects.
-    line = " ".join(text.splitlines()) if delimiter != " " else " ".join(text.split())
+    line = " ".join(text.splitlines())
+    if delimiter == " ":
+        line = re.sub(" +", " ", line.strip())
     try:
         rows = csv.reader([line], delimiter=delimiter, skipinitialspace=delimiter != "\t")
         return next(rows, [])
@@ -310,6 +314,6 @@ def _decimal(rows: list[list[str]], delimiter: str) -> str:
 
 
 def _is_numeric(texts: list[str], decimal: str) -> bool:
-    """Whether most are numbers; a stray text among them is an error to be told later."""
+    """Whether most are numbers; a stray text among them is an error of its row."""
     good = sum(is_number(text, decimal) or is_missing(text) for text in texts)
     return good >= 0.8 * len(texts) and any(text.strip() for text in texts)

@@ -16,22 +16,21 @@ import numpy as np
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside
-from signal_diffusion.tables.base import Block, Contents, changed
+from signal_diffusion.tables.base import ROWS, Block, Contents, Source, changed
 from signal_diffusion.tables.columns import unit_of
 
-ROWS = 1 << 16
 RATES = ("sample_rate", "samplerate", "sampling_rate", "rate", "fs", "sr", "frequency")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: of which array, and which of its columns.
+    """A column of a table, as a part of an array.
 
     Attributes:
-        name: of the column.
+        name: name of the column.
         array: name of the array, "" for the only one of an NPY file.
-        axis: along which the rows lie.
-        at: which one across it.
+        axis: the axis of the rows.
+        at: index along the other axis.
     """
 
     name: str
@@ -47,13 +46,11 @@ class Column:
         return array[:, self.at] if self.axis == 0 else array[self.at]
 
 
-class NumpySource:
+class NumpySource(Source):
     """Arrays of readings, (L,), (L, C) or (C, L) with L >= C; see `Source`.
 
     Of an NPZ file, all arrays of the length of its largest one make up the table.
     """
-
-    first = 1
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,8 +59,7 @@ class NumpySource:
         self.files = _unpacked(path, self._folder)
         self._arrays = {name: _array(path, file) for name, file in self.files.items()}
         rows = _length(path, self._arrays)
-        self.length: int | None = rows
-        self._rows = rows
+        self.length = self._rows = rows
         self.columns = [
             column for name, array in self._arrays.items() for column in _columns(name, array, rows)
         ]
@@ -71,7 +67,7 @@ class NumpySource:
         self.names = tuple(column.name for column in self.columns)
         self.units = tuple(unit_of(name) for name in self.names)
         self.numeric = tuple(kind in "iuf" for kind in kinds)
-        self.temporal: tuple[bool, ...] | None = tuple(kind in "mM" for kind in kinds)
+        self.temporal = tuple(kind in "mM" for kind in kinds)
         self.rate = _stored_rate(self._arrays)
 
     def blocks(self, places: Collection[int] | None = None) -> Iterator[Block]:

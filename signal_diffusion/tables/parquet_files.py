@@ -10,30 +10,25 @@ from typing import Any
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside
-from signal_diffusion.tables.base import Block, Contents, changed, library
+from signal_diffusion.tables.base import ROWS, Block, Contents, Source, changed, library
 from signal_diffusion.tables.columns import unit_of
 
-ROWS = 1 << 16
 
-
-class ParquetSource:
+class ParquetSource(Source):
     """A table in a Parquet file; see `Source`."""
-
-    rate: float | None = None
-    first = 1
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._pa, self._parquet = library("pyarrow", path), library("pyarrow.parquet", path)
         with self._damage(), self._opened() as file:
             self.schema = file.schema_arrow
-            self.length: int | None = file.metadata.num_rows
+            self.length = file.metadata.num_rows
             self.compression = _compression(file.metadata)
         types, kinds = self._pa.types, self.schema.types
         self.names = tuple(self.schema.names)
         self.units = tuple(_unit(field) for field in self.schema)
         self.numeric = tuple(types.is_integer(kind) or types.is_floating(kind) for kind in kinds)
-        self.temporal: tuple[bool, ...] | None = tuple(types.is_temporal(kind) for kind in kinds)
+        self.temporal = tuple(types.is_temporal(kind) for kind in kinds)
 
     def blocks(self, places: Collection[int] | None = None) -> Iterator[Block]:
         """All rows from the beginning on, columns as arrays of Arrow; see `Source`."""

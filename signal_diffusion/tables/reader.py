@@ -36,11 +36,11 @@ class Scan:
     """What a pass through a table has shown.
 
     Attributes:
-        rows: of the file.
-        frames: rows with those that are missing.
-        places, counts: before which rows how many are missing.
-        lacking: for each channel, how many of its readings the file lacks, faults included.
-        faults: for each channel, how many readings stand for missing ones, and the first's row.
+        rows: number of rows of the file.
+        frames: number of rows with the missing ones.
+        places, counts: places of rows before which others are missing, and how many.
+        lacking: for each channel, number of missing readings, faults included.
+        faults: for each channel, number of faults, and the row of the first one.
     """
 
     rows: int
@@ -75,7 +75,7 @@ class TableReader:
         path: the file.
         form: its rate and its channels.
         source: the file as it is, gaps included.
-        places: of the channels in the source's columns.
+        places: places of the channels in the source's columns.
         clock: reads the time stamps; None if there are none or a rate was given.
     """
 
@@ -88,24 +88,24 @@ class TableReader:
         domain: str | None = None,
     ) -> None:
         self.path, self.source = path, source
-        temporal = source.temporal
-        self._time = -1 if temporal is None else time_column(path, source.names, temporal, columns)
-        picked = sorted(pick(path, source.names, source.numeric, columns, self._time))
-        self._survey = Survey({}, {}) if domain is None else survey(source, picked, domain)
-        # What is named is taken, whatever it looks like.
-        self._kept = {} if columns.channels is not None else self._survey.reasons
-        self.places = tuple(at for at in picked if at not in self._kept)
-        if not self.places:
-            raise InputError(
-                f"{path} has no column that looks like a signal ({self._reasons()}): name those "
-                f"that are to be changed by channels= (--columns)"
-            )
+        self._time = time_column(source, columns)
+        picked = sorted(pick(source, columns, self._time))
         self.clock = self._clock() if columns.rate is None and self._time >= 0 else None
         rate = self.clock.rate if self.clock is not None else columns.rate or source.rate
         if rate is None:
             raise InputError(
                 f"{path} does not tell its rate: pass rate=, in Hz (--rate), or name its time "
                 f"column by time= (--time)"
+            )
+        self._survey = Survey({}, {}) if domain is None else survey(source, picked, domain)
+        # What is named is taken, whatever it looks like.
+        found = columns.channels is None and domain is not None
+        self._kept = {**self._survey.reasons, **source.texts} if found else {}
+        self.places = tuple(at for at in picked if at not in self._kept)
+        if not self.places:
+            raise InputError(
+                f"{path} has no column that looks like a signal ({self._reasons()}): name those "
+                f"that are to be changed by channels= (--columns)"
             )
         every = distinct(source.names)
         names = tuple(every[at] for at in self.places)
@@ -159,7 +159,7 @@ class TableReader:
         scan, form = self.scan(), self.form
         found = []
         if self._kept:
-            found.append(f"changed: {', '.join(form.names)}; as they were: {self._reasons()}")
+            found.append(f"changed: {', '.join(form.names)}; unchanged: {self._reasons()}")
         for name, (count, row) in zip(form.names, scan.faults, strict=True):
             if count:
                 found.append(

@@ -25,9 +25,12 @@ RUN = 20
 SAMPLE = 1 << 16
 #: Quantile of the distances from the median that is the spread: of 30 % faults still the signal's.
 QUANTILE = 0.6
-#: Spreads from the median by which a reading stands out; and by which an extreme one does that
-#: occurs again and again, as at the rail of a converter.
-APART, RAIL, REPEATED = 500.0, 100.0, 50
+#: Spreads from the median by which a reading stands out; and by which the lowest or highest value
+#: does where so many readings in a row have it, as at the rail of a converter.
+APART, RAIL, IN_A_ROW = 500.0, 50.0, 50
+#: What stands for no unit, or for the numbers of a converter.
+ANY_UNIT = r"|nu|n\.?u\.?|adu?|a\.?u\.?|arb.*|raw|counts?|lsb|dimensionless"
+VOLTS = r"[numkµμ]?v(olts?)?|(micro|milli)volts?"
 
 
 @dataclass(frozen=True)
@@ -43,80 +46,26 @@ class Kind:
     others: frozenset[str]
 
 
-ANY_UNIT = r"|nu|n\.?u\.?|adu?|a\.?u\.?|arb.*|raw|counts?|lsb|dimensionless"
-VOLTS = r"[numkµμ]?v(olts?)?|(micro|milli)volts?"
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
 
 #: By the domain of the model; models of other domains may change everything.
 KINDS: Mapping[str, Kind] = {
     "ecg": Kind(
         re.compile(rf"(?i){VOLTS}{ANY_UNIT}"),
-        frozenset(
-            [
-                "resp",
-                "respiration",
-                "respiratory",
-                "breathing",
-                "pleth",
-                "plethysmogram",
-                "ppg",
-                "abp",
-                "art",
-                "bp",
-                "nbp",
-                "cvp",
-                "pap",
-                "icp",
-                "pressure",
-                "spo2",
-                "sao2",
-                "o2",
-                "co2",
-                "etco2",
-                "hr",
-                "heartrate",
-                "rate",
-                "pulse",
-                "temp",
-                "temperature",
-                "acc",
-                "accel",
-                "acceleration",
-                "gyro",
-                "mag",
-                "eeg",
-                "emg",
-                "eog",
-                "gsr",
-                "eda",
-                "battery",
-                "quality",
-                "label",
-                "marker",
-                "event",
-                "annotation",
-            ]
+        _words(
+            "resp respiration respiratory breathing pleth plethysmogram ppg abp art bp nbp cvp "
+            "pap icp pressure spo2 sao2 o2 co2 etco2 hr heartrate rate pulse temp temperature acc "
+            "accel acceleration gyro mag eeg emg eog gsr eda battery quality label marker event "
+            "annotation"
         ),
     ),
     "vibration": Kind(
         re.compile(rf"(?i)m?g|[mµμun]?m(/s(ec)?(\^?2|²|\*\*2|/s)?)?|in/s|ips|{VOLTS}{ANY_UNIT}"),
-        frozenset(
-            [
-                "temp",
-                "temperature",
-                "rpm",
-                "speed",
-                "load",
-                "torque",
-                "pressure",
-                "flow",
-                "power",
-                "humidity",
-                "battery",
-                "label",
-                "marker",
-                "event",
-                "annotation",
-            ]
+        _words(
+            "temp temperature rpm speed load torque pressure flow power humidity battery label "
+            "marker event annotation"
         ),
     ),
 }
@@ -149,7 +98,7 @@ def survey(source: Source, places: Sequence[int], domain: str) -> Survey:
         for at, column in columns.items():
             column.push(np.asarray(block.columns[at], np.float64))
     reasons = {
-        at: misfit(source.names[at], source.units[at], domain) or column.reason()
+        at: column.reason() or misfit(source.names[at], source.units[at], domain)
         for at, column in columns.items()
     }
     limits = {at: column.limits() for at, column in columns.items() if not reasons[at]}
@@ -160,7 +109,7 @@ def misfit(name: str, unit: str, domain: str) -> str:
     """Why a column is nothing for a model of a domain by its name and unit, "" if it may be.
 
     >>> misfit("ABP", "mmHg", "ecg"), misfit("II", "mV", "ecg"), misfit("RESP", "mV", "ecg")
-    ('unit mmHg', '', 'RESP by its name')
+    ('unit mmHg', '', 'no ecg by its name')
     """
     kind = KINDS.get(domain)
     if kind is None:
@@ -168,8 +117,7 @@ def misfit(name: str, unit: str, domain: str) -> str:
     if unit and not kind.units.fullmatch(unit.strip()):
         return f"unit {unit.strip()}"
     words = re.findall(r"[a-z]+\d*", re.sub(r"[(\[].*", "", name).lower())
-    found = next((word for word in words if word in kind.others), "")
-    return f"{found.upper()} by its name" if found else ""
+    return f"no {domain} by its name" if kind.others.intersection(words) else ""
 
 
 class _Column:
@@ -183,8 +131,8 @@ class _Column:
         self._step = self._start = np.nan
         self._counts = True
         self._every, self._sample = 1, np.zeros(0)
-        # The lowest and the highest reading, and how often they occur.
-        self._ends, self._times = [np.inf, -np.inf], [0, 0]
+        # The lowest and the highest reading: most of it in a row, and how many at the very end.
+        self._ends, self._most, self._running = [np.inf, -np.inf], [0, 0], [0, 0]
 
     def push(self, values: Array) -> None:
         """Append readings (n,)."""
@@ -196,11 +144,15 @@ class _Column:
         if len(self._distinct) < 3:
             self._distinct.update(np.unique(values)[:3].tolist())
         for end, found in enumerate((values.min(), values.max())):
-            times = int((values == found).sum())
-            if found == self._ends[end]:
-                self._times[end] += times
-            elif (found < self._ends[end]) == (end == 0):
-                self._ends[end], self._times[end] = float(found), times
+            if found != self._ends[end]:
+                self._running[end] = 0
+                if (found < self._ends[end]) == (end == 0):
+                    self._ends[end], self._most[end] = float(found), 0
+            others = np.flatnonzero(values != self._ends[end])
+            ends = np.concatenate([[-1 - self._running[end]], others, [len(values)]])
+            runs = np.diff(ends) - 1
+            self._running[end] = int(runs[-1])
+            self._most[end] = max(self._most[end], int(runs.max()))
         values = np.append(self._last, values)
         self._last = values[-1:]
         steps = np.diff(values)
@@ -215,11 +167,12 @@ class _Column:
             return ""
         if len(self._distinct) < 3:
             return ("constant", "two values")[len(self._distinct) - 1]
-        if min(self._rises, self._falls) <= AGAINST * self._count:
+        moves = self._rises + self._falls
+        if min(self._rises, self._falls) <= AGAINST * moves:
             return "rising" if self._rises > self._falls else "falling"
         if self._counts:
             return "a counter"
-        return "steps" if RUN * (self._rises + self._falls) < self._count else ""
+        return "steps" if RUN * moves < self._count else ""
 
     def limits(self) -> tuple[float, float]:
         """The lowest and the highest value that are readings."""
@@ -231,9 +184,9 @@ class _Column:
         moving = distances[distances > 0] if np.median(distances) == 0 else distances
         spread = float(np.quantile(moving, QUANTILE)) if len(moving) else np.inf
         low, high = middle - APART * spread, middle + APART * spread
-        if self._times[0] >= REPEATED and self._ends[0] < middle - RAIL * spread:
+        if self._most[0] >= IN_A_ROW and self._ends[0] < middle - RAIL * spread:
             low = np.nextafter(max(low, self._ends[0]), np.inf)
-        if self._times[1] >= REPEATED and self._ends[1] > middle + RAIL * spread:
+        if self._most[1] >= IN_A_ROW and self._ends[1] > middle + RAIL * spread:
             high = np.nextafter(min(high, self._ends[1]), -np.inf)
         return low, high
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,26 +15,34 @@ from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 
 DAY = 86400.0
-
-
 #: Steps from half to one and a half of the usual one are that step with some jitter.
 JITTER = 0.5
-
-
 #: How far from whole steps stamps may lie, and which share of them may be farther.
 OFF, OFF_SHARE = 0.25, 0.05
-
-
 #: Steps of the rarer length by which rounding is told from gaps.
 MANY = 4
-
-
 #: The rate is taken as a round one where it is as near as this.
 ROUND = 2e-3
-
-
 #: Rows missing in one gap, which must fit into memory.
 MOST_MISSING = 1 << 20
+NANO = 1e-9
+#: Seconds of a unit, by how it is written.
+UNITS = {
+    **dict.fromkeys(("day", "days"), DAY),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds"), 1e-3),
+    **dict.fromkeys(("us", "µs", "μs", "usec", "micros", "microsecond", "microseconds"), 1e-6),
+    **dict.fromkeys(("ns", "nsec", "nanos", "nanosecond", "nanoseconds"), NANO),
+}
+#: Below each of these, a count since 1970 of this century is in that unit.
+EPOCHS = ((1e8, 1.0), (1e11, 1.0), (1e14, 1e-3), (1e17, 1e-6), (1e20, NANO))
+#: Days from 1900 to 2000 and to 2100, and the rate in Hz above which seconds are hardly seconds.
+DAYS, FASTEST = (36525.0, 73050.0), 1e5
+NUMBER = re.compile(r"[+-]?\d+([.,]\d*)?(e[+-]?\d+)?", re.IGNORECASE)
+CLOCK = re.compile(r"(\d+:)?\d+:\d+([.,]\d+)?")
+QUOTES = " '\"[]"
 
 
 class Clock:
@@ -44,12 +51,12 @@ class Clock:
     Args:
         path: the file, for errors.
         head: the first stamps, two at least.
-        name, unit: of the column.
+        name, unit: name and unit of the column.
         first: number of the first row, for errors.
 
     Attributes:
         step: seconds from one row to the next.
-        rate: Hz.
+        rate: sample rate in Hz.
 
     Raises:
         InputError: these are no time stamps, or they are not regular.
@@ -61,6 +68,8 @@ class Clock:
     def __init__(self, path: Path, head: Array, name: str, unit: str, *, first: int = 1) -> None:
         self._path, self._name, self._first = path, name, first
         self._row = 0
+        if (at := first_text(head)) >= 0:
+            raise self._unreadable(head, at)
         try:
             self._scale = scale_of(head, name, unit)
         except InputError as error:
@@ -71,6 +80,12 @@ class Clock:
         self.step, off = usual_step(self._steps(self._seconds(counts), 1), self._fine)
         self.rate = round_rate(self.step, off)
         self._last: float | None = None
+        if unit_seconds(name, unit) is None and are_days(head, self.rate):
+            raise InputError(
+                f"{path}, column '{name}': the stamps look like days (as Excel counts them: "
+                f"{head[0]:.15g}, {head[1]:.15g}): multiply them by 86400 to have seconds, or "
+                + _mend("")
+            )
 
     def anew(self) -> Clock:
         """The same clock at the first row."""
@@ -134,7 +149,8 @@ class Clock:
         row = self._first + self._row + at
         return InputError(
             f"{self._path}, row {row}, column '{self._name}': '{stamps[at]}' is no time stamp like "
-            f"those before it: " + _mend("mend it, or ")
+            f"those before it: "
+            + _mend("delete the row if it is none of readings, mend the stamp, or ")
         )
 
     def _seconds(self, counts: Array) -> Array:
@@ -142,7 +158,7 @@ class Clock:
         return (counts - self._origin) * self._scale.unit
 
     def _steps(self, seconds: Array, ahead: int) -> Array:
-        """Seconds between stamps, of which the second is so many rows after the current one."""
+        """Seconds between stamps, the second of which is `ahead` rows after the current one."""
         steps = np.diff(seconds)
         if self._scale.daily:
             steps = np.where(steps < -DAY / 2, steps + DAY, steps)
@@ -159,11 +175,11 @@ class Clock:
 
 
 def usual_step(steps: Array, fine: float) -> tuple[float, float]:
-    """Seconds from one row to the next, and their error, by the steps (n,) between some.
+    """Seconds from one row to the next and their error, from the steps (n,) between stamps.
 
-    Where all are about as long as their median, it is the slope of the stamps; also where the
-    stamps are regular but for rounding to counts of `fine` s, such as 900 Hz in milliseconds. Else
-    it is the mean of the steps about as long as the median.
+    The slope of the stamps where all steps are about as long as their median, or where the stamps
+    are regular but for rounding to counts of `fine` s, such as 900 Hz in milliseconds. Else the
+    mean of the steps about as long as the median.
     """
     median = float(np.sort(steps)[(len(steps) - 1) // 2])
     near = np.abs(steps / median - 1) <= JITTER
@@ -208,38 +224,14 @@ def _mend(first: str) -> str:
     return f"{first}pass rate= (--rate) to take the rows as evenly spaced"
 
 
-NANO = 1e-9
-
-
-#: Seconds of a unit, by how it is written.
-UNITS = {
-    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600.0),
-    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
-    **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds"), 1e-3),
-    **dict.fromkeys(("us", "µs", "μs", "usec", "micros", "microsecond", "microseconds"), 1e-6),
-    **dict.fromkeys(("ns", "nsec", "nanos", "nanosecond", "nanoseconds"), NANO),
-}
-
-
-#: Below each of these, a count since 1970 of this century is in that unit.
-EPOCHS = ((1e8, 1.0), (1e11, 1.0), (1e14, 1e-3), (1e17, 1e-6), (1e20, NANO))
-
-
-CLOCK = re.compile(r"(\d+:)?\d+:\d+([.,]\d+)?")
-
-
-QUOTES = " '\"[]"
-
-
 @dataclass(frozen=True)
 class Scale:
     """How the stamps of one column become seconds.
 
     Attributes:
-        numbers: makes int64 or float64 counts of them.
+        numbers: turns stamps into int64 or float64 counts.
         unit: seconds of a count.
-        daily: they begin anew at midnight.
+        daily: whether they start again at midnight.
     """
 
     numbers: Callable[[Array], Array]
@@ -251,19 +243,21 @@ def scale_of(head: Array, name: str, unit: str) -> Scale:
     """How to read the stamps of a column.
 
     Args:
-        head: some of them: numbers, datetime64 or timedelta64, or strings.
-        name, unit: of the column.
+        head: the first stamps: numbers, datetime64, timedelta64 or strings.
+        name, unit: name and unit of the column.
 
     Raises:
-        InputError: they are no time stamps that are known here.
+        InputError: they have the form of no time stamps.
 
     >>> scale_of(np.array([0, 20]), "time_ms", "").unit
     0.001
     """
     if head.dtype.kind in "mM":
-        return Scale(lambda stamps: stamps.astype(head.dtype).view(np.int64), _unit(head.dtype))
+        name, count = np.datetime_data(head.dtype)
+        seconds = UNITS.get(name, DAY) * count
+        return Scale(lambda stamps: stamps.astype(head.dtype).view(np.int64), seconds)
     if head.dtype.kind in "iuf":
-        return Scale(_counts, told_unit(name, unit) or _usual(head))
+        return Scale(_counts, unit_seconds(name, unit) or _usual(head))
     first = str(head[0]).strip(QUOTES)
     if CLOCK.fullmatch(first):
         return Scale(lambda stamps: _clock(stamps), NANO, daily=True)
@@ -271,18 +265,43 @@ def scale_of(head: Array, name: str, unit: str) -> Scale:
     return Scale(_dates, NANO)
 
 
-def told_unit(name: str, unit: str) -> float | None:
-    """Seconds of the unit that a column's name or unit tells of.
+def unit_seconds(name: str, unit: str) -> float | None:
+    """Seconds of the unit in a column's name or unit; None if there is none.
 
-    >>> told_unit("t [us]", ""), told_unit("time", "ms"), told_unit("timestamp", "")
+    >>> unit_seconds("t [us]", ""), unit_seconds("time", "ms"), unit_seconds("timestamp", "")
     (1e-06, 0.001, None)
     """
     words = re.split(r"[\s_()\[\]/,.']+", f"{unit} {name}".strip().lower())
     return next((UNITS[word] for word in words if word in UNITS), None)
 
 
+def first_text(stamps: Array) -> int:
+    """The place of the first text among stamps that are mostly numbers, -1 if there is none.
+
+    >>> first_text(np.array(["0.1", "0.2", "Average"], object)), first_text(np.array([0.1, 0.2]))
+    (2, -1)
+    """
+    if stamps.dtype.kind not in "OUT":
+        return -1
+    texts = [not NUMBER.fullmatch(text) for text in _texts(stamps)]
+    return texts.index(True) if 0 < sum(texts) < len(texts) / 2 else -1
+
+
+def are_days(stamps: Array, rate: float) -> bool:
+    """Whether stamps are those of this century in days, as spreadsheets count them.
+
+    As seconds, they would have a rate that no sensor has; or they are whole seconds in fractions
+    of a day.
+    """
+    if stamps.dtype.kind != "f" or not DAYS[0] <= stamps.min() <= stamps.max() <= DAYS[1]:
+        return False
+    seconds = stamps * DAY
+    whole = bool(np.abs(seconds - np.rint(seconds)).max() < 1e-2)
+    return rate > FASTEST or (whole and resolution(stamps) < 1e-7)
+
+
 def resolution(counts: Array) -> float:
-    """The step that all the counts are multiples of, 0 if there is none to be seen."""
+    """The largest step of which all counts are multiples, 0 if there is none."""
     if counts.dtype.kind == "i":
         return float(np.gcd.reduce(np.diff(counts)))
     fine = float(np.spacing(np.abs(counts).max(initial=1.0)))
@@ -294,22 +313,15 @@ def resolution(counts: Array) -> float:
 
 
 def _counts(stamps: Array) -> Array:
-    if stamps.dtype.kind in "iu":
-        return stamps.astype(np.int64)
-    if stamps.dtype.kind == "f":
-        return stamps.astype(np.float64)
-    raise ValueError("text among numbers")
+    if stamps.dtype.kind not in "iuf":
+        raise ValueError("text among numbers")
+    return stamps.astype(np.float64 if stamps.dtype.kind == "f" else np.int64)
 
 
 def _usual(head: Array) -> float:
     """The unit by the size of the stamps, seconds if they are no counts since 1970."""
     size = float(np.nanmedian(np.abs(head.astype(np.float64))))
     return next((unit for limit, unit in EPOCHS if size < limit), 1.0)
-
-
-def _unit(dtype: np.dtype[Any]) -> float:
-    name, count = np.datetime_data(dtype)
-    return UNITS.get(name, 86400.0) * count
 
 
 def _texts(stamps: Array) -> list[str]:

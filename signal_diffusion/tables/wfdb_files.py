@@ -16,27 +16,30 @@ import numpy as np
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside
-from signal_diffusion.tables.base import Block, Contents, library
+from signal_diffusion.tables.base import ROWS, Block, Contents, Source, library
 from signal_diffusion.tables.columns import distinct
 
-#: Even, since a common format packs two numbers at a time.
-ROWS = 1 << 16
+#: Largest number by format, of those that are written; one less than the smallest is no reading.
+FORMATS = {"80": 127, "212": 2047, "16": 32767, "24": (1 << 23) - 1, "32": (1 << 31) - 1}
+#: Suffixes of annotations, which belong to a record.
+ANNOTATIONS = (
+    *("atr", "ann", "ari", "apn", "aha", "man", "ecg", "qrs", "qrsc", "wqrs", "gqrs", "sqrs"),
+    *("xws", "pu", "pu0", "pu1", "q1c", "q2c", "qt1", "qt2", "st", "st-", "sta", "stb", "stc"),
+    *("hyp", "abp", "wabp", "cmp", "epi", "event", "win", "marks", "al", "alM", "blM", "flash"),
+)
+#: Places of format, gain, first number and check sum in a signal's line of the header.
+FORMAT, GAIN, INITIAL, CHECKSUM = 2, 4, 10, 12
 
 
-class WfdbSource:
+class WfdbSource(Source):
     """A WFDB record; see `Source`. Readings are in physical units.
 
     Args:
         path: the header, a file of samples beside it, or both without their suffix.
 
     Attributes:
-        record: the path without a suffix.
-        header: as the library reads it.
+        record, header: the path without a suffix, and the header as the library reads it.
     """
-
-    # Records have no time stamps.
-    temporal: tuple[bool, ...] | None = None
-    first = 1
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,9 +49,8 @@ class WfdbSource:
         self.names = tuple(distinct(self.header.sig_name))
         self.units = tuple(unit or "" for unit in self.header.units)
         self.numeric = (True,) * len(self.names)
-        self.rate: float | None = float(self.header.fs)
-        self._rows = int(self.header.sig_len or len(self._physical(0, None)))
-        self.length: int | None = self._rows
+        self.rate = float(self.header.fs)
+        self.length = self._rows = int(self.header.sig_len or len(self._physical(0, None)))
 
     def blocks(self, places: Collection[int] | None = None) -> Iterator[Block]:
         """All rows from the beginning on; see `Source`."""
@@ -95,29 +97,15 @@ class WfdbSource:
         return InputError(f"{self.path} is no WFDB record, or is cut short or damaged ({why})")
 
 
-#: Largest number by format, of those that are written; one less than the smallest is no reading.
-FORMATS = {"80": 127, "212": 2047, "16": 32767, "24": (1 << 23) - 1, "32": (1 << 31) - 1}
-
-#: Suffixes of annotations, which belong to a record.
-ANNOTATIONS = (
-    *("atr", "ann", "ari", "apn", "aha", "man", "ecg", "qrs", "qrsc", "wqrs", "gqrs", "sqrs"),
-    *("xws", "pu", "pu0", "pu1", "q1c", "q2c", "qt1", "qt2", "st", "st-", "sta", "stb", "stc"),
-    *("hyp", "abp", "wabp", "cmp", "epi", "event", "win", "marks", "al", "alM", "blM", "flash"),
-)
-
-#: Where a signal's line in the header holds its format, gain, first number and check sum.
-FORMAT, GAIN, INITIAL, CHECKSUM = 2, 4, 10, 12
-
-
 @dataclass
 class Signal:
     """A signal that is being written: whole numbers of physical values times gain, plus base.
 
     Attributes:
-        file: name of its file of samples.
-        kind: format of that.
-        gain, base: as it came; a gain of None is to be found.
-        low, high: of the numbers so far, which may leave the format's range.
+        file: name of the file that holds its samples.
+        kind: format of that file.
+        gain, base: those of the source; a gain of None is to be found.
+        low, high: the lowest and highest number so far, which may leave the format's range.
     """
 
     file: str
@@ -136,9 +124,9 @@ class Signal:
         return numbers
 
     def fit(self) -> tuple[float, float, int]:
-        """Factor of the numbers less the base that came, and gain and base that fit the format.
+        """The gain and base that fit the format, after the ratio of the gains.
 
-        Gain and base stay where they can, the gain where the base alone has to change.
+        Both stay where they can, and the gain where another base is enough.
         """
         most = FORMATS[self.kind]
         if self.gain is None:
@@ -168,11 +156,14 @@ class WfdbSink:
         self._target = _target(path)
         source = contents.source
         self._record = source if isinstance(source, WfdbSource) else None
+        if self._record is None:
+            self.note = f"{self._target}.hea holds the channels alone, in steps of 32 bits"
+            data = f"{self._target.name}.dat"
+            self._signals = [Signal(data, "32", None) for _ in contents.places]
+        else:
+            self._signals = self._kept_signals(self._record)
         marks = f"{self._target.name}_filled.dat"
-        self._signals = [
-            *(self._new_signals() if self._record is None else self._kept_signals(self._record)),
-            *(Signal(marks, "16", 1.0) for _ in contents.marked),
-        ]
+        self._signals += [Signal(marks, "16", 1.0) for _ in contents.marked]
         partial = files.enter_context(beside(path))
         self._waiting = files.enter_context(partial.open("w+b"))
         self._rows = 0
@@ -205,29 +196,18 @@ class WfdbSink:
         notes = [] if self._record is None else self._annotations(self._record.record)
         return [*data, *notes, (partial, header)]
 
-    def _new_signals(self) -> list[Signal]:
-        self.note = f"{self._target}.hea holds the channels alone, in steps of 32 bits"
-        return [Signal(f"{self._target.name}.dat", "32", None) for _ in self._contents.places]
-
     def _kept_signals(self, source: WfdbSource) -> list[Signal]:
         header, names = source.header, source.header.file_name
-        kinds = {name: self._format(header, names.index(name)) for name in names}
+        kinds = {name: self._format(header, str(header.fmt[names.index(name)])) for name in names}
         return [
             Signal(self._renamed(name, source.record), kinds[name], float(gain), int(base))
             for name, gain, base in zip(names, header.adc_gain, header.baseline, strict=True)
         ]
 
-    def _format(self, header: Any, signal: int) -> str:
-        kind = str(header.fmt[signal])
+    def _format(self, header: Any, kind: str) -> str:
         if kind in FORMATS:
             return kind
-        name = header.file_name[signal]
-        bits = [
-            own or 16
-            for own, file in zip(header.adc_res, header.file_name, strict=True)
-            if file == name
-        ]
-        wide = "32" if max(bits) > 16 else "16"
+        wide = "32" if max(bits or 16 for bits in header.adc_res) > 16 else "16"
         self.note = f"{self._target}: format {kind} can't be written: {wide} is"
         return wide
 
@@ -238,7 +218,7 @@ class WfdbSink:
         return f"{self._target.name}_{own}"
 
     def _written_numbers(self) -> tuple[list[tuple[Path, Path]], list[int], list[int]]:
-        """The files of samples, and the first number and the sum of each signal."""
+        """Write the files of samples; returns them, and each signal's first number and sum."""
         files = {
             name: SampleFile(self._files, self._target.with_name(name), kind)
             for name, kind in {signal.file: signal.kind for signal in self._signals}.items()
@@ -329,11 +309,7 @@ def _signal_line(line: str, signal: Signal, begin: int, total: int) -> str:
 
 
 class SampleFile:
-    """A file of samples that grows.
-
-    Attributes:
-        path, partial: where it will appear, and where it is.
-    """
+    """A file of samples that grows at `partial` and will appear at `path`."""
 
     def __init__(self, files: ExitStack, path: Path, kind: str) -> None:
         self.path, self._kind = path, kind
@@ -362,7 +338,7 @@ class SampleFile:
 
 
 def checksum(total: int, former: int) -> str:
-    """A sum in 16 bits, signed, or as the header held it where that is the same.
+    """A sum in 16 bits, signed, or the former one where that is the same.
 
     >>> checksum(40000, 0), checksum(40000, 40000)
     ('-25536', '40000')

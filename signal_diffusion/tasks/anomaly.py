@@ -104,13 +104,13 @@ def score_table(
     """
     _require_scoring(denoiser, seed)
     _require_target(source, target, force=force)
-    known = denoiser.card.get("readings", {})
-    names = columns.channels or known.get("columns")
+    card = denoiser.card.get("readings", {})
+    names = columns.channels or card.get("columns")
     with opened_table(source, replace(columns, channels=names)) as reader:
-        size = _window(reader.form.sample_rate, seconds, rows, known.get("window"))
+        size = _window(reader.form.sample_rate, seconds, rows, card.get("window"))
         _require_fitting(denoiser, reader)
         beginning = _beginning(reader, baseline, size)
-        scale = _scale(known, reader, beginning)
+        scale = _scale(card, reader, beginning)
         # One pass through the file for both: they are taken in step.
         first, second = tee(reader.marked())
         readings, missing = (scale(values) for values, _ in first), (mask for _, mask in second)
@@ -123,7 +123,7 @@ def score_table(
                     f"{source} is shorter than half a window of {size} rows: take shorter windows "
                     "(--window)"
                 )
-            usual = _trained(known, reader.form.names, size) if beginning is None else None
+            usual = _trained(card, reader.form.names, size) if beginning is None else None
             measured = usual is None
             usual = usual or _found(spool, reader, beginning, size)
             scores = (usual.scores(block) for block in spool.blocks())
@@ -174,15 +174,15 @@ def learn_usual(
         "deviation": usual.deviation.tolist(),
     }
     if scale is not None:
-        told = {"middle": scale.middle.tolist(), "spread": scale.spread.tolist()}
-        denoiser.card["readings"]["scale"] = told
+        entry = {"middle": scale.middle.tolist(), "spread": scale.spread.tolist()}
+        denoiser.card["readings"]["scale"] = entry
 
 
-def _scale(known: Mapping[str, Any], reader: TableReader, beginning: int | None) -> Scale:
+def _scale(card: Mapping[str, Any], reader: TableReader, beginning: int | None) -> Scale:
     """Of so many rows at the beginning, or else the model's own, or else of the whole file."""
-    if beginning is None and "scale" in known and known["columns"] == list(reader.form.names):
-        told = known["scale"]
-        return Scale(np.array(told["middle"]), np.array(told["spread"]))
+    if beginning is None and "scale" in card and card["columns"] == list(reader.form.names):
+        entry = card["scale"]
+        return Scale(np.array(entry["middle"]), np.array(entry["spread"]))
     return Scale.of(*_looked_at(reader, beginning or reader.scan().frames))
 
 
@@ -190,8 +190,8 @@ def _looked_at(reader: TableReader, rows: int) -> tuple[Array, Array]:
     """Some of the first rows (C, n), evenly spread, and which of them were filled in."""
     step, start, found = max(1, math.ceil(rows / MOST_LOOKED_AT)), 0, []
     for block in reader.marked():
-        some = slice(-start % step, max(rows - start, 0), step)
-        found.append([part[:, some] for part in block])
+        kept = slice(-start % step, max(rows - start, 0), step)
+        found.append([part[:, kept] for part in block])
         start += block[0].shape[1]
         if start >= rows:
             break
@@ -199,12 +199,12 @@ def _looked_at(reader: TableReader, rows: int) -> tuple[Array, Array]:
     return values, missing
 
 
-def _trained(known: Mapping[str, Any], names: Sequence[str], rows: int) -> Usual | None:
+def _trained(card: Mapping[str, Any], names: Sequence[str], rows: int) -> Usual | None:
     """What the model knows of errors on these channels in such windows."""
-    told = known.get("columns"), known.get("window"), known.get("levels")
-    if told != (list(names), rows, list(LEVELS)) or "median" not in known:
+    entry = card.get("columns"), card.get("window"), card.get("levels")
+    if entry != (list(names), rows, list(LEVELS)) or "median" not in card:
         return None
-    return Usual(np.array(known["median"]), np.array(known["deviation"]))
+    return Usual(np.array(card["median"]), np.array(card["deviation"]))
 
 
 def _found(spool: Spool, reader: TableReader, beginning: int | None, size: int) -> Usual:
@@ -228,11 +228,11 @@ def _require_readings(errors: Array, reader: TableReader, size: int) -> None:
         )
 
 
-def _window(rate: float, seconds: float | None, rows: int | None, known: int | None) -> int:
+def _window(rate: float, seconds: float | None, rows: int | None, own: int | None) -> int:
     """Rows of a window."""
     if seconds is not None:
         rows = round(min(max(seconds * rate, 0), 2 * MOST_ROWS))
-    rows = rows if rows is not None else known or ROWS
+    rows = rows if rows is not None else own or ROWS
     if not 1 <= rows <= MOST_ROWS:
         raise InputError(f"window is {rows} rows at {rate:g} Hz; it goes from 1 to {MOST_ROWS}")
     return rows
@@ -313,8 +313,8 @@ def written_scores(
             table.writerow(["time", "score", *names])
             for block in scores:
                 for each in block:
-                    known = each[~np.isnan(each)]
-                    score, time = float(known.mean()) if len(known) else math.nan, next(times)
+                    valid = each[~np.isnan(each)]
+                    score, time = float(valid.mean()) if len(valid) else math.nan, next(times)
                     table.writerow([time, *(_written(value) for value in (score, *each))])
                     unscored += math.isnan(score)
                     if score > highest:

@@ -79,6 +79,7 @@ def denoise(
             means that it is measured.
         missing: true where a sample is missing, whatever it holds, in the signal's shape. It is
             filled in between its neighbours, and from the context by denoisers that are masked.
+            What a masked array of NumPy masks is missing, too.
         piece: seconds that are processed at once; None means as much as memory is meant for.
         progress: called as progress(done calls, all calls).
 
@@ -106,7 +107,9 @@ def denoise(
         level=level,
         piece=piece,
     )
-    _, estimates = _estimates(denoiser, signal, settings, sample_rate, missing, progress)
+    _, estimates = _estimates(
+        denoiser, signal, settings, sample_rate=sample_rate, missing=missing, progress=progress
+    )
     samples = np.concatenate([block[:, 0] for block in estimates], axis=1)
     return like(signal, samples)
 
@@ -170,11 +173,13 @@ def posterior(
     )
     if shots == 1:
         raise InputError("shots is 1, which has no spread: pass 2 or more")
-    normal, estimates = _estimates(denoiser, signal, settings, sample_rate, missing, progress)
+    normal, estimates = _estimates(
+        denoiser, signal, settings, sample_rate=sample_rate, missing=missing, progress=progress
+    )
     bands, scale = bands_of(denoiser, settings), settings.strength / normal.gain
     parts = [spread(block, bands, scale) for block in estimates]
     whole = [
-        np.concatenate(some, axis=1).reshape(signal.shape) for some in zip(*parts, strict=True)
+        np.concatenate(blocks, axis=1).reshape(signal.shape) for blocks in zip(*parts, strict=True)
     ]
     return Posterior(*whole)
 
@@ -276,6 +281,7 @@ def _estimates(
     denoiser: Denoiser,
     signal: Signal,
     settings: Settings,
+    *,
     sample_rate: float | None,
     missing: Mask | None,
     progress: Progress | None,

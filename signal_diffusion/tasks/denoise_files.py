@@ -34,6 +34,8 @@ from signal_diffusion.tasks.denoise import bands_of, given_normal, measured_norm
 from signal_diffusion.tasks.file_report import FileReport, Stored, Tally
 from signal_diffusion.tasks.stream import EVERY
 
+#: Power of the mean of channels over their own, below which they cancel each other: -20 dB.
+CANCELLED = 0.01
 #: Takes the samples (C, n) of a recording and the draws (C, shots, n) of the clean one.
 Sink = Callable[[Array, Array], None]
 
@@ -75,6 +77,7 @@ def denoise_file(
     """
     began = time.perf_counter()
     _require_draws(uncertainty, settings)
+    mixer = Mix() if mix else None
     with opened(source) as reader, ExitStack() as outputs:
         form = replace(reader.form, channels=1) if mix else reader.form
         target, stored, note = stored_form(target, form, frames=reader.frames)
@@ -91,11 +94,12 @@ def denoise_file(
             titles = (f"{source.name}: before", "after", "removed")
             pictures = Spectrograms(titles, form.sample_rate, reader.frames)
             sinks.append(spectrogram_sink(outputs.enter_context(saving(pictures, plot, force))))
-        normal = file_normal(denoiser, reader, settings, mix)
+        normal = file_normal(denoiser, reader, settings, mixer)
         names = [str(n + 1) for n in range(form.channels)]
         removed = removed_noise(denoiser, settings, normal, form.sample_rate, names)
         work = Work(denoiser, settings, normal, form, reader.frames, band=band, removed=removed)
-        tally = work.run(zip(ahead(sound_blocks(reader, mix))), sinks, progress)
+        tally = work.run(zip(ahead(sound_blocks(reader, mixer))), sinks, progress)
+    note = notes(reader.note, None if mixer is None else mixer.note, note)
     return tally.report(source, target, began, note=note, removed=removed)
 
 
@@ -162,8 +166,8 @@ def denoise_table(
             sinks.append(outputs.enter_context(saving(curves, plot, force)).push)
         work = Work(denoiser, settings, normal, form, reader.frames, band=band, removed=removed)
         tally = work.run(ahead(reader.marked()), sinks, progress)
-    notes = [*reader.notes(), *([] if writer.note is None else [writer.note])]
-    return tally.report(source, target, began, note="; ".join(notes) or None, removed=removed)
+    note = notes(*reader.notes(), writer.note)
+    return tally.report(source, target, began, note=note, removed=removed)
 
 
 def denoise_pipe(
@@ -184,13 +188,15 @@ def denoise_pipe(
     """
     began = time.perf_counter()
     form = replace(source.form, channels=1) if mix else source.form
+    mixer = Mix() if mix else None
     normal = given_normal(denoiser, settings.level)
     if normal is None and isinstance(source, Reader):
-        normal = file_normal(denoiser, source, settings, mix)
+        normal = file_normal(denoiser, source, settings, mixer)
     least = max(1, round(EVERY * (denoiser.sample_rate or form.sample_rate)))
     work = Work(denoiser, settings, normal, form, least=least)
-    tally = work.run(zip(sound_blocks(source, mix)), [estimate_sink(sink)])
-    return tally.report("-", "-", began)
+    tally = work.run(zip(sound_blocks(source, mixer)), [estimate_sink(sink)])
+    note = notes(getattr(source, "note", None), None if mixer is None else mixer.note)
+    return tally.report("-", "-", began, note=note)
 
 
 @dataclass
@@ -249,6 +255,11 @@ class Work:
         return tally
 
 
+def notes(*lines: str | None) -> str | None:
+    """The notes that there are, as one; None for none."""
+    return "; ".join(line for line in lines if line is not None) or None
+
+
 def estimate_sink(writer: Writer | PipeWriter | TableWriter) -> Sink:
     """Writes the mean of the draws."""
     return lambda _, draws: writer.write(draws.mean(axis=1))
@@ -299,7 +310,7 @@ def _band_file(
     return arrays
 
 
-def file_normal(denoiser: Denoiser, reader: Reader, settings: Settings, mix: bool) -> Normal:
+def file_normal(denoiser: Denoiser, reader: Reader, settings: Settings, mix: Mix | None) -> Normal:
     """What brings the file to the denoiser's level, as it is given or found by a first pass."""
     given = given_normal(denoiser, settings.level)
     if given is not None:
@@ -309,13 +320,37 @@ def file_normal(denoiser: Denoiser, reader: Reader, settings: Settings, mix: boo
     return measured_normal(denoiser, blocks, rate, noise_std=settings.noise_std)
 
 
-def sound_blocks(reader: Reader | PipeReader, mix: bool) -> Iterator[Array]:
+class Mix:
+    """The mean of the channels of a recording, and whether they cancel each other there."""
+
+    def __init__(self) -> None:
+        self._each = self._mixed = 0.0
+
+    def __call__(self, block: Array) -> Array:
+        """Samples (C, n) as one channel (1, n)."""
+        mean = block.mean(axis=0, keepdims=True)
+        self._each += float(np.square(block, dtype=np.float64).mean(axis=0).sum())
+        self._mixed += float(np.square(mean, dtype=np.float64).sum())
+        return np.asarray(mean)
+
+    @property
+    def note(self) -> str | None:
+        """That little is left of the channels, if so."""
+        if self._mixed >= CANCELLED * self._each:
+            return None
+        return (
+            "the channels cancel each other where they are mixed: clean each on its own "
+            "(--channels each), or turn one of them round"
+        )
+
+
+def sound_blocks(reader: Reader | PipeReader, mix: Mix | None) -> Iterator[Array]:
     """A recording's blocks (C, n), mixed to one channel if asked for, with samples of sane size."""
     name = reader.path if isinstance(reader, Reader) else "standard input"
     for block in reader.blocks():
         if np.abs(block).max(initial=0) > LARGEST:
             raise InputError(f"{name} holds samples over {LARGEST:g}: it is damaged")
-        yield block.mean(axis=0, keepdims=True) if mix else block
+        yield block if mix is None else mix(block)
 
 
 def _table_normal(denoiser: Denoiser, reader: TableReader, settings: Settings) -> Normal:

@@ -102,9 +102,9 @@ def combinations(
     [{'class': 'one'}, {'class': 'one'}, {'class': 'two'}, {'class': 'two'}]
     """
     names = list(lists)
-    values = [dict(zip(names, some, strict=True)) for some in product(*lists.values())]
-    asked = [one for one in values for _ in range(count)]
-    return asked, list(range(count)) * len(values)
+    values = [dict(zip(names, part, strict=True)) for part in product(*lists.values())]
+    wanted = [one for one in values for _ in range(count)]
+    return wanted, list(range(count)) * len(values)
 
 
 def _signals(
@@ -188,7 +188,7 @@ class Drawing:
 class Item:
     """One signal: what it is to be, the number of its draw, and its file."""
 
-    asked: Mapping[str, Value]
+    values: Mapping[str, Value]
     draw: int
     path: Path
 
@@ -244,7 +244,7 @@ def draw_files(
     _require_new(output, [item.path for item in pending], force=force)
     drawn = _drawn(denoiser, drawing, pending, rate, progress)
     if output.suffix.lower() == ".npz":
-        first = _into_npz(drawn, pending, output, drawing, rate, force)
+        first = _into_npz(drawn, pending, output, drawing, rate=rate, force=force)
     else:
         first = _into_files(drawn, drawing, rate, force or resume)
     if plot is not None and first:
@@ -255,15 +255,15 @@ def draw_files(
 
 
 def _items(drawing: Drawing, output: Path, format: str) -> list[Item]:
-    asked, draws = combinations(drawing.lists, drawing.count)
+    wanted, draws = combinations(drawing.lists, drawing.count)
     if output.suffix.lower().lstrip(".") not in ("", "npz"):
-        if len(asked) > 1:
-            raise InputError(f"{output} is one file, but {len(asked)} signals are asked for")
-        return [Item(asked[0], draws[0], output)]
-    stems = ["_".join(map(_word, one.values())) or Path(drawing.model).stem for one in asked]
+        if len(wanted) > 1:
+            raise InputError(f"{output} is one file, but {len(wanted)} signals are asked for")
+        return [Item(wanted[0], draws[0], output)]
+    stems = ["_".join(map(_word, one.values())) or Path(drawing.model).stem for one in wanted]
     return [
         Item(one, draw, output / f"{stem}_{draw:03d}.{format}")
-        for one, draw, stem in zip(asked, draws, stems, strict=True)
+        for one, draw, stem in zip(wanted, draws, stems, strict=True)
     ]
 
 
@@ -294,11 +294,11 @@ def _drawn(
     length = None if drawing.seconds is None else round(drawing.seconds * rate)
     starts = range(0, len(items), TOGETHER)
     for index, start in enumerate(starts):
-        some = items[start : start + TOGETHER]
+        part = items[start : start + TOGETHER]
         signals = generate(
             denoiser,
-            asked=[item.asked for item in some],
-            draws=[item.draw for item in some],
+            asked=[item.values for item in part],
+            draws=[item.draw for item in part],
             length=length,
             steps=drawing.steps,
             sampler=drawing.sampler,
@@ -306,7 +306,7 @@ def _drawn(
             seed=drawing.seed,
             progress=part_of(progress, index, len(starts)),
         )
-        yield from zip(some, signals, strict=True)
+        yield from zip(part, signals, strict=True)
 
 
 def _into_files(
@@ -315,8 +315,8 @@ def _into_files(
     first: list[tuple[str, Array]] = []
     for item, signal in drawn:
         os.makedirs(item.path.parent, exist_ok=True)
-        told = _told(drawing, condition=dict(item.asked), draw=item.draw)
-        write_generated(item.path, signal[None], rate, told, force=force)
+        origin = _origin(drawing, condition=dict(item.values), draw=item.draw)
+        write_generated(item.path, signal[None], rate, origin, force=force)
         if len(first) < MOST:
             first.append((item.title, signal))
     return first
@@ -327,6 +327,7 @@ def _into_npz(
     items: Sequence[Item],
     output: Path,
     drawing: Drawing,
+    *,
     rate: int,
     force: bool,
 ) -> list[tuple[str, Array]]:
@@ -334,13 +335,13 @@ def _into_npz(
     with writing_npz(output, [], 1, force=force) as arrays:
         arrays.put("signals", np.stack([signal for _, signal in pairs]))
         arrays.put("sample_rate", rate)
-        arrays.put("provenance", json.dumps(_told(drawing)))
+        arrays.put("provenance", json.dumps(_origin(drawing)))
         for name in drawing.lists:
-            arrays.put(name, np.array([item.asked[name] for item in items]))
+            arrays.put(name, np.array([item.values[name] for item in items]))
     return [(item.title, signal) for item, signal in pairs[:MOST]]
 
 
-def _told(drawing: Drawing, **more: Any) -> dict[str, Any]:
+def _origin(drawing: Drawing, **more: Any) -> dict[str, Any]:
     return provenance(
         drawing.model,
         seed=drawing.seed,

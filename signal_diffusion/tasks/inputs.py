@@ -10,6 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from signal_diffusion.audio import CONTAINERS
+from signal_diffusion.audio.forms import UNREADABLE
 from signal_diffusion.errors import InputError
 from signal_diffusion.tables import is_table
 
@@ -30,15 +31,6 @@ READ_ONLY = (
 
 
 SOUND = (*CONTAINERS, *READ_ONLY)
-
-
-#: Suffixes of sound, with or without pictures, that soundfile can't read.
-UNKNOWN = (
-    *(".3gp", ".aac", ".ac3", ".adts", ".alac", ".amr", ".ape", ".awb", ".dff", ".dsf"),
-    *(".dss", ".dts", ".eac3", ".flv", ".m4a", ".m4b", ".m4r", ".m4v", ".mka", ".mkv"),
-    *(".mov", ".mp4", ".mpc", ".ra", ".shn", ".spx", ".tak", ".tta", ".webm", ".wma"),
-    ".wv",
-)
 
 
 DANGLING = "link that leads nowhere"
@@ -103,8 +95,8 @@ def counted(kinds: Iterable[str]) -> str:
 
 
 def _nothing(given: str, unread: list[str]) -> str:
-    known = " ".join(SOUND)
-    line = f"{given} holds no recordings: their names end in {known} or .csv, .hea"
+    suffixes = " ".join(SOUND)
+    line = f"{given} holds no recordings: their names end in {suffixes} or .csv, .hea"
     return f"{line}; left out: {counted(unread)}" if unread else line
 
 
@@ -147,9 +139,9 @@ def _recordings(files: list[Path]) -> list[Path]:
 
 def _unreadable(file: Path) -> str | None:
     suffix = file.suffix.lower()
-    if suffix in UNKNOWN and os.path.isfile(file):
+    if suffix in UNREADABLE and os.path.isfile(file):
         return suffix
-    sound = suffix in UNKNOWN or suffix in SOUND
+    sound = suffix in UNREADABLE or suffix in SOUND
     return DANGLING if sound and os.path.islink(file) and not os.path.exists(file) else None
 
 

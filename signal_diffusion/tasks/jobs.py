@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from signal_diffusion.audio import CONTAINERS
-from signal_diffusion.audio.files import opened
+from signal_diffusion.audio.files import check_output, opened
 from signal_diffusion.audio.forms import Form, stored_form
 from signal_diffusion.errors import InputError
+from signal_diffusion.files.atomic import require_writable
 from signal_diffusion.tables import TableForm, is_table, opened_table
 from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tasks.inputs import LeftOut, found, single
@@ -209,3 +210,48 @@ def _of_table(job: Job, columns: Columns) -> Header:
 
 def _stored(path: Path | None, form: Form, frames: int | None) -> Path | None:
     return None if path is None else stored_form(path, form, frames=frames)[0]
+
+
+def require_new(paths: Sequence[Path]) -> None:
+    """Raise an `InputError` if outputs exist."""
+    there = [path for path in paths if os.path.lexists(path)]
+    if len(paths) == 1 and there:
+        raise InputError(f"{there[0]} exists: pass --force to replace it, or -o for another name")
+    if there:
+        raise InputError(
+            f"{len(there)} of {len(paths)} outputs exist, the first is {there[0]}: "
+            "pass --resume to keep them or --force to replace them"
+        )
+
+
+def require_output(header: Header, places: Sequence[str], *, force: bool, dry_run: bool) -> None:
+    """Raise an `InputError` if a single file can't be read, or written where it should be.
+
+    Args:
+        header: of the file.
+        places: of its outputs, as they were given.
+        force: outputs may exist.
+        dry_run: nothing will be written.
+    """
+    if header.error is not None:
+        raise InputError(header.error)
+    for path, suffix in ((header.job.plot, PLOT), (header.job.uncertainty, UNCERTAINTY)):
+        if path is not None and path.suffix.lower() != suffix:
+            raise InputError(f"{path} can't be written: give a name that ends in {suffix}")
+    for place, path in zip(places, header.written.outputs, strict=True):
+        if not os.path.isdir(path.parent) and not is_folder(place, one=True):
+            raise InputError(f"{path} can't be written: there is no folder {path.parent}")
+    target = header.written.target
+    if dry_run or not os.path.isdir(target.parent):
+        return
+    if isinstance(header.form, Form):
+        check_output(target, header.form, force=force)
+    else:
+        require_writable(target, force=force)
+
+
+def require_folders(places: Sequence[str]) -> None:
+    """Raise an `InputError` if the outputs of many recordings are no folders."""
+    for place in places:
+        if os.path.exists(place) and not os.path.isdir(place):
+            raise InputError(f"{place} is a file: many recordings need a folder")

@@ -11,7 +11,7 @@ from signal_diffusion import samplers
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.streaming.engine import Engine, Known
+from signal_diffusion.streaming.engine import Engine, Estimates
 from signal_diffusion.streaming.settings import (
     LONGEST,
     Settings,
@@ -119,7 +119,7 @@ class DenoiseStream:
         self._over = True
         return self._shaped(self._engine.flush())
 
-    def _shaped(self, known: Iterable[Known]) -> Array:
-        means = [draws.mean(axis=1) for _, draws in known]
+    def _shaped(self, estimates: Iterable[Estimates]) -> Array:
+        means = [draws.mean(axis=1) for _, draws in estimates]
         mean = np.concatenate([np.zeros((self.channels, 0), np.float32), *means], axis=1)
         return mean[0] if self._ndim == 1 else mean

@@ -262,10 +262,10 @@ def vocode_file(
         return VocodedReport(str(source), str(target), seconds, time.perf_counter() - began)
     sound = vocode(denoiser, frames, steps=steps, sampler=sampler, seed=seed, progress=progress)
     sound = sound[:length]
-    told = provenance(model, source=source.name, seed=seed, steps=steps, sampler=sampler.__name__)
+    origin = provenance(model, source=source.name, seed=seed, steps=steps, sampler=sampler.__name__)
     # What is louder than full scale would be cut off.
     sound = sound / max(1.0, float(np.abs(sound).max(initial=0)))
-    write_generated(target, sound[None], mel.sample_rate, told, force=force)
+    write_generated(target, sound[None], mel.sample_rate, origin, force=force)
     taken = time.perf_counter() - began
     return VocodedReport(str(source), str(target), len(sound) / mel.sample_rate, taken)
 
@@ -315,8 +315,10 @@ def _require_settings(path: Path, held: Any, mel: Mel) -> None:
     other = {name: found.get(name) for name in own}
     wrong = [name for name, value in other.items() if value != own[name]]
     if wrong:
-        told = ", ".join(f"{name} {other[name]} (the vocoder's: {own[name]})" for name in wrong)
-        raise InputError(f"{path} has other settings than this vocoder: {told}")
+        differences = ", ".join(
+            f"{name} {other[name]} (the vocoder's: {own[name]})" for name in wrong
+        )
+        raise InputError(f"{path} has other settings than this vocoder: {differences}")
 
 
 def _analysed(path: Path, mel: Mel) -> tuple[Array, int]:

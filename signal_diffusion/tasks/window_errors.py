@@ -40,9 +40,9 @@ class Usual:
 
         NaN are left out; of a channel with nothing else nothing is known, which is NaN.
         """
-        known = np.asarray(~np.isnan(errors).any(axis=1))
-        each = [median_and_deviation(errors[rows, :, c]) for c, rows in enumerate(known.T)]
-        middle, deviation = (np.stack(some, axis=-1) for some in zip(*each, strict=True))
+        complete = np.asarray(~np.isnan(errors).any(axis=1))
+        each = [median_and_deviation(errors[rows, :, c]) for c, rows in enumerate(complete.T)]
+        middle, deviation = (np.stack(parts, axis=-1) for parts in zip(*each, strict=True))
         return Usual(middle, np.maximum(deviation, LEAST))
 
     def scores(self, errors: Array) -> Array:

@@ -51,7 +51,7 @@ class Stopped(Exception):
     """Ends the work on a file once the others are given up."""
 
 
-def _unheard(*_: object) -> None:
+def _ignored(*_: object) -> None:
     """Takes what nobody asked to be told."""
 
 
@@ -60,8 +60,8 @@ def run_jobs(
     work: Work,
     *,
     workers: int = 1,
-    progress: Callable[[Job, int, int], None] = _unheard,
-    finished: Callable[[Job, FileReport | Exception], None] = _unheard,
+    progress: Callable[[Job, int, int], None] = _ignored,
+    finished: Callable[[Job, FileReport | Exception], None] = _ignored,
 ) -> Outcome:
     """Do all jobs, `workers` at a time in threads; one that fails stops none of the others.
 
@@ -98,14 +98,14 @@ def _results(
     stopped, results = threading.Event(), SimpleQueue[Result]()
 
     def do(job: Job) -> None:
-        def tell(done: int, total: int) -> None:
+        def report(done: int, total: int) -> None:
             if stopped.is_set():
                 raise Stopped
             progress(job, done, total)
 
         try:
             _make_folders(job)
-            results.put((job, work(job, tell)))
+            results.put((job, work(job, report)))
         except BaseException as error:
             results.put((job, error))
 

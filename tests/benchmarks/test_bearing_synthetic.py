@@ -65,8 +65,10 @@ def recipe(repository: Path) -> ModuleType:
 
 def test_labels_tell_class_diameter_and_speed() -> None:
     assert told({"label": "Normal_0", "rpm": "1797"}) == {
-        "class": "normal", "diameter": 0.0, "rpm": 1797.0,
-    }  # fmt: skip
+        "class": "normal",
+        "diameter": 0.0,
+        "rpm": 1797.0,
+    }
     for label in ("cage_7", "IR", "OR@6_big"):
         with pytest.raises(InputError, match=f"label is '{label}'.*IR"):
             told({"label": label, "rpm": "1797"})
@@ -104,7 +106,7 @@ def test_few_windows_are_part_of_more(windows: Windows) -> None:
     twice = two.repeated(5)
     assert twice.classes == ["ball"] * 5 + ["inner"] * 5
     np.testing.assert_array_equal(twice.signals[[0, 1, 4]], two.signals[[0, 1, 0]])
-    assert {one["rpm"] for one in windows.at([1750.0, 1730.0]).told} == {1750.0, 1730.0}
+    assert {one["rpm"] for one in windows.at([1750.0, 1730.0]).values} == {1750.0, 1730.0}
     with pytest.raises(InputError, match="13 windows are asked for, but ball has 12"):
         windows.few(13)
 
@@ -130,18 +132,26 @@ def test_windows_come_back_from_the_folder_they_are_written_to(
     sources = BearingSources(str(tmp_path), (), 4096)
     for split in ("train", "valid"):
         again = windows_of(sources, split, classes=["ball", "inner"])
-        assert again.told == windows.told
+        assert again.values == windows.values
         np.testing.assert_allclose(again.signals, windows.signals, atol=1e-5)
 
 
 def test_the_experiment_trains_and_draws(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["pytest"])
-    model = trained([
-        "experiment=bearing_faults", f"data.sources.root={data}", "trainer.max_steps=2",
-        "trainer.val_check_interval=2", "data.batch_size=2", "data.sources.recordings=1",
-        "+data.valid_batches=1", "trainer.max_time=null", "trainer.precision=32-true",
-        "trainer.enable_progress_bar=false",
-    ])  # fmt: skip
+    model = trained(
+        [
+            "experiment=bearing_faults",
+            f"data.sources.root={data}",
+            "trainer.max_steps=2",
+            "trainer.val_check_interval=2",
+            "data.batch_size=2",
+            "data.sources.recordings=1",
+            "+data.valid_batches=1",
+            "trainer.max_time=null",
+            "trainer.precision=32-true",
+            "trainer.enable_progress_bar=false",
+        ]
+    )
     assert isinstance(model, NetworkDenoiser) and model.sample_rate == 12000
     asked = [{"class": "inner", "diameter": 7, "rpm": 1761}, {"class": "normal", "diameter": 0}]
     assert generate(model, asked=asked, steps=1).shape == (2, 4096)
@@ -176,7 +186,7 @@ def test_the_recipe_goes_on_where_it_ended(
     first = json.loads(path.read_text())
     assert [row["windows"] for row in first["rows"]] == [1]
     assert first["settings"] == recipe.SETTINGS
-    sizes, speeds = [len(some.told) for some in seen], {one["rpm"] for one in seen[0].told}
+    sizes, speeds = [len(some.values) for some in seen], {one["rpm"] for one in seen[0].values}
     assert sizes == [18, 3] and speeds == {1797.0, 1772.0}, "no tested load is trained on"
     for row in first["rows"]:
         for arm in recipe.ARMS:
@@ -201,8 +211,13 @@ def test_the_gain_and_its_spread_are_over_the_seeds(recipe: ModuleType) -> None:
         rows.append({"seed": seed, "windows": 2, "scores": by})
     found = recipe.summary(rows)["loads"]["2"][recipe.OWN]
     assert found == {
-        "f1": 62.0, "accuracy": 71.0, "gain": 1.0, "gain_std": 2.0, "seeds_better": 2, "seeds": 3,
-    }  # fmt: skip
+        "f1": 62.0,
+        "accuracy": 71.0,
+        "gain": 1.0,
+        "gain_std": 2.0,
+        "seeds_better": 2,
+        "seeds": 3,
+    }
     assert "| 62.0 (+1.0 ± 2.0) |" in recipe.table(rows)
 
 

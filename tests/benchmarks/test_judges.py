@@ -100,9 +100,23 @@ def test_the_digits_recipe_judges_a_model(repository: Path, digits: Path, tmp_pa
     page.write_text("<!-- digits-table -->\n<!-- /digits-table -->\n")
     output = tmp_path / "digits.json"
     recipe.main(
-        ["--data", str(digits), "--model", str(model), "--count", "40", "--steps", "1",
-         "--epochs", "12", "--output", str(output), "--page", str(page)]
-    )  # fmt: skip
+        [
+            "--data",
+            str(digits),
+            "--model",
+            str(model),
+            "--count",
+            "40",
+            "--steps",
+            "1",
+            "--epochs",
+            "12",
+            "--output",
+            str(output),
+            "--page",
+            str(page),
+        ]
+    )
     found = json.loads(output.read_text())
     results, drawn = found["results"], found["results"]["tiny, 1 step"]
     assert results[recipe.UNSEEN]["recognised"] > 0.6, "real digits are learnt"

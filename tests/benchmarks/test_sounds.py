@@ -76,9 +76,14 @@ def test_a_clip_that_is_sped_up_is_told_with_the_pitch_that_it_has(
     speed = 2 ** (semitones / 12)
     asked: list[Mapping[str, Value]] = [{"instrument": "reed", "pitch": 69.0}]
     clips = LabelledClips(
-        corpus(tmp_path, [note("reed", 69, 2 * LENGTH)]), [INSTRUMENT, PITCH], asked, LENGTH,
-        speeds=(speed, speed), free=0.0, raised="pitch",
-    )  # fmt: skip
+        corpus(tmp_path, [note("reed", 69, 2 * LENGTH)]),
+        [INSTRUMENT, PITCH],
+        asked,
+        LENGTH,
+        speeds=(speed, speed),
+        free=0.0,
+        raised="pitch",
+    )
     batch = clips(np.random.default_rng(0), 2)
     names, pitches = told(batch)
     assert pitches == pytest.approx([69 + semitones] * 2, abs=1e-4) and names == [0, 0]
@@ -88,9 +93,14 @@ def test_a_clip_that_is_sped_up_is_told_with_the_pitch_that_it_has(
 def test_a_pitch_beyond_the_conditions_range_is_not_told(tmp_path: Path) -> None:
     asked: list[Mapping[str, Value]] = [{"instrument": "bell", "pitch": 84.0}]
     clips = LabelledClips(
-        corpus(tmp_path, [note("bell", 84)]), [INSTRUMENT, PITCH], asked, LENGTH,
-        speeds=(1.1, 1.1), free=0.0, raised="pitch",
-    )  # fmt: skip
+        corpus(tmp_path, [note("bell", 84)]),
+        [INSTRUMENT, PITCH],
+        asked,
+        LENGTH,
+        speeds=(1.1, 1.1),
+        free=0.0,
+        raised="pitch",
+    )
     cond = clips(np.random.default_rng(0), 1).cond
     assert cond is not None
     assert cond[0, :3, 0].tolist() == [0, 1, 0] and not cond[0, 3:].any()
@@ -160,16 +170,25 @@ def untrained() -> NetworkDenoiser:
     width = INSTRUMENT.width + PITCH.width
     backbone = DilatedStack(24, channels=16, hidden=8, layers=2, cond_channels=width)
     return NetworkDenoiser(
-        backbone, schedules.RectifiedFlow(), target="flow", codec=codec, sample_rate=RATE,
-        length=LENGTH, conditions=[INSTRUMENT, PITCH],
-    ).eval()  # fmt: skip
+        backbone,
+        schedules.RectifiedFlow(),
+        target="flow",
+        codec=codec,
+        sample_rate=RATE,
+        length=LENGTH,
+        conditions=[INSTRUMENT, PITCH],
+    ).eval()
 
 
 def test_notes_of_a_manifest_come_with_instrument_and_pitch(data: Path) -> None:
     sources = LabelledSources(
-        str(data), {"subset": ["notes"]}, [INSTRUMENT, PITCH], RATE,
-        columns={"instrument": "label"}, clips={"length": LENGTH, "free": 0.0, "raised": "pitch"},
-    )  # fmt: skip
+        str(data),
+        {"subset": ["notes"]},
+        [INSTRUMENT, PITCH],
+        RATE,
+        columns={"instrument": "label"},
+        clips={"length": LENGTH, "free": 0.0, "raised": "pitch"},
+    )
     train, valid, recordings = sources()
     assert isinstance(train, LabelledClips) and isinstance(valid, LabelledClips)
     assert {one["pitch"] for one in valid.asked} == {62.0, 70.0, 78.0}
@@ -189,9 +208,25 @@ def test_the_recipe_judges_a_model(
     page.write_text("<!-- notes-table -->\n<!-- /notes-table -->\n")
     output = tmp_path / "notes.json"
     recipe.main(
-        ["--kind", "notes", "--data", str(data), "--model", str(model), "--count", "27",
-         "--steps", "1", "--epochs", "40", "--output", str(output), "--page", str(page)]
-    )  # fmt: skip
+        [
+            "--kind",
+            "notes",
+            "--data",
+            str(data),
+            "--model",
+            str(model),
+            "--count",
+            "27",
+            "--steps",
+            "1",
+            "--epochs",
+            "40",
+            "--output",
+            str(output),
+            "--page",
+            str(page),
+        ]
+    )
     found = json.loads(output.read_text())
     real, drawn = found["results"]["real"], found["results"]["tiny, 1 step"]
     for group in (recipe.TRAINED, recipe.HELD_OUT):
@@ -210,7 +245,7 @@ def test_the_recipe_judges_a_model(
 def test_what_repeats_its_training_clips_is_found_out(repository: Path, data: Path) -> None:
     recipe = load(repository / "benchmarks" / "evaluate_sounds.py")
     train, held_out = (recipe.real(str(data), "notes", s, untrained()) for s in ("train", "valid"))
-    assert len(train.asked) == 27 and held_out.asked[0] == {"instrument": "reed", "pitch": 62.0}
+    assert len(train.values) == 27 and held_out.values[0] == {"instrument": "reed", "pitch": 62.0}
     copied = recipe.remembered([train.sounds], train.sounds, held_out.sounds, RATE)
     assert copied["nearer_than_training"] == copied["nearer_than_held_out"] == 1
     assert copied["nearer_than_training_p"] < 1e-6

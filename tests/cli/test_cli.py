@@ -13,6 +13,7 @@ import pytest
 import torch
 from builders import Command, Outcome, network
 
+from signal_diffusion import errors
 from signal_diffusion.audio import Recording, read, write
 from signal_diffusion.cli.options import RAW_FORMATS
 from signal_diffusion.errors import InputError
@@ -321,7 +322,7 @@ def test_what_an_interrupted_run_leaves_is_told(
     usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     inherited, before = signal.signal(number, usual), usual
     request.addfinalizer(lambda: signal.signal(number, inherited))
-    for name in ("denoise_folder.denoise_files", "denoise_pipe.denoise_piped"):
+    for name in ("denoise_run.denoise_files", "denoise_run.denoise_piped"):
         monkeypatch.setattr(f"signal_diffusion.cli.{name}", interrupting)
     code, out, err = command("denoise", *(word.format(noisy=noisy) for word in arguments))
     assert (code, out, err.count("\n"), tidied) == (128 + number, "", 1, [True])
@@ -692,3 +693,56 @@ def test_the_help_of_train_lists_the_experiments(command: Command, repository: P
     for path in (repository / "conf/experiment").glob("*.yaml"):
         lines = [line for line in out.splitlines() if line.split()[:1] == [path.stem]]
         assert len(lines) == 1 and len(lines[0].split()) > 3, path.stem
+
+
+def test_what_installs_an_extra_fits_a_clone_and_an_installed_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert errors.install("plot") == 'pip install -e ".[plot]"'
+    monkeypatch.setattr(errors, "__file__", str(tmp_path / "signal_diffusion" / "errors.py"))
+    assert errors.install("plot") == 'pip install "signal-diffusion[plot]"'
+
+
+def test_a_wav_whose_header_was_never_finished_is_read_to_its_end(
+    tmp_path: Path, model: Path, noisy: Path, command: Command
+) -> None:
+    content = bytearray(noisy.read_bytes())
+    data = content.index(b"data")
+    for sizes in (0, 36):
+        content[4:8] = sizes.to_bytes(4, "little")
+        content[data + 4 : data + 8] = bytes(4)
+        (tmp_path / "cut.wav").write_bytes(content + b"\1")
+        code, out, err = command("denoise", tmp_path / "cut.wav", "--model", model, "--force")
+        assert (code, err) == (0, "")
+        assert "note: its header was never finished: the file was read to its end" in out
+        np.testing.assert_array_equal(read(tmp_path / "cut.wav").samples, read(noisy).samples)
+        assert read(tmp_path / "cut_clean.wav").samples.shape == (1, 8000)
+    assert command("denoise", tmp_path / "cut.wav", "--dry-run", "--model", model)[0] in (0, 2)
+
+
+def test_channels_that_cancel_each_other_are_told(
+    tmp_path: Path, model: Path, command: Command
+) -> None:
+    x = speechlike(1, 8000)
+    for name, second in (("against.wav", -0.99 * x), ("apart.wav", speechlike(2, 8000)[1:])):
+        write(tmp_path / name, Recording(np.concatenate([x, second]), 16000))
+        code, out, _ = command("denoise", tmp_path / name, "--model", model, "--channels", "mix")
+        assert code == 0
+        assert ("cancel each other" in out) == (name == "against.wav")
+
+
+def test_nan_samples_are_counted_and_placed(tmp_path: Path, model: Path, command: Command) -> None:
+    x = speechlike(2, 200_000)
+    x[1, 4000:4003] = x[0, -1] = np.nan
+    write(tmp_path / "a.wav", Recording(x, 16000, subtype="FLOAT"))
+    told = command("denoise", tmp_path / "a.wav", "--model", model)
+    assert_one_line(told, "NaN or infinite samples: 4, the first at 0.2500 s")
+    assert "channel 2" in told[2]
+
+
+@pytest.mark.parametrize("name", ["voice.m4a", "voice.wav"])
+def test_a_format_that_is_not_read_names_the_pipe_that_is(
+    tmp_path: Path, command: Command, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
+    assert_one_line(command("denoise", tmp_path / name), f"ffmpeg -i {tmp_path / name} -f wav - |")

@@ -44,9 +44,8 @@ def test_other_columns_stay_and_channels_keep_their_units(
 ) -> None:
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
     x = table(source)
-    code, out, err = command(
-        "denoise", source, "-o", target, "--model", model, "--keep-noise", tmp_path / "noise.csv"
-    )
+    options = ["--model", model, "--keep-noise", tmp_path / "noise.csv"]
+    code, out, err = command("denoise", source, "-o", target, *options)
     assert (code, err) == (0, ""), err
     assert "60.00 s at 50 Hz, 2 channels" in out
     before, after = columns(source), columns(target)
@@ -66,8 +65,8 @@ def test_other_columns_stay_and_channels_keep_their_units(
 def test_nothing_changes_at_strength_0(tmp_path: Path, model: Path, command: Command) -> None:
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
     table(source)
-    options = ["--strength", 0, "--columns", "temperature"]
-    code, _, err = command("denoise", source, "-o", target, "--model", model, *options)
+    options = ["--model", model, "--strength", 0, "--columns", "temperature"]
+    code, _, err = command("denoise", source, "-o", target, *options)
     assert (code, err) == (0, "")
     assert target.read_bytes() == source.read_bytes()
 
@@ -77,7 +76,8 @@ def test_a_folder_of_tables(tmp_path: Path, model: Path, command: Command) -> No
     for name in ("a.csv", "deep/b.csv"):
         table(tmp_path / "in" / name, rows=500)
     (tmp_path / "in" / "bad.csv").write_text("time;x\n0;1\n1;word\n")
-    code, out, err = command("denoise", tmp_path / "in", "-o", tmp_path / "out", "--model", model)
+    where = [tmp_path / "in", "-o", tmp_path / "out"]
+    code, out, err = command("denoise", *where, "--model", model)
     assert code == 1 and "2 files" in out and "1 failed" in out and "bad.csv" in err
     assert (tmp_path / "out" / "deep" / "b.csv").is_file()
     assert not (tmp_path / "out" / "bad.csv").exists()
@@ -92,7 +92,7 @@ def test_a_folder_of_tables(tmp_path: Path, model: Path, command: Command) -> No
         (["--rate", 0], "rate is 0"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_mistakes_give_one_line(
     tmp_path: Path,
     model: Path,
     command: Command,
@@ -101,7 +101,8 @@ def test_mistakes_are_told_in_one_line(
 ) -> None:
     source, target = tmp_path / "in.csv", tmp_path / "out.csv"
     table(source, rows=100)
-    code, _, err = command("denoise", source, "-o", target, "--model", model, *arguments)
+    options = ["--model", model, *arguments]
+    code, _, err = command("denoise", source, "-o", target, *options)
     assert code == 2 and message in err and err.count("\n") == 1
     assert not target.exists()
 
@@ -140,7 +141,7 @@ def test_a_folder_of_noisy_tables_trains_a_denoiser(tmp_path: Path) -> None:
     assert 10 * np.log10(before / after) > 4
 
 
-def test_recordings_of_noise_alone_are_told(tmp_path: Path) -> None:
+def test_recordings_of_noise_alone_are_refused(tmp_path: Path) -> None:
     from signal_diffusion.data.noisy import NoisySources
     from signal_diffusion.errors import InputError
 

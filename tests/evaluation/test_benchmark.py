@@ -62,9 +62,19 @@ def test_every_setting_has_a_row_and_a_report(
     monkeypatch.setattr(benchmark, "threads", lambda count: nullcontext(asked.append(count)))
     out = tmp_path / "report"
     code, told, err = command(
-        "benchmark", model, pairs, "-o", out, *QUICK, "--metrics", "si_sdr,snr",
-        "--threads", "2,1", "--piece", "0.1,0.3",
-    )  # fmt: skip
+        "benchmark",
+        model,
+        pairs,
+        "-o",
+        out,
+        *QUICK,
+        "--metrics",
+        "si_sdr,snr",
+        "--threads",
+        "2,1",
+        "--piece",
+        "0.1,0.3",
+    )
     assert (code, err) == (0, "") and set(asked) == {1, 2}
     found = figures(out)
     speeds = [row for row in found["rows"] if row["kind"] == "speed"]
@@ -88,9 +98,17 @@ def test_scores_are_those_of_the_metrics_called_directly(
 ) -> None:
     """The model is the identity, so that all its scores are the input's."""
     code, _, err = command(
-        "benchmark", model, pairs, "-o", tmp_path / "report", *QUICK, "--threads", 1,
-        "--metrics", "si_sdr",
-    )  # fmt: skip
+        "benchmark",
+        model,
+        pairs,
+        "-o",
+        tmp_path / "report",
+        *QUICK,
+        "--threads",
+        1,
+        "--metrics",
+        "si_sdr",
+    )
     assert (code, err) == (0, "")
     rows = [row for row in figures(tmp_path / "report")["rows"] if row["kind"] == "quality"]
     given = rows[0]
@@ -115,9 +133,22 @@ def test_tables_of_readings_are_scored_by_the_measures_of_their_domain(
         lines = [f"{n / 360:.6f},{v:.4f}" for n, v in enumerate(readings)]
         (tmp_path / "pairs" / kind / "a.csv").write_text("\n".join(["time,ecg", *lines, ""]))
     code, _, err = command(
-        "benchmark", "ecg", tmp_path / "pairs", "-o", tmp_path / "report", "--calls", 1,
-        "--samplers", "ddim", "--seconds", 0.5, "--repeats", 1, "--threads", 1,
-    )  # fmt: skip
+        "benchmark",
+        "ecg",
+        tmp_path / "pairs",
+        "-o",
+        tmp_path / "report",
+        "--calls",
+        1,
+        "--samplers",
+        "ddim",
+        "--seconds",
+        0.5,
+        "--repeats",
+        1,
+        "--threads",
+        1,
+    )
     assert (code, err) == (0, "")
     given, cleaned = [
         row for row in figures(tmp_path / "report")["rows"] if row["kind"] == "quality"
@@ -158,10 +189,23 @@ def test_training_steps_of_the_models_own_experiment_are_timed(
     model, tmp_path, command: Command
 ) -> None:
     code, told, err = command(
-        "benchmark", model, "-o", tmp_path / "report", "--calls", 1, "--seconds", 0.5,
-        "--repeats", 1, "--threads", 1, "--train-steps", 2, "--train",
+        "benchmark",
+        model,
+        "-o",
+        tmp_path / "report",
+        "--calls",
+        1,
+        "--seconds",
+        0.5,
+        "--repeats",
+        1,
+        "--threads",
+        1,
+        "--train-steps",
+        2,
+        "--train",
         "own data.batch_size=2 trainer.accelerator=cpu model.denoiser.backbone.channels=8",
-    )  # fmt: skip
+    )
     assert (code, err) == (0, "") and "steps a second" in told
     row = figures(tmp_path / "report")["rows"][-1]
     assert row["kind"] == "training" and row["training"].startswith("experiment=smoke ")
@@ -186,8 +230,21 @@ def test_mistakes_are_one_line_and_write_nothing(
     model, tmp_path, command: Command, words, told
 ) -> None:
     out = tmp_path / "report"
-    code, _, err = command("benchmark", model, "-o", out, "--calls", 1, "--seconds", 0.1,
-                           "--repeats", 1, "--threads", 1, *words)  # fmt: skip
+    code, _, err = command(
+        "benchmark",
+        model,
+        "-o",
+        out,
+        "--calls",
+        1,
+        "--seconds",
+        0.1,
+        "--repeats",
+        1,
+        "--threads",
+        1,
+        *words,
+    )
     assert code == 2 and told in err and err.count("\n") == 1
     assert not (out / "benchmark.json").exists()
 
@@ -229,10 +286,11 @@ def test_the_quickest_run_counts_and_the_first_does_not() -> None:
 def test_the_table_has_a_column_for_each_setting() -> None:
     of = {"kind": "speed", "piece": None, "real_time_factor": 0.01, "budget": 1, "calls": 1}
     rows = [
-        {**of, "sampler": "every", "threads": 1}, {**of, "sampler": "every", "threads": 2},
+        {**of, "sampler": "every", "threads": 1},
+        {**of, "sampler": "every", "threads": 2},
         {"kind": "quality", "sampler": "input", "calls": 0, "snr": 5.0},
         {"kind": "quality", "sampler": "every", "calls": 1, "budget": 1, "snr": None},
-    ]  # fmt: skip
+    ]
     assert table(rows, ["snr"]).splitlines() == [
         "|  | calls | SNR dB | real-time factor, 1 thread | real-time factor, 2 threads |",
         "| --- | ---: | ---: | ---: | ---: |",

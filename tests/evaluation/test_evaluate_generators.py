@@ -70,8 +70,11 @@ def test_copies_and_collapse_show() -> None:
     real = scores_of_set(second, first, RATE)
     same = scores_of_set(first, first, RATE)
     assert same["frechet"] == pytest.approx(0, abs=1e-6) and same["diversity"] == 1
-    one = Recordings(first.signals[first.kinds.index(first.kinds[0])][None].repeat(9, axis=0),
-                first.names[:9], first.values[:1] * 9)  # fmt: skip
+    one = Recordings(
+        first.signals[first.kinds.index(first.kinds[0])][None].repeat(9, axis=0),
+        first.names[:9],
+        first.values[:1] * 9,
+    )
     collapsed = scores_of_set(one, first, RATE)
     assert collapsed["diversity"] < 1e-2 < 0.7 < real["diversity"]
     assert collapsed["frechet"] > 3 * real["frechet"]

@@ -97,6 +97,7 @@ MISTAKES = {
 def test_mistakes_end_in_one_line(
     said: str, folder: Path, tmp_path: Path, command: Command
 ) -> None:
+    pytest.importorskip("pesq")
     words = [word.replace("{data}", str(folder)) for word in MISTAKES[said]]
     code, out, err = command("evaluate", "vocoder", folder, "-o", tmp_path / "out", *words)
     assert (code, out) == (2, "") and said in err and err.count("\n") == 1

@@ -72,15 +72,15 @@ def test_masks_go_to_the_nearest_samples_however_they_are_cut(rates) -> None:
     whole = at_once.take(count)
     for end in range(0, 1000, 37):
         cut.push(mask[:, end : end + 37])
-        known = int((min(end + 37, 1000) - 3) * rates[1] / rates[0])
-        parts.append(cut.take(known - sum(part.shape[1] for part in parts)))
+        complete = int((min(end + 37, 1000) - 3) * rates[1] / rates[0])
+        parts.append(cut.take(complete - sum(part.shape[1] for part in parts)))
     parts.append(cut.take(count - sum(part.shape[1] for part in parts)))
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
     apart = np.abs(np.arange(1000) / rates[0] - np.arange(count)[:, None] / rates[1])
     half = 0.5 / min(rates)
-    for row, told in zip(mask, whole, strict=True):
-        assert told[apart[:, row].min(axis=1) < half - 1e-9].all()
-        assert not told[apart[:, row].min(axis=1) > half + 1e-9].any()
+    for row, found in zip(mask, whole, strict=True):
+        assert found[apart[:, row].min(axis=1) < half - 1e-9].all()
+        assert not found[apart[:, row].min(axis=1) > half + 1e-9].any()
 
 
 @pytest.mark.parametrize("rate", [360, 250, 1000])
@@ -90,16 +90,29 @@ def test_pieces_with_gaps_equal_the_whole(rate) -> None:
     whole = denoise(denoiser, signal, missing=missing, sample_rate=rate)
     cut = denoise(denoiser, signal, missing=missing, sample_rate=rate, piece=0.7)
     np.testing.assert_allclose(cut, whole, atol=1e-4)
-    untold = denoise(denoiser, filled(signal, missing), sample_rate=rate)
-    assert np.abs(whole - untold).max() > 0.1
+    filled_only = denoise(denoiser, filled(signal, missing), sample_rate=rate)
+    assert np.abs(whole - filled_only).max() > 0.1
 
 
-def test_a_denoiser_is_told_exactly_what_is_missing() -> None:
+def test_a_denoiser_gets_exactly_what_is_missing() -> None:
     signal, missing = holed()
     cleaned = denoise(Marker(), signal, missing=missing)
     np.testing.assert_array_equal(np.abs(cleaned - 7) < 1e-5, missing)
-    told = denoise(Marker(), torch.from_numpy(signal), missing=torch.from_numpy(missing))
-    np.testing.assert_allclose(told[~missing], signal[~missing], atol=1e-4)
+    tensor = denoise(Marker(), torch.from_numpy(signal), missing=torch.from_numpy(missing))
+    np.testing.assert_allclose(tensor[~missing], signal[~missing], atol=1e-4)
+
+
+def test_the_mask_of_a_masked_array_is_what_is_missing() -> None:
+    signal, missing = holed()
+    masked = np.ma.masked_array(np.where(missing, -9999.0, signal), missing)
+    wanted = denoise(Marker(), signal, missing=missing)
+    np.testing.assert_array_equal(denoise(Marker(), masked), wanted)
+    half = missing.copy()
+    half[:, :3000] = False
+    masked = np.ma.masked_array(signal, half)
+    np.testing.assert_array_equal(denoise(Marker(), masked, missing=missing), wanted)
+    plain = np.ma.masked_array(filled(signal, missing))
+    assert not np.ma.isMaskedArray(denoise(Marker(), plain))
 
 
 def test_a_gap_that_was_filled_with_the_median_is_no_silence() -> None:
@@ -209,10 +222,10 @@ def test_training_hands_the_mask_to_the_network() -> None:
         batch = Batch(x, x + 0.1, [""] * 4, missing)
         return float(sum(objective.terms(denoiser, batch, torch.Generator()).values()))
 
-    told, untold = network(), network(masked=False)
-    assert loss(told, mask) != loss(told, None) == loss(told, 0 * mask)
-    assert loss(untold, mask) == loss(untold, None)
-    scores = [objective.score(told, Held(x, x + 0.1, some)) for some in (None, mask.bool())]
+    masked, unmasked = network(), network(masked=False)
+    assert loss(masked, mask) != loss(masked, None) == loss(masked, 0 * mask)
+    assert loss(unmasked, mask) == loss(unmasked, None)
+    scores = [objective.score(masked, Held(x, x + 0.1, m)) for m in (None, mask.bool())]
     assert scores[0] != scores[1]
 
 
@@ -221,20 +234,20 @@ def test_the_gaps_recipe_scores_what_is_missing(repository, tmp_path, ecg) -> No
     manifest(tmp_path, ecg)
     groups = dict(recipe.windows(recipe.EcgSources(str(tmp_path)).mixer_of("valid")))
     assert list(groups) == [f"{noise}, {gap}" for noise in recipe.NOISES for gap in recipe.GAPS]
-    for name, some in groups.items():
-        share = some.missing.mean()
+    for name, windows in groups.items():
+        share = windows.missing.mean()
         gap = name.split(", ")[1]
         wanted = recipe.GAPS[gap] * (1 if "%" in gap else recipe.BLOCKS / 10)
         assert share == pytest.approx(wanted, rel=0.1)
         # What stands at the missing samples is not looked at.
-        spoilt = replace(some, readings=np.where(some.missing, 1e6, some.readings))
+        spoilt = replace(windows, readings=np.where(windows.missing, 1e6, windows.readings))
         for method in (recipe.linear, recipe.spline):
-            np.testing.assert_array_equal(method(spoilt).mean, method(some).mean)
+            np.testing.assert_array_equal(method(spoilt).mean, method(windows).mean)
     one = {"no noise, 0.1 s": groups["no noise, 0.1 s"]}
     scored = {m.__name__: recipe.scores(one, m) for m in (recipe.linear, recipe.kalman)}
     line, kalman = (scored[name]["no noise, 0.1 s"] for name in ("linear", "kalman"))
     assert line["crps"] == line["mae"] and kalman["crps"] != kalman["mae"]
-    perfect = recipe.scores(groups, lambda some: recipe.Filling(some.clean, 0 * some.clean))
+    perfect = recipe.scores(groups, lambda w: recipe.Filling(w.clean, 0 * w.clean))
     assert all(row == {"mae": 0, "crps": 0} for row in perfect.values())
 
 

@@ -45,32 +45,32 @@ def refused(path: Path, **choice: object) -> str:
 
 
 def random_table(seed: int) -> tuple[str, dict[str, object]]:
-    """A text table of 2 to 60 rows in any dialect, and what must be said of it."""
-    some = random.Random(seed)
-    sign = some.choice(",;\t|")
-    mark = some.choice(".,") if sign != "," else "."
-    end = some.choice(["\n", "\r\n", "\r"])
+    """A text table of 2 to 60 rows in any dialect, and how to read it."""
+    dice = random.Random(seed)
+    sign = dice.choice(",;\t|")
+    mark = dice.choice(".,") if sign != "," else "."
+    end = dice.choice(["\n", "\r\n", "\r"])
 
     def number(value: float) -> str:
-        text = f"{value:.{some.choice([1, 3, 5])}f}".replace(".", mark)
-        style = some.random()
+        text = f"{value:.{dice.choice([1, 3, 5])}f}".replace(".", mark)
+        style = dice.random()
         if style < 0.1:
             return f'"{text}"'
         if style < 0.2 and sign != "\t":
             return f" {text} "
-        return some.choice(["", "NaN", "-"]) if style < 0.3 else text
+        return dice.choice(["", "NaN", "-"]) if style < 0.3 else text
 
-    lines = some.choice([[], ["# made by hand", "# 12;7,5|3\t2"]])
-    if some.random() < 0.8:
+    lines = dice.choice([[], ["# made by hand", "# 12;7,5|3\t2"]])
+    if dice.random() < 0.8:
         lines = [*lines, sign.join(["time", '"x (mV)"', "note", "y"])]
     words = ["", "plain", f'"a{sign}b"', '"said ""so"""', '"two\nlines"' if end != "\r" else "one"]
-    for row in range(some.randint(3, 60)):
+    for row in range(dice.randint(3, 60)):
         time = f"{row / 50:.2f}".replace(".", mark)
-        first = number(some.gauss(0, 10)) if row else f"1{mark}5"
+        first = number(dice.gauss(0, 10)) if row else f"1{mark}5"
         # Without a header, a text is no more than a text in its own column.
-        note = some.choice(words) if row else "plain"
-        lines.append(sign.join([time, first, note, number(some.gauss(0, 1e-3)) if row else "2"]))
-    text = some.choice(["", "\ufeff"]) + end.join(lines) + some.choice(["", end, end * 3])
+        note = dice.choice(words) if row else "plain"
+        lines.append(sign.join([time, first, note, number(dice.gauss(0, 1e-3)) if row else "2"]))
+    text = dice.choice(["", "\ufeff"]) + end.join(lines) + dice.choice(["", end, end * 3])
     return text, {}
 
 
@@ -142,8 +142,8 @@ def test_filling_does_not_depend_on_how_the_table_is_cut(
         rewrite(reader, tmp_path / "b.csv", size=333)
     np.testing.assert_array_equal(first, second)
     np.testing.assert_allclose(first, whole, rtol=1e-12, atol=1e-12)
-    known = ~np.isnan(values[1:]) & (np.arange(1, 2000) % 97 != 0)[:, None]
-    np.testing.assert_allclose(first.T[known], values[1:][known], atol=6e-4)
+    present = ~np.isnan(values[1:]) & (np.arange(1, 2000) % 97 != 0)[:, None]
+    np.testing.assert_allclose(first.T[present], values[1:][present], atol=6e-4)
     assert len((tmp_path / "b.csv").read_text().splitlines()) == len(rows) + 1
 
 
@@ -260,9 +260,43 @@ LONG = "time,x,y\n" + "".join(f"{at},{at}.5,1\n" for at in range(5000))
         ("time\0,x\n", "UTF-8"),
     ],
 )
-def test_what_can_not_be_read_is_told_in_one_line(tmp_path: Path, text: str, words: str) -> None:
+def test_what_can_not_be_read_gives_one_line(tmp_path: Path, text: str, words: str) -> None:
     choice = {"channels": ("x",)} if "2 columns" in words else {}
     assert re.search(words, refused(table(tmp_path, text), **choice))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (LONG + "Average,2.5,1\n", "row 5002, column 'time': 'Average' is no time stamp"),
+        ("time,x\n" + "".join(f"{at},1\n" for at in range(30)) + "Sum,30\n", "row 32.*'Sum'"),
+        (
+            "time,x\n" + "".join(f"{45000.5 + at / 360 / 86400:.10f},1\n" for at in range(99)),
+            "look like days .*Excel.*86400",
+        ),
+        ("time;x\n0.1;1,013.25\n0.2;1,014.5\n", "'1,013.25' is no number .*thousands"),
+        (LONG.replace("\n4000,4000.5", '\n4000,"4,000.5"'), "row 4002.*'4,000.5'.*thousands"),
+    ],
+)
+def test_a_likely_cause_is_named(tmp_path: Path, text: str, words: str) -> None:
+    assert re.search(words, refused(table(tmp_path, text)))
+
+
+def test_days_are_read_where_their_column_says_so(tmp_path: Path) -> None:
+    rows = "".join(f"{45000.5 + at / 8640:.9f},{at % 7}\n" for at in range(99))
+    form, _ = readings(table(tmp_path, f"time (days),x\n{rows}"))
+    assert form.sample_rate == pytest.approx(0.1, rel=1e-4)
+
+
+def test_the_delimiter_is_that_of_the_rows_not_of_comments(tmp_path: Path) -> None:
+    rows = "".join(f"{at % 16}\t1\t{at * 7 % 31}\t\n" for at in range(99))
+    text = '# Open Signals Text File\n# {"a b": {"rate": 1000, "column": ["n", "x"]}}\n# End\n'
+    path = table(tmp_path, text + rows, "a.txt")
+    with opened_table(path, Columns(rate=1000), domain="") as reader:
+        assert reader.form.names == ("3",)
+        rewrite(reader, tmp_path / "b.txt", change=1)
+    changed = (tmp_path / "b.txt").read_text().splitlines()[3:]
+    assert [line.split("\t")[:2] for line in changed] == [[str(n % 16), "1"] for n in range(99)]
 
 
 def test_options_out_of_range_are_refused(tmp_path: Path) -> None:
@@ -287,7 +321,7 @@ def test_nothing_is_left_of_a_table_that_fails(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
 
 
-def test_tables_are_known_by_their_suffix(tmp_path: Path) -> None:
+def test_tables_have_a_suffix_of_theirs(tmp_path: Path) -> None:
     assert all(is_table(f"a{suffix}") for suffix in (".csv", ".TSV", ".parquet", ".npz", ".hea"))
     assert not is_table("a.wav") and not is_table(tmp_path)
     (tmp_path / "r.hea").touch()

@@ -128,10 +128,17 @@ def test_npz_keeps_all_other_arrays(tmp_path: Path) -> None:
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A record in two formats' worth of oddities: gains, offsets, comments and annotations."""
     wfdb.wrsamp(
-        "a1", 360, ["mV", "mV", "NU"], ["I", "II", "V 5"], comments=["age 50"],
-        d_signal=np.rint(200 * noise(ROWS, 3)).astype(int), fmt=["16"] * 3,
-        adc_gain=[200.0, 100.0, 10.0], baseline=[5, 0, -3], write_dir=str(tmp_path),
-    )  # fmt: skip
+        "a1",
+        fs=360,
+        units=["mV", "mV", "NU"],
+        sig_name=["I", "II", "V 5"],
+        comments=["age 50"],
+        d_signal=np.rint(200 * noise(ROWS, 3)).astype(int),
+        fmt=["16"] * 3,
+        adc_gain=[200.0, 100.0, 10.0],
+        baseline=[5, 0, -3],
+        write_dir=str(tmp_path),
+    )
     wfdb.wrann("a1", "atr", np.array([5, 9]), ["N", "V"], write_dir=str(tmp_path))
     return tmp_path / "a1"
 
@@ -167,14 +174,39 @@ def test_missing_readings_of_a_record_are_filled_and_marked(tmp_path: Path, kind
     physical = np.clip(noise(ROWS, 2), -1, 1)
     physical[3, 1] = np.nan
     wfdb.wrsamp(
-        "a", 10, ["V"] * 2, ["x", "y"], p_signal=physical, fmt=[kind] * 2,
-        adc_gain=[50.0] * 2, baseline=[0] * 2, write_dir=str(tmp_path),
-    )  # fmt: skip
+        "a",
+        fs=10,
+        units=["V"] * 2,
+        sig_name=["x", "y"],
+        p_signal=physical,
+        fmt=[kind] * 2,
+        adc_gain=[50.0] * 2,
+        baseline=[0] * 2,
+        write_dir=str(tmp_path),
+    )
     rewrite(tmp_path / "a.hea", tmp_path / "b.hea")
     after = wfdb.rdrecord(str(tmp_path / "b"))
     assert after.sig_name == ["x", "y", "y_filled"]
     np.testing.assert_array_equal(np.flatnonzero(after.p_signal[:, 2]), [3])
     assert after.p_signal[3, 1] == pytest.approx(physical[[2, 4], 1].mean(), abs=0.03)
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(-40.0, 1.0), (0.0, 50.0), (300.0, -7.0)])
+def test_readings_beyond_the_range_of_a_record_get_a_new_gain_or_baseline(
+    tmp_path: Path, record: Path, shift: float, scale: float
+) -> None:
+    with opened_table(record) as reader, writing_table(tmp_path / "b", reader) as writer:
+        values = np.concatenate(list(reader.blocks()), axis=1)
+        values[0] = scale * values[0] + 5 * shift
+        writer.write(values)
+    before, after = (wfdb.rdrecord(str(tmp_path / name), physical=False) for name in ("a1", "b"))
+    # A mere shift needs no coarser steps.
+    assert scale != 1 or after.adc_gain[0] == 200
+    np.testing.assert_allclose(after.dac()[:, 0], values[0], atol=0.51 / after.adc_gain[0])
+    np.testing.assert_array_equal(after.d_signal[:, 1:], before.d_signal[:, 1:])
+    assert (after.adc_gain[1:], after.baseline[1:]) == (before.adc_gain[1:], before.baseline[1:])
+    assert [int(total) % (1 << 16) for total in after.checksum] == after.calc_checksum()
+    assert after.comments == ["age 50"] and after.units == before.units
 
 
 def test_records_of_several_rates_or_cut_short_are_refused(tmp_path: Path, record: Path) -> None:
@@ -227,7 +259,7 @@ def test_any_table_becomes_any_other(
         ("a.npy", b"", "is empty"),
     ],
 )
-def test_what_is_no_table_is_told_in_one_line(
+def test_what_is_no_table_gives_one_line(
     tmp_path: Path, name: str, content: Any, words: str
 ) -> None:
     if isinstance(content, bytes):
@@ -243,8 +275,8 @@ def test_what_is_no_table_is_told_in_one_line(
 def test_a_library_that_is_absent_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str
 ) -> None:
-    def absent(asked: str) -> Any:
-        raise ImportError(asked)
+    def absent(wanted_name: str) -> Any:
+        raise ImportError(wanted_name)
 
     (tmp_path / name).write_bytes(b"x")
     libraries = importlib.import_module("signal_diffusion.tables.base")

@@ -1,18 +1,21 @@
-"""`signal-diffusion denoise` of files into files."""
+"""`signal-diffusion denoise` of files into files, and from and into pipes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import typer
 
 from signal_diffusion import audio
-from signal_diffusion.audio.forms import Form
+from signal_diffusion.audio.files import Reader, Writer, opened, writing
+from signal_diffusion.audio.forms import Form, stored_form
+from signal_diffusion.audio.pipes import PipeReader, PipeWriter
 from signal_diffusion.cli.messages import (
     count,
     done_line,
@@ -24,10 +27,10 @@ from signal_diffusion.cli.messages import (
     span,
     summary_lines,
 )
-from signal_diffusion.cli.request import Request
+from signal_diffusion.cli.request import PIPE, Request
 from signal_diffusion.cli.terminal import bars
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import require_writable
+from signal_diffusion.files.atomic import remove_leftovers
 from signal_diffusion.files.journal import read_rows
 from signal_diffusion.tables import is_table
 from signal_diffusion.tasks.inputs import single
@@ -38,6 +41,9 @@ from signal_diffusion.tasks.jobs import (
     is_folder,
     plan,
     require_distinct,
+    require_folders,
+    require_new,
+    require_output,
 )
 from signal_diffusion.tasks.workers import ReportFile
 
@@ -108,9 +114,7 @@ def _model_line(request: Request, denoiser: NetworkDenoiser, headers: Sequence[H
 
 def _outcome(pending: Sequence[Header], request: Request, work: Work) -> Outcome:
     """Do the jobs, while bars and the report show them."""
-    import torch
-
-    from signal_diffusion.streaming.background import threads
+    from signal_diffusion.streaming.background import shared_threads
     from signal_diffusion.tasks.workers import run_jobs
 
     jobs, path = [header.job for header in pending], _report_path(request)
@@ -119,14 +123,14 @@ def _outcome(pending: Sequence[Header], request: Request, work: Work) -> Outcome
         if path is not None:
             report = stack.enter_context(ReportFile(path, [job.source for job in jobs]))
         shown = stack.enter_context(bars(pending, quiet=request.quiet))
-        stack.enter_context(threads(max(1, torch.get_num_threads() // request.jobs)))
+        stack.enter_context(shared_threads(request.jobs))
 
         def finished(job: Job, result: FileReport | Exception) -> None:
             shown.finish(job)
             if report is not None:
                 report.add(job, result)
 
-        return run_jobs(jobs, work, workers=request.jobs, progress=shown.tell, finished=finished)
+        return run_jobs(jobs, work, workers=request.jobs, progress=shown.update, finished=finished)
 
 
 def _work(denoiser: NetworkDenoiser, request: Request) -> Work:
@@ -160,12 +164,15 @@ def _require_ready(headers: Sequence[Header], request: Request) -> None:
     """
     require_distinct([header.written for header in headers])
     _require_tables(headers, request)
-    _require_new(headers, request)
+    if not (request.force or request.resume):
+        require_new([path for header in headers for path in header.written.outputs])
     _require_report(headers, request)
+    places = [place for place in (request.output, *request.sides) if place is not None]
     if single(request.inputs):
-        _require_one(headers[0], request)
+        force = request.force or request.resume
+        require_output(headers[0], places, force=force, dry_run=request.dry_run)
     else:
-        _require_folders(request)
+        require_folders(places)
 
 
 def _remaining(headers: Sequence[Header], request: Request) -> list[Header]:
@@ -200,20 +207,6 @@ def _require_tables(headers: Sequence[Header], request: Request) -> None:
         )
 
 
-def _require_new(headers: Sequence[Header], request: Request) -> None:
-    if request.force or request.resume:
-        return
-    paths = [path for header in headers for path in header.written.outputs]
-    there = [path for path in paths if os.path.lexists(path)]
-    if len(paths) == 1 and there:
-        raise InputError(f"{there[0]} exists: pass --force to replace it, or -o for another name")
-    if there:
-        raise InputError(
-            f"{len(there)} of {len(paths)} outputs exist, the first is {there[0]}: "
-            "pass --resume to keep them or --force to replace them"
-        )
-
-
 def _require_report(headers: Sequence[Header], request: Request) -> None:
     path = _report_path(request)
     if path is None:
@@ -222,40 +215,6 @@ def _require_report(headers: Sequence[Header], request: Request) -> None:
     if path.resolve() in {other.resolve() for other in taken}:
         raise InputError(f"the report {path} is an input or an output, too: give another name")
     read_rows(path)
-
-
-def _require_one(header: Header, request: Request) -> None:
-    if header.error is not None:
-        raise InputError(header.error)
-    _require_suffix(header.job.plot, ".png")
-    _require_suffix(header.job.uncertainty, ".npz")
-    places = [place for place in (request.output, *request.sides) if place is not None]
-    for place, path in zip(places, header.written.outputs, strict=True):
-        if not os.path.isdir(path.parent) and not is_folder(place, one=True):
-            raise InputError(f"{path} can't be written: there is no folder {path.parent}")
-    if not request.dry_run and os.path.isdir(header.written.target.parent):
-        _require_writable(header, request.force or request.resume)
-
-
-def _require_folders(request: Request) -> None:
-    for place in (request.output, *request.sides):
-        if place is not None and os.path.exists(place) and not os.path.isdir(place):
-            raise InputError(f"{place} is a file: many recordings need a folder")
-
-
-def _require_suffix(path: Path | None, suffix: str) -> None:
-    if path is not None and path.suffix.lower() != suffix:
-        raise InputError(f"{path} can't be written: give a name that ends in {suffix}")
-
-
-def _require_writable(header: Header, force: bool) -> None:
-    form = header.form
-    if not isinstance(form, Form):
-        require_writable(header.written.target, force=force)
-        return
-    nothing = np.zeros((form.channels, 0), np.float32)
-    empty = audio.Recording(nothing, form.sample_rate, form.container, form.subtype)
-    audio.check_output(header.written.target, empty, force=force)
 
 
 def _rehearse(
@@ -310,3 +269,82 @@ def _total(sound: Sequence[Header], factor: float | None) -> str:
         samples = sum(header.seconds * header.form.channels for header in sound if header.form)
         line += f", about {span(factor * samples)} of work"
     return f"{line}; nothing was written"
+
+
+def denoise_piped(request: Request) -> None:
+    """Denoise standard input, or a file to standard output.
+
+    Raises:
+        InputError: it can't be done.
+    """
+    source, target = request.inputs[0], request.output
+    _require_no_terminal(source, target)
+    if target != PIPE:
+        _require_target(target, force=request.force)
+    denoiser = request.load("standard input" if source == PIPE else source)
+
+    from signal_diffusion.tasks.denoise_files import denoise_pipe, notes
+
+    settings, mix = request.settings, request.sound.mix
+    with _reader(source, request.sound.form()) as reader:
+        form = replace(reader.form, channels=1) if mix else reader.form
+        path, form, note = _stored(target, form, reader.frames)
+        with _writer(path, form, reader.frames, force=request.force) as writer:
+            done = denoise_pipe(denoiser, reader, writer, settings=settings, mix=mix)
+    if request.quiet:
+        return
+    report = replace(done, path=source, output=str(path or PIPE), note=notes(note, done.note))
+    model = model_line(request.model, denoiser, settings, highest_rate=form.sample_rate)
+    for line in (model, *file_lines(report)):
+        # Standard output may be where the recording goes.
+        say(line, err=target == PIPE)
+
+
+@contextmanager
+def _reader(source: str, raw: Form | None) -> Iterator[PipeReader | Reader]:
+    if source == PIPE:
+        yield PipeReader(sys.stdin.buffer, raw)
+    else:
+        with opened(source) as reader:
+            yield reader
+
+
+def _stored(target: str, form: Form, frames: int | None) -> tuple[Path | None, Form, str | None]:
+    """Where and how the recording is written; standard output has no path."""
+    if target == PIPE:
+        return None, form, None
+    container = "WAV" if form.container == "RAW" else form.container
+    return stored_form(Path(target), replace(form, container=container), frames=frames)
+
+
+@contextmanager
+def _writer(
+    path: Path | None, form: Form, frames: int | None, *, force: bool
+) -> Iterator[PipeWriter | Writer]:
+    if path is not None:
+        with writing(path, form, force=force) as file:
+            yield file
+        return
+    pipe = PipeWriter(sys.stdout.buffer, form, frames)
+    yield pipe
+    pipe.close()
+
+
+def _require_target(target: str, *, force: bool) -> None:
+    if is_folder(target, one=True):
+        raise InputError(f"{target} is a folder: name the file to write")
+    if os.path.lexists(target) and not force:
+        raise InputError(f"{target} exists: pass --force to replace it, or -o for another name")
+    if os.path.isdir(Path(target).parent):
+        remove_leftovers(Path(target).parent)
+
+
+def _require_no_terminal(source: str, target: str) -> None:
+    if source == PIPE and sys.stdin is None:
+        raise InputError("standard input is closed: pipe a recording in, or name a file")
+    if target == PIPE and sys.stdout is None:
+        raise InputError("standard output is closed: pipe it on, or name a file with -o")
+    if source == PIPE and sys.stdin.isatty():
+        raise InputError("standard input is a terminal: pipe a recording in, or name a file")
+    if target == PIPE and sys.stdout.isatty():
+        raise InputError("standard output is a terminal: pipe it on, or name a file with -o")

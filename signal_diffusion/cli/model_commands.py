@@ -1,7 +1,9 @@
-"""`signal-diffusion train`."""
+"""`signal-diffusion train`, which makes a model file, and `info`, which describes one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +21,12 @@ HYDRA = (
 Overrides = Annotated[
     list[str] | None,
     argument("Settings, e.g. experiment=speech_denoise trainer.max_steps=1000.", "NAME=VALUE"),
+]
+
+
+Model = Annotated[
+    str | None,
+    argument("Shipped model, model file or recording (default: list the shipped models).", "NAME"),
 ]
 
 
@@ -47,3 +55,25 @@ def train(overrides: Overrides = None) -> None:
 
     with configuration_mistakes():
         run(given)
+
+
+def info(
+    model: Model = None,
+) -> None:
+    """Show what a model file holds or where a recording comes from, or list the shipped models."""
+    from signal_diffusion.data.corpus import SUFFIXES
+    from signal_diffusion.model_facts import model_facts, recording_facts, shipped_models
+
+    if model is None:
+        rows = shipped_models()
+    elif Path(model).suffix.lower() in SUFFIXES:
+        rows = recording_facts(Path(model))
+    else:
+        rows = model_facts(model)
+    typer.echo("\n".join(_columns(rows)))
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = [[cell.ljust(w) for cell, w in zip(row, widths, strict=True)] for row in rows]
+    return ["  ".join(row).rstrip() for row in padded]
