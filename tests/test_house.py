@@ -19,6 +19,7 @@ ADJECTIVES = {"external", "missing", "noisy", "synthetic"}
 #: Files out of the usual size, with the reason.
 SIZE = {
     "__main__": "the door of `python -m signal_diffusion`",
+    "evaluation/benchmark": "one measurement, of time and of quality",
 }
 #: Verbs and participles that say nothing of what a value is.
 VAGUE = {"asked", "heard", "known", "lies", "said", "some", "tell", "tells", "told", "worded"}
