@@ -192,9 +192,17 @@ def mixes(
     for name, path in sorted(by_name(clean).items()):
         kind, other = noises[int(rng_of(seed, name).integers(len(noises)))]
         for level in snr:
-            told = (("noise", kind), ("mix_snr", f"{level:g}"))
+            groups = (("noise", kind), ("mix_snr", f"{level:g}"))
             pairs.append(
-                Pair(f"{name} {level:g} dB", path, None, other, level, seed, told, columns)
+                Pair(
+                    f"{name} {level:g} dB",
+                    path,
+                    noise=other,
+                    snr=level,
+                    seed=seed,
+                    groups=groups,
+                    columns=columns,
+                )
             )
     return pairs
 
@@ -328,7 +336,7 @@ def _grouped(pair: Pair, rows: Mapping[str, dict[str, str]], table: Path) -> Pai
     if row is None:
         raise InputError(f"{table} has no row of the file {name}: add one")
     groups = [(column, value) for column, value in row.items() if column != "file"]
-    known = dict(pair.groups)
-    if taken := [column for column, _ in groups if column in known]:
+    own = dict(pair.groups)
+    if taken := [column for column, _ in groups if column in own]:
         raise InputError(f"{table} has a column {taken[0]}, which mixes have already: rename it")
     return replace(pair, groups=(*pair.groups, *groups))

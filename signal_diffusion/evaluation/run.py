@@ -108,7 +108,8 @@ def _keys(
     """For each pair, the keys of its rows: digests of all that they depend on."""
     settings = [[VERSION, method.name, digest_of(method.key), *metrics] for method in methods]
     return [
-        tuple(digest_of([key, *some]) for some in settings) for key in (pair.key for pair in pairs)
+        tuple(digest_of([key, *chosen]) for chosen in settings)
+        for key in (pair.key for pair in pairs)
     ]
 
 
@@ -122,8 +123,8 @@ def _remaining(
     for pair, keys in zip(pairs, wanted, strict=True):
         left = [at for at, key in enumerate(keys) if key not in done]
         if left:
-            some = tuple(methods[at] for at in left), tuple(keys[at] for at in left)
-            yield Work(pair, *some, tuple(metrics))
+            chosen = tuple(methods[at] for at in left), tuple(keys[at] for at in left)
+            yield Work(pair, *chosen, tuple(metrics))
 
 
 def _results(pending: Sequence[Work], jobs: int) -> Generator[list[Row], None, None]:
@@ -199,19 +200,19 @@ def _scored(work: Work, at: int, sound: Sound) -> Row:
             work.metrics, made.samples, sound.clean, rate, unscored=sound.unscored
         )
         # Of what a vocoder makes again the phases are free, and tell nothing.
-        lies = {} if work.pair.alone else alignment(made.samples, sound.clean, rate)
+        fit = {} if work.pair.alone else alignment(made.samples, sound.clean, rate)
     except Exception as error:
         # A rival may fail in any way: that is its result.
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         return _row(work, at, {}, error=kind + " ".join(str(error).split())[:500])
     taken = None if made.taken is None else round(made.taken, 6)
-    told = {"seconds": sound.seconds, "taken": taken, "memory": made.memory, "note": note}
+    facts = {"seconds": sound.seconds, "taken": taken, "memory": made.memory, "note": note}
     left = 0 if sound.unscored is None else int(sound.unscored.sum())
-    return _row(work, at, {**scores, **lies, **told, "unscored": left})
+    return _row(work, at, {**scores, **fit, **facts, "unscored": left})
 
 
 def _row(work: Work, at: int, found: Row, *, error: str | None = None) -> Row:
     pair, method = work.pair, work.methods[at]
-    told = {"key": work.keys[at], "file": pair.name, "recording": pair.recording}
+    facts = {"key": work.keys[at], "file": pair.name, "recording": pair.recording}
     nothing = dict.fromkeys([*work.metrics, *ALIGNMENT, *WORK])
-    return {**told, "method": method.name, **nothing, **found, "error": error}
+    return {**facts, "method": method.name, **nothing, **found, "error": error}

@@ -53,17 +53,17 @@ def colours_of(methods: Sequence[str], given: str) -> dict[str, str]:
 
 def scores_chart(scores: Scores, metric: str, colours: Mapping[str, str]) -> Chart:
     """The mean of each method, with its interval."""
-    some = {name: found[metric] for name, found in scores.items() if metric in found}
+    scored = {name: found[metric] for name, found in scores.items() if metric in found}
 
     def draw(axes: Axes) -> None:
-        for at, (name, found) in enumerate(some.items()):
+        for at, (name, found) in enumerate(scored.items()):
             _mark(axes, metric, found, at, colours[name])
-        _names(axes, list(some))
+        _names(axes, list(scored))
 
     title = f"{METRICS[metric].heading} by method"
-    means = "; ".join(f"{name} {shown(metric, found['mean'])}" for name, found in some.items())
+    means = "; ".join(f"{name} {shown(metric, found['mean'])}" for name, found in scored.items())
     title += f", {METRICS[metric].direction}"
-    return _chart(draw, len(some), title, f"{title}. Means: {means}.")
+    return _chart(draw, len(scored), title, f"{title}. Means: {means}.")
 
 
 def changes_chart(changes: Sequence[float], metric: str) -> Chart:
@@ -85,9 +85,9 @@ def changes_chart(changes: Sequence[float], metric: str) -> Chart:
 
     better = sum(better_by(metric, change) > 0 for change in changes)
     title = f"Change of {METRICS[metric].heading}, file by file"
-    told = f"Better in {better} of {len(changes)} files"
+    text = f"Better in {better} of {len(changes)} files"
     span = f"from {scaled.min():+.3g} to {scaled.max():+.3g}, median {np.median(scaled):+.3g}"
-    return _chart(draw, 6, f"{title}. {told}.", f"{title}: {told.lower()}; {span}.")
+    return _chart(draw, 6, f"{title}. {text}.", f"{title}: {text.lower()}; {span}.")
 
 
 def group_chart(
@@ -116,8 +116,8 @@ def group_chart(
 
     title = f"{METRICS[metric].heading} by {group}, {METRICS[metric].direction}"
     rows = len(values) if numbers is None else 7
-    told = f"{title}, for {', '.join(colours)} at {', '.join(values)}."
-    return _chart(draw, rows, title, f"{told} The numbers are in the table below.")
+    text = f"{title}, for {', '.join(colours)} at {', '.join(values)}."
+    return _chart(draw, rows, title, f"{text} The numbers are in the table below.")
 
 
 def _numbers(words: Sequence[str]) -> list[float] | None:

@@ -153,15 +153,22 @@ def stretch_of(
     if row["error"] is not None or kept.sound is None or kept.made is None:
         raise InputError(row["error"])
     sound, made = kept.sound, kept.made
-    heard = is_sound(domain, sound.sample_rate, table=pair.table)
-    form = form_of(sound, files) if heard else None
+    audible = is_sound(domain, sound.sample_rate, table=pair.table)
+    form = form_of(sound, files) if audible else None
     lines = np.stack([sound.noisy, made, sound.noisy - made, sound.clean])
     length = SAMPLES if form is None else round(form.seconds * sound.sample_rate)
     busiest = Busiest(length)
     busiest.push(np.nan_to_num(lines))
     first, _ = busiest.finish()
     begin, part = first / sound.sample_rate, lines[..., first : first + length]
-    return Stretch(part, sound.sample_rate, begin, sound.seconds, row[metric], form)
+    return Stretch(
+        part,
+        sound.sample_rate,
+        begin=begin,
+        seconds=sound.seconds,
+        score=row[metric],
+        form=form,
+    )
 
 
 def is_again(score: float | None, found: float | None) -> bool:
@@ -219,8 +226,8 @@ def data_uri(kind: str, content: bytes) -> str:
 
 def busiest_channel(lines: Sequence[Array]) -> int:
     """The channel of (4, C, n) from which most was removed, beside what it holds."""
-    heard, _, removed, _ = (np.nan_to_num(line) for line in lines)
-    return int(np.argmax(removed.var(axis=1) / np.maximum(heard.var(axis=1), 1e-30)))
+    noisy, _, removed, _ = (np.nan_to_num(line) for line in lines)
+    return int(np.argmax(removed.var(axis=1) / np.maximum(noisy.var(axis=1), 1e-30)))
 
 
 #: Pixels of a spectrogram at most.
@@ -259,7 +266,7 @@ class Panel:
 class Scale:
     """What the pictures of a file have in common, in words."""
 
-    told: str
+    label: str
     low: str = ""
     high: str = ""
 
@@ -332,8 +339,8 @@ def _image(power: Array, top: float) -> str:
 
 def _middle(line: Array) -> float:
     """Half-way between the least and the greatest of a line, or 0 where all are missing."""
-    known = line[np.isfinite(line)]
-    return float(known.min() / 2 + known.max() / 2) if known.size else 0.0
+    finite = line[np.isfinite(line)]
+    return float(finite.min() / 2 + finite.max() / 2) if finite.size else 0.0
 
 
 def _ends(middle: float, half: float) -> tuple[str, str]:
