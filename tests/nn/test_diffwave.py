@@ -20,7 +20,7 @@ from signal_diffusion.nn.mel import UnitMel
 from signal_diffusion.noise import Noise
 from signal_diffusion.tasks.diffwave_checkpoint import FAST, diffwave, rate_grid
 from signal_diffusion.training.losses import AbsoluteError
-from signal_diffusion.training.objectives import Stepwise
+from signal_diffusion.training.objectives import Held, Stepwise
 
 SCHEDULE = schedules.DiscreteVariancePreserving()
 KEPT = np.cumprod(1 - np.linspace(1e-4, 0.05, 50))
@@ -114,7 +114,7 @@ def test_an_untrained_model_scores_the_noises_own_size() -> None:
     denoiser = model(layers=1, spread=None)
     nn.init.zeros_(denoiser.backbone.outward.bias)  # type: ignore[union-attr, arg-type]
     x = sound(62 * 256)[:1]
-    score = float(Stepwise(AbsoluteError()).score(denoiser, x, x))
+    score = float(Stepwise(AbsoluteError()).score(denoiser, Held(x, x)))
     assert score == pytest.approx(-20 * math.log10(math.sqrt(2 / math.pi)), abs=0.05)
 
 
@@ -143,7 +143,7 @@ def test_other_models_are_refused() -> None:
         diffwave(other, torch.zeros(80, 4))
     with pytest.raises(InputError, match="schedule=discrete_vp"):
         Stepwise(AbsoluteError()).score(
-            NetworkDenoiser(DiffWave(), schedules.Cosine()), sound(512), sound(512)
+            NetworkDenoiser(DiffWave(), schedules.Cosine()), Held(sound(512), sound(512))
         )
 
 

@@ -23,7 +23,7 @@ from signal_diffusion.streaming.masks import Missing
 from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tasks.denoise_files import denoise_table
 from signal_diffusion.training.losses import RelativeError
-from signal_diffusion.training.objectives import Supervised
+from signal_diffusion.training.objectives import Held, Supervised
 from signal_diffusion.training.runs import start_from
 
 
@@ -225,7 +225,7 @@ def test_training_hands_the_mask_to_the_network() -> None:
     masked, unmasked = network(), network(masked=False)
     assert loss(masked, mask) != loss(masked, None) == loss(masked, 0 * mask)
     assert loss(unmasked, mask) == loss(unmasked, None)
-    scores = [objective.score(masked, x, x + 0.1, m) for m in (None, mask.bool())]
+    scores = [objective.score(masked, Held(x, x + 0.1, m)) for m in (None, mask.bool())]
     assert scores[0] != scores[1]
 
 

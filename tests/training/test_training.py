@@ -17,7 +17,7 @@ from signal_diffusion.data.batches import Batch, Recordings
 from signal_diffusion.data.synthetic import AutoRegressive
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.frames import CompressedSTFT
-from signal_diffusion.training.losses import SpectralLoss, SquaredError
+from signal_diffusion.training.losses import Prediction, SpectralLoss, SquaredError
 from signal_diffusion.training.module import Constant, Cosine, DiffusionModule, _moving_average
 from signal_diffusion.training.runs import conf_folder, fit
 
@@ -248,7 +248,7 @@ class Raw:
 
 def test_squared_error_is_in_the_networks_units():
     x, t = torch.zeros(2, 3, 5), torch.full((2, 1, 1), 0.5)
-    terms = SquaredError()(x + 0.5, x, x, t, Raw())
+    terms = SquaredError()(Prediction(x + 0.5, x, x, t, Raw()))
     assert terms["squared_error"].item() == pytest.approx(4 * 0.25)
 
 
@@ -256,13 +256,14 @@ def test_spectral_loss_is_zero_at_the_truth_and_finite_at_silence():
     loss, denoiser, t = SpectralLoss(), Raw(), torch.ones(2, 1, 1)
     signal = torch.randn(2, 1, 4096, generator=torch.Generator().manual_seed(0))
     x_0 = denoiser.codec.encode(signal)
-    truth = loss(x_0, x_0, signal, t, denoiser)
+    truth = loss(Prediction(x_0, x_0, signal, t, denoiser))
     assert all(term.item() < 1e-3 for term in truth.values())
     silence = torch.zeros_like(x_0).requires_grad_()
-    terms = loss(silence, torch.zeros_like(x_0), torch.zeros_like(signal), t, denoiser)
+    nothing = torch.zeros_like(x_0), torch.zeros_like(signal)
+    terms = loss(Prediction(silence, *nothing, t, denoiser))
     sum(terms.values()).backward()
     assert torch.isfinite(silence.grad).all()
-    off = loss(0.9 * x_0, x_0, signal, t, denoiser)
+    off = loss(Prediction(0.9 * x_0, x_0, signal, t, denoiser))
     assert all(off[name] > 10 * truth[name] for name in off)
 
 
