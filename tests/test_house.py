@@ -29,7 +29,6 @@ SIZE = {
     "tasks/denoise_files": "the outputs of a recording are written together",
     "tasks/generate": "generation of arrays and of files",
     "training/objectives": "the objectives share one base",
-    "evaluation/benchmark": "one measurement, of time and of quality",
 }
 #: Verbs and participles that say nothing of what a value is.
 VAGUE = {"asked", "heard", "known", "lies", "said", "some", "tell", "tells", "told", "worded"}
