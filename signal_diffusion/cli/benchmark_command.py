@@ -126,11 +126,11 @@ def benchmark(
     counts = whole_numbers("calls", calls or ("1,2" if quick else "1,2,4,8"), most=MOST_CALLS)
     cores = whole_numbers("threads", threads or f"1,{os.cpu_count() or 1}", most=MOST_THREADS)
     pieces = [None] if piece is None else lengths("piece", piece)
-    runs = at_least_one("repeats", repeats if repeats is not None else 1 if quick else 3)
+    runs = repeats if repeats is not None else 1 if quick else 3
+    most = files if files is not None else 4 if quick else 24
+    parsing.require_least(1, repeats=runs, files=most, train_steps=train_steps)
     if seconds is not None:
         lengths("seconds", str(seconds))
-    most = at_least_one("files", files if files is not None else 4 if quick else 24)
-    at_least_one("train-steps", train_steps)
     if data is None and metrics is not None:
         raise InputError("metrics are for data with the truth: name a folder, or leave them")
     from signal_diffusion.denoiser import Denoiser
@@ -209,10 +209,3 @@ def lengths(name: str, given: str) -> list[float]:
     if not found or not all(0 < number <= LONGEST for number in found):
         raise InputError(f"{name} is '{given}'; give seconds above 0, up to {LONGEST:g}, e.g. 10")
     return list(dict.fromkeys(found))
-
-
-def at_least_one(name: str, number: int) -> int:
-    """The number; raises an InputError where it is less than 1."""
-    if number < 1:
-        raise InputError(f"{name} is {number}; give 1 or more")
-    return number

@@ -144,9 +144,8 @@ def evaluate(
     """
     if force and resume:
         raise InputError("force replaces results and resume keeps them: give one of the two")
-    for name, number, least in (("seed", seed, 0), ("jobs", jobs, 1)):
-        if number < least:
-            raise InputError(f"{name} is {number}; it must be {least} or more")
+    parsing.require_least(0, seed=seed)
+    parsing.require_least(1, jobs=jobs)
     levels, command = parsing.levels(snr), parsing.command_line(context)
     from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.evaluation import plan

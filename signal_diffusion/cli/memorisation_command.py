@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from signal_diffusion.cli import options as opt
+from signal_diffusion.cli import parsing
 from signal_diffusion.cli.messages import say
 from signal_diffusion.cli.options import argument, option
 from signal_diffusion.cli.terminal import bar, libraries_silent
@@ -77,9 +78,8 @@ def memorisation(
     device: opt.Device = "auto",
 ) -> None:
     """Test whether a generator repeats what it was trained on: memorisation digits --data DATA."""
-    for name, number, least in (("count", count, 1), ("pairs", pairs, 0)):
-        if number < least:
-            raise InputError(f"{name} is {number}; give {least} or more")
+    parsing.require_least(1, count=count)
+    parsing.require_least(0, pairs=pairs)
     _require_sets(data, train, held_out, where)
     columns = columns_of(where or [])
     from signal_diffusion.evaluation import memorisation as measure
@@ -99,11 +99,8 @@ def memorisation(
                 device=device,
                 progress=progress,
             )
-        if train is not None and held_out is not None:
-            training, others = report.folder_sets(train, held_out, drawn)
-        else:
-            assert data is not None
-            training, others = report.manifest_sets(data, columns, drawn)
+        folders = [folder for folder in (train, held_out) if folder is not None]
+        training, others = report.training_sets(drawn, root=data, columns=columns, folders=folders)
         with bar("comparing", quiet=quiet) as progress:
             found = measure.memorisation(
                 drawn.clips,

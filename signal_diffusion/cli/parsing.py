@@ -55,6 +55,14 @@ def counts(given: str) -> list[int]:
     return found
 
 
+def require_least(least: int, **numbers: int) -> None:
+    """Raise an InputError where the number of an option is less than the least."""
+    for name, number in numbers.items():
+        if number < least:
+            name = name.replace("_", "-")
+            raise InputError(f"{name} is {number}; it must be {least} or more")
+
+
 def command_line(context: typer.Context) -> str:
     """The command as it was given, its options by their long names."""
     line = ["signal-diffusion", context.info_name or ""]

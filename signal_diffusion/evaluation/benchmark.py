@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +44,6 @@ from signal_diffusion.tasks.vocode import require_vocoder, vocode
 from signal_diffusion.training.runs import configuration_mistakes
 
 Sampler = Callable[..., Tensor]
-T = TypeVar("T")
 
 #: The samplers of this package.
 SAMPLERS: tuple[Sampler, ...] = tuple(samplers.SAMPLERS.values())
@@ -97,25 +96,6 @@ class Data:
     pairs: Sequence[Pair]
     metrics: Sequence[str]
 
-    @property
-    def described(self) -> Row:
-        """A digest of the recordings and the number of them, as plain values."""
-        digest = data_description(self.pairs)["sha256"][:16]
-        return {"data": digest, "count": len(self.pairs), "metrics": ",".join(self.metrics)}
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """Rows of quality, speed and training, the names of the metrics, and the facts of the run."""
-
-    rows: Sequence[Row]
-    metrics: Sequence[str]
-    facts: Mapping[str, Any]
-
-
-#: Runs a model on one signal: `work(sampler, steps, piece)`.
-Work = Callable[[Sampler, int, float | None], Array]
-
 
 def benchmark_model(
     denoiser: NetworkDenoiser,
@@ -128,7 +108,7 @@ def benchmark_model(
     training_steps: int = 10,
     begin: Callable[[], object] = lambda: None,
     progress: Progress | None = None,
-) -> Benchmark:
+) -> dict[str, Any]:
     """Measure what a plan describes; rows are kept in a folder, from which a stopped run goes on.
 
     Args:
@@ -142,6 +122,10 @@ def benchmark_model(
         begin: makes the folder; called when nothing is left that could be wrong with the input.
         progress: called as progress(done, all), in arbitrary units.
 
+    Returns:
+        The facts of the run as plain values, with `measures`, the names of the metrics, and `rows`
+        of quality, speed and training.
+
     Raises:
         InputError: the model, the data or the configuration can't be used.
     """
@@ -150,24 +134,30 @@ def benchmark_model(
     of = {"task": task_of(denoiser), "model": artifact.fingerprint(model)}
     jobs = list(speed_jobs(denoiser, plan, {**of, **here}))
     if training:
-        jobs += _training_jobs(training, plan, training_steps, here)
+        row: Row = {"machine": here["machine"], "torch": here["torch"], "kind": TRAINING}
+        row |= {"training": shlex.join(training), "timed_steps": training_steps}
+        for count in plan.threads:
+            run = partial(_trained, training, training_steps, count)
+            jobs.append(({**row, "threads": count}, run))
     if data is not None and of["task"] == "denoise":
-        for way in _settings(denoiser, plan).values():
-            require_process(denoiser, way)
+        for settings in _settings(denoiser, plan).values():
+            require_process(denoiser, settings)
     begin()
     parts = 1 if data is None else 2
     advance = part_of(progress, 0, parts) or (lambda *_: None)
     rows = measured(jobs, folder / "rows.jsonl", lambda done, total, _: advance(done, total))
     facts = {"name": model, **of, **here, "plan": plan.described}
     if data is None:
-        return Benchmark(rows, (), facts)
+        return {**facts, "measures": [], "rows": rows}
     scores = folder / "scores"
     scores.mkdir(exist_ok=True)
-    rows += quality(
-        denoiser, model, plan, data, scores, of=of, progress=part_of(progress, 1, parts)
+    digest = data_description(data.pairs)["sha256"][:16]
+    described = {"data": digest, "count": len(data.pairs), "metrics": ",".join(data.metrics)}
+    scored = quality(
+        denoiser, model, plan, data, scores, of=of | described, progress=part_of(progress, 1, parts)
     )
-    facts |= {"data": data.described["data"], "files": [pair.name for pair in data.pairs]}
-    return Benchmark(rows, tuple(data.metrics), facts)
+    facts |= {"data": digest, "files": [pair.name for pair in data.pairs]}
+    return {**facts, "measures": list(data.metrics), "rows": rows + scored}
 
 
 def points(
@@ -180,7 +170,10 @@ def points(
         budgets: most network calls.
         which: samplers; where several of this package do the same, there is one row, `EVERY`.
     """
-    same = _alike(schedule, which)
+    same = 0
+    if len(which) > 1 and set(which) <= set(SAMPLERS):
+        # Where the start is certain, all that comes after the first call is drawn by every sampler.
+        same = 2 if schedule(torch.tensor(schedule.t_start))[2] == 0 else 1
     for steps in (n for n in range(1, same + 1) if n in budgets):
         yield {"sampler": EVERY, "budget": steps, "calls": steps}, which[0], steps
     for budget in budgets:
@@ -202,14 +195,6 @@ def _calls(sampler: Sampler, steps: int, schedule: Schedule) -> int:
     return calls
 
 
-def _alike(schedule: Schedule, which: Sequence[Sampler]) -> int:
-    """Number of steps up to which all samplers do the same."""
-    if len(which) < 2 or not set(which) <= set(SAMPLERS):
-        return 0
-    # Where the start is certain, all that comes after the first call is drawn by every sampler.
-    return 2 if schedule(torch.tensor(schedule.t_start))[2] == 0 else 1
-
-
 def task_of(denoiser: NetworkDenoiser) -> str:
     """The task of a model: denoise, vocode or generate.
 
@@ -225,30 +210,33 @@ def task_of(denoiser: NetworkDenoiser) -> str:
     return "denoise"
 
 
-def workload(denoiser: NetworkDenoiser, plan: Plan) -> tuple[Work, float]:
-    """What is timed, on white noise of the model's rate and level, and its seconds of signal.
+def workload(denoiser: NetworkDenoiser, plan: Plan) -> tuple[Callable[..., Array], float]:
+    """What is timed, a function of sampler, steps and piece, and its seconds of signal.
+
+    Denoisers and vocoders take white noise of the model's rate and level; generators draw one
+    signal.
 
     Raises:
         InputError: the plan doesn't fit the model.
     """
-    task = task_of(denoiser)
+    task, rate = task_of(denoiser), denoiser.sample_rate or RATE
     if task != "denoise" and any(piece is not None for piece in plan.pieces):
         raise InputError(f"piece is for denoisers, this model is for the task {task}: leave it")
     if task == "generate":
-        return _drawing(denoiser, plan)
+        own = require_generator(denoiser)
+        length = own if plan.seconds is None else max(1, round(plan.seconds * rate))
+        values = [{one.name: one.values("all")[0] for one in denoiser.conditions}]
+        draw = partial(generate, denoiser, asked=values, length=length, guidance=plan.guidance)
+        return draw, length / rate
     x = made_noise(denoiser, plan.seconds)
-    seconds = x.shape[-1] / (denoiser.sample_rate or RATE)
+    seconds = x.shape[-1] / rate
     if task == "vocode":
         frames = require_vocoder(denoiser)[0](torch.from_numpy(x))[0]
-        return lambda sampler, steps, _: vocode(
-            denoiser, frames, steps=steps, sampler=sampler
-        ), seconds
+        return partial(vocode, denoiser, frames), seconds
     noise_std = plan.noise_std
     if noise_std is None and not denoiser.schedule.paired and denoiser.noise_std is None:
         noise_std = float(x.std())
-    return lambda sampler, steps, piece: denoise(
-        denoiser, x, steps=steps, sampler=sampler, piece=piece, noise_std=noise_std
-    ), seconds
+    return partial(denoise, denoiser, x, noise_std=noise_std), seconds
 
 
 def made_noise(denoiser: NetworkDenoiser, seconds: float | None) -> Array:
@@ -257,16 +245,6 @@ def made_noise(denoiser: NetworkDenoiser, seconds: float | None) -> Array:
     level = -20.0 if denoiser.level_db is None else min(denoiser.level_db, 0.0)
     x = np.random.default_rng(0).standard_normal((1, max(count, 1)))
     return (10 ** (level / 20) * x).astype(np.float32)
-
-
-def _drawing(denoiser: NetworkDenoiser, plan: Plan) -> tuple[Work, float]:
-    """Draws one signal of the model's own length, or of so many seconds."""
-    rate = denoiser.sample_rate or RATE
-    own = require_generator(denoiser)
-    length = own if plan.seconds is None else max(1, round(plan.seconds * rate))
-    values = [{one.name: one.values("all")[0] for one in denoiser.conditions}]
-    draw = partial(generate, denoiser, asked=values, length=length, guidance=plan.guidance)
-    return lambda sampler, steps, _: draw(steps=steps, sampler=sampler), length / rate
 
 
 def speed_jobs(denoiser: NetworkDenoiser, plan: Plan, of: Row) -> Iterator[Job]:
@@ -284,7 +262,8 @@ def speed_jobs(denoiser: NetworkDenoiser, plan: Plan, of: Row) -> Iterator[Job]:
     for count in plan.threads:
         for piece in plan.pieces:
             for row, sampler, steps in points(denoiser.schedule, plan.calls, plan.samplers):
-                run = partial(work, sampler, steps, piece)
+                run = partial(work, sampler=sampler, steps=steps)
+                run = run if piece is None else partial(run, piece=piece)
                 row = {**of, **row, "steps": steps, "piece": piece, "threads": count}
                 yield row, partial(_timed, run, seconds, count, plan.repeats)
 
@@ -297,6 +276,13 @@ def _timed(run: Callable[[], object], seconds: float, count: int, repeats: int) 
         "processor_seconds": taken.processor_seconds,
         "real_time_factor": taken.seconds / seconds,
     }
+
+
+def _trained(overrides: Sequence[str], steps: int, count: int) -> Row:
+    with configuration_mistakes():
+        from signal_diffusion.training.speed import training_speed
+
+        return training_speed(list(overrides), steps=steps, thread_count=count)
 
 
 def data_of(
@@ -314,42 +300,31 @@ def data_of(
     Raises:
         InputError: a name is unknown, or the folder holds no such recordings.
     """
-    task = task_of(denoiser)
+    task, rate = task_of(denoiser), denoiser.sample_rate or RATE
     if task == "generate":
         raise InputError(
             "this model draws signals, which have no truth to compare with: leave the data "
             "(`signal-diffusion memorisation` compares them with what it was trained on)"
         )
-    rate = denoiser.sample_rate or RATE
     speech = denoiser.domain == "speech" and denoiser.sample_rate == RATE
     pesq = ["pesq"] if speech and importlib.util.find_spec("pesq") is not None else []
     if task == "vocode":
         names = metrics_named(metrics or [*pesq, "lsd"])
         pairs = originals(folder, sample_rate=rate)
     else:
-        pairs = _folder_pairs(folder)
+        for name in ("clean", "noisy"):
+            if not (folder / name).is_dir():
+                raise InputError(
+                    f"{folder} has no folder {name}: give one with clean/ and noisy/, with files "
+                    "of the same names"
+                )
+        pairs = folder_pairs(folder / "clean", folder / "noisy")
         readings = takes_readings(denoiser, denoiser.domain or "this", pairs)
         usual = [] if readings else ["si_sdr", *pesq]
         names = metrics_named(metrics or usual, domain=denoiser.domain, readings=readings)
-    return Data(
-        [replace(p, sample_rate=rate, beginning=LONGEST) for p in _few(pairs, files)], names
-    )
-
-
-def _folder_pairs(folder: Path) -> list[Pair]:
-    for name in ("clean", "noisy"):
-        if not (folder / name).is_dir():
-            raise InputError(
-                f"{folder} has no folder {name}: give one with clean/ and noisy/, with files of "
-                "the same names"
-            )
-    return folder_pairs(folder / "clean", folder / "noisy")
-
-
-def _few(items: Sequence[T], most: int) -> list[T]:
-    """So many at the most, evenly spread."""
-    count = min(most, len(items))
-    return [items[index * len(items) // count] for index in range(count)]
+    count = min(files, len(pairs))
+    evenly = [pairs[index * len(pairs) // count] for index in range(count)]
+    return Data([replace(pair, sample_rate=rate, beginning=LONGEST) for pair in evenly], names)
 
 
 def _settings(denoiser: NetworkDenoiser, plan: Plan) -> dict[str, Settings]:
@@ -376,47 +351,26 @@ def quality(
 ) -> list[Row]:
     """A row of mean scores for each point, and one for the input of a denoiser.
 
+    A mean is None where a recording has no score.
+
     Raises:
         InputError: a recording can't be denoised or scored.
     """
     device = next(denoiser.parameters()).device.type
+    settings = _settings(denoiser, plan)
     methods: list[Method] = [Untouched(INPUT)] if task_of(denoiser) == "denoise" else []
-    for name, settings in _settings(denoiser, plan).items():
-        methods.append(Modelled(model, settings, device, label=name))
+    described: list[tuple[str, Row]] = [(INPUT, {"sampler": INPUT, "calls": 0}) for _ in methods]
+    methods += [Modelled(model, one, device, label=name) for name, one in settings.items()]
+    for row, sampler, steps in points(denoiser.schedule, plan.calls, plan.samplers):
+        described.append((_name(sampler, steps), {**row, "steps": steps}))
     jobs = max(plan.threads) if device == "cpu" else 1
     rows = evaluate(data.pairs, methods, data.metrics, folder, jobs=jobs, progress=progress)
     for row in rows:
         if row["error"] is not None:
             raise InputError(f"{row['file']}: {row['error']}")
-    scores = {
-        name: _means(of_method, data) for name, of_method in by_column(rows, "method").items()
-    }
-    of = {**of, "kind": QUALITY, **data.described, "noise_std": plan.noise_std}
-    first = [{**of, "sampler": INPUT, "calls": 0, **scores[INPUT]}] if INPUT in scores else []
-    return first + [
-        {**of, **row, "steps": steps, **scores[_name(sampler, steps)]}
-        for row, sampler, steps in points(denoiser.schedule, plan.calls, plan.samplers)
-    ]
-
-
-def _means(rows: Sequence[Mapping[str, Any]], data: Data) -> Row:
-    """The mean of each metric; None where a recording has no score."""
-    columns = {name: [row[name] for row in rows] for name in data.metrics}
-    return {
-        name: None if None in column else float(np.mean(column)) for name, column in columns.items()
-    }
-
-
-def _training_jobs(overrides: Sequence[str], plan: Plan, steps: int, here: Row) -> Iterator[Job]:
-    """One job for each number of threads."""
-    of = {name: here[name] for name in ("machine", "torch")}
-    of |= {"kind": TRAINING, "training": shlex.join(overrides), "timed_steps": steps}
-    for count in plan.threads:
-        yield {**of, "threads": count}, partial(_trained, overrides, steps, count)
-
-
-def _trained(overrides: Sequence[str], steps: int, count: int) -> Row:
-    with configuration_mistakes():
-        from signal_diffusion.training.speed import training_speed
-
-        return training_speed(list(overrides), steps=steps, thread_count=count)
+    means: dict[str, Row] = {}
+    for name, subset in by_column(rows, "method").items():
+        columns = {metric: [row[metric] for row in subset] for metric in data.metrics}
+        means[name] = {m: None if None in x else float(np.mean(x)) for m, x in columns.items()}
+    of = {**of, "kind": QUALITY, "noise_std": plan.noise_std}
+    return [{**of, **row, **means[name]} for name, row in described]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,6 @@ from signal_diffusion.evaluation.benchmark import (
     QUALITY,
     SPEED,
     TRAINING,
-    Benchmark,
 )
 from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.evaluation.memorisation_report import require_folder
@@ -26,7 +25,7 @@ from signal_diffusion.files.atomic import failures
 from signal_diffusion.files.journal import Row
 from signal_diffusion.plots.curves import INPUT as INPUT_COLOUR
 from signal_diffusion.plots.curves import REMOVED, RESULT
-from signal_diffusion.plots.spectrograms import DRAWING, as_png, require_matplotlib
+from signal_diffusion.plots.spectrograms import DRAWING, as_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,12 +68,12 @@ def begin(folder: Path, *, force: bool, resume: bool) -> None:
             journal.unlink(missing_ok=True)
 
 
-def write_benchmark(folder: Path, found: Benchmark, *, command: str) -> str:
+def write_benchmark(folder: Path, found: Mapping[str, Any], *, command: str) -> str:
     """Write figures, table and, with matplotlib, a picture into a folder; each appears whole.
 
     Args:
         folder: of the report, see `begin`.
-        found: what was measured.
+        found: result of `benchmark_model`.
         command: that measures the same.
 
     Returns:
@@ -83,22 +82,23 @@ def write_benchmark(folder: Path, found: Benchmark, *, command: str) -> str:
     Raises:
         InputError: something can't be written.
     """
-    rows, metrics, facts = list(found.rows), list(found.metrics), found.facts
-    text = f"{table(rows, metrics)}\n\n{explanation(rows, facts)}"
-    write_results(folder / FIGURES, command, **facts, measures=metrics, rows=rows)
+    rows, metrics = found["rows"], found["measures"]
+    text = f"{table(rows, metrics)}\n\n{explanation(rows, found)}"
+    write_results(folder / FIGURES, command, **found)
     atomic.write(folder / TABLE, f"`{command}`\n\n{text}\n")
     if drawable():
-        title = f"{Path(facts['name']).name} on {facts['machine']} ({facts['device']})"
-        draw_benchmark(folder / PICTURE, rows, metrics, title)
+        title = f"{Path(found['name']).name} on {found['machine']} ({found['device']})"
+        with DRAWING:
+            figure = _figure(joined(rows, metrics), metrics[:1], inputs(rows))
+            figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+            picture = as_png(figure)
+        atomic.write(folder / PICTURE, picture)
     return text
 
 
 def drawable() -> bool:
     """Whether a picture can be drawn here."""
-    with suppress(InputError):
-        require_matplotlib()
-        return True
-    return False
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def joined(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
@@ -139,7 +139,12 @@ def table(rows: Sequence[Row], metrics: Sequence[str]) -> str:
         factors = {setting(row): f"{row['real_time_factor']:.4f}" for row in same}
         scores = [_score(name, same[0]) for name in metrics]
         lines.append([sampler, str(calls), *scores, *(factors.get(name, "") for name in settings)])
-    return "\n\n".join([markdown_table(heads, lines), *_training_table(rows)])
+    tables = [markdown_table(heads, lines)]
+    if trained := [row for row in rows if row["kind"] == TRAINING]:
+        names = ("training", "threads", "batch", "precision")
+        steps = [[*(row[n] for n in names), f"{row['steps_per_second']:.3g}"] for row in trained]
+        tables.append(markdown_table([*names, "steps a second"], steps))
+    return "\n\n".join(tables)
 
 
 def explanation(rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
@@ -162,17 +167,6 @@ def explanation(rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _training_table(rows: Sequence[Row]) -> list[str]:
-    """A table of the throughput of training, where it was measured."""
-    names = ("training", "threads", "batch", "precision")
-    lines = [
-        [*(row[name] for name in names), f"{row['steps_per_second']:.3g}"]
-        for row in rows
-        if row["kind"] == TRAINING
-    ]
-    return [markdown_table([*names, "steps a second"], lines)] if lines else []
-
-
 def _score(name: str, row: Row) -> str:
     value = row.get(name)
     return "" if value is None else METRICS[name].shown(value)
@@ -186,26 +180,6 @@ def setting(row: Row) -> str:
     """
     words = "1 thread" if row["threads"] == 1 else f"{row['threads']} threads"
     return words if row["piece"] is None else f"{words}, pieces of {row['piece']:g} s"
-
-
-def draw_benchmark(path: Path, rows: Sequence[Row], metrics: Sequence[str], title: str) -> None:
-    """Draw quality against calls and time, and time against calls, into a PNG file.
-
-    Args:
-        path: of the PNG, which is replaced.
-        rows: of speed and quality.
-        metrics: names of the scores, of which the first is drawn; none draws the time alone.
-        title: of the picture: the model, and where it was measured.
-
-    Raises:
-        InputError: it can't be written, or matplotlib is missing.
-    """
-    require_matplotlib()
-    with DRAWING:
-        figure = _figure(joined(rows, metrics), metrics[:1], inputs(rows))
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-        picture = as_png(figure)
-    atomic.write(path, picture)
 
 
 def curves(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -186,44 +186,23 @@ def memorisation(
             f"{len(held_out)} held-out ones: give some of each, and two to train on"
         )
     reference = training.imprints(sample_rate)
-    found = [
-        _nearest(
-            clips,
-            reference,
-            sample_rate,
-            speeds,
-            itself=clips is training,
-            progress=part_of(progress, part, 3),
-        )
-        for part, clips in enumerate((drawn, held_out, training))
-    ]
-    (distance, place), (held, _), (others, _) = found
-    return Memorisation(
-        distance.double().numpy(), held.double().numpy(), others.double().numpy(), place.numpy()
-    )
-
-
-def _nearest(
-    clips: Clips,
-    reference: Tensor,
-    sample_rate: int,
-    speeds: Sequence[float],
-    *,
-    itself: bool,
-    progress: Progress | None,
-) -> tuple[Tensor, Tensor]:
-    """Least distances over the speeds, and the places of the nearest: (n,) each."""
-    found = [
-        nearest(
-            clips.imprints(sample_rate, speed=speed),
-            reference,
-            itself=itself,
-            progress=part_of(progress, part, len(speeds)),
-        )
-        for part, speed in enumerate(speeds)
-    ]
-    least, which = torch.stack([distance for distance, _ in found]).min(0)
-    return least, torch.stack([place for _, place in found]).gather(0, which[None])[0]
+    least, places = [], []
+    for part, clips in enumerate((drawn, held_out, training)):
+        progress_of = part_of(progress, part, 3)
+        found = [
+            nearest(
+                clips.imprints(sample_rate, speed=speed),
+                reference,
+                itself=clips is training,
+                progress=part_of(progress_of, at, len(speeds)),
+            )
+            for at, speed in enumerate(speeds)
+        ]
+        distances, which = torch.stack([distance for distance, _ in found]).min(0)
+        least.append(distances.double().numpy())
+        places.append(torch.stack([place for _, place in found]).gather(0, which[None])[0].numpy())
+    near, held, others = least
+    return Memorisation(near, held_out=held, training=others, neighbours=places[0])
 
 
 def compared(reference: str, drawn: Array, distances: Array) -> Comparison:

@@ -93,38 +93,22 @@ def write_report(
     require_matplotlib()
     with failures(folder):
         folder.mkdir(exist_ok=True)
-    closest = found.closest(pairs)
-    listed = []
-    for place, index in enumerate(closest, start=1):
-        neighbour = int(found.neighbours[index])
-        pair = {
-            "drawn": drawn.names[index],
-            "training": training.names[neighbour],
-            "distance": round(float(found.drawn[index]), 4),
-        }
+    closest = []
+    for place, index in enumerate(found.closest(pairs), start=1):
+        neighbour, distance = int(found.neighbours[index]), round(float(found.drawn[index]), 4)
+        names = drawn.names[index], training.names[neighbour]
         pause = np.zeros(round(PAUSE * sample_rate), np.float32)
         both = [_peaked(drawn.signal(index)), pause, _peaked(training.signal(neighbour))]
-        mark = {
-            MARK: True,
-            "drawn, then training": [pair["drawn"], pair["training"]],
-            "distance": pair["distance"],
-        }
+        mark = {MARK: True, "drawn, then training": list(names), "distance": distance}
         path = folder / f"closest_{place:02d}.wav"
         write_generated(path, np.concatenate(both)[None], sample_rate, mark, force=force)
-        listed.append(pair)
+        closest.append({"drawn": names[0], "training": names[1], "distance": distance})
     with DRAWING:
         picture = as_png(_figure(found, verdict))
     atomic.write(folder / HISTOGRAM, picture, force=force)
-    figures = {**(facts or {}), **summary(found, against), "closest": listed}
-    atomic.write(folder / FIGURES, json.dumps(figures, indent=1) + "\n", force=force)
-    return verdict
-
-
-def summary(found: Memorisation, against: str) -> dict[str, Any]:
-    """The figures of a comparison as plain values, the verdict among them."""
-    verdict = found.against(against)
     sets = {"drawn": found.drawn, "held_out": found.held_out, "training": found.training}
-    return {
+    figures = {
+        **(facts or {}),
         "verdict": "passed" if verdict.passed else "failed",
         "against": against,
         "sentence": sentence(verdict),
@@ -137,7 +121,10 @@ def summary(found: Memorisation, against: str) -> dict[str, Any]:
             name: {f"{q:g}": round(float(np.quantile(x, q)), 4) for q in QUANTILES}
             for name, x in sets.items()
         },
+        "closest": closest,
     }
+    atomic.write(folder / FIGURES, json.dumps(figures, indent=1) + "\n", force=force)
+    return verdict
 
 
 def sentence(verdict: Comparison) -> str:
@@ -258,20 +245,33 @@ def random_values(conditions: Sequence[Condition], count: int, seed: int) -> lis
     ]
 
 
-def manifest_sets(root: Path, columns: Mapping[str, Sequence[str]], drawn: Drawn) -> list[Clips]:
-    """Clips of the splits train and valid, in the rows that columns, or the domain, choose."""
-    if not columns and drawn.domain is None:
+def training_sets(
+    drawn: Drawn,
+    *,
+    root: Path | None = None,
+    columns: Mapping[str, Sequence[str]],
+    folders: Sequence[Path] = (),
+) -> list[Clips]:
+    """Clips that were trained on, and clips that were not, as long as the drawn signals.
+
+    Args:
+        drawn: the signals that are compared with them.
+        root: of a manifest with the splits train and valid.
+        columns: choose rows of the manifest; without any the drawn signals' domain does.
+        folders: instead of a manifest, one of each.
+
+    Raises:
+        InputError: there are no such clips, or nothing tells which they are.
+    """
+    if root is None:
+        listed = [list_folder(folder) for folder in folders]
+    elif not columns and drawn.domain is None:
         raise InputError("which rows were trained on? Give e.g. --where domain=digits")
-    where = columns or {"domain": [drawn.domain or ""]}
-    return [
-        _clips(list_manifest(root, where={**where, "split": [split]}), drawn)
-        for split in ("train", "valid")
-    ]
-
-
-def folder_sets(train: Path, held_out: Path, drawn: Drawn) -> list[Clips]:
-    """Clips of two folders."""
-    return [_clips(list_folder(folder), drawn) for folder in (train, held_out)]
+    else:
+        where = columns or {"domain": [drawn.domain or ""]}
+        splits = ("train", "valid")
+        listed = [list_manifest(root, where={**where, "split": [split]}) for split in splits]
+    return [_clips(clips, drawn) for clips in listed]
 
 
 def _clips(clips: Sequence[Clip], drawn: Drawn) -> Clips:
