@@ -65,9 +65,15 @@ class Batches(IterableDataset[Batch]):
     """The batches of the steps `first`, `first + 1`, ... each drawn from (seed, step, rank)."""
 
     def __init__(
-        self, source: Source, size: int, *, seed: int, first: int = 0, rank: int = 0,
+        self,
+        source: Source,
+        size: int,
+        *,
+        seed: int,
+        first: int = 0,
+        rank: int = 0,
         count: int | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.source, self.size, self.seed = source, size, seed
         self.first, self.rank, self.count = first, rank, count
 

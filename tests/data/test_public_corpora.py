@@ -30,10 +30,15 @@ Command = Callable[..., tuple[int, str, str]]
 
 WORDS = ("zero", "seven")
 QUICK = [
-    "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.max_steps=3",
-    "trainer.val_check_interval=3", "trainer.enable_progress_bar=false", "data.batch_size=2",
-    "data.valid_batches=1", "data.sources.recordings=2",
-]  # fmt: skip
+    "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
+    "trainer.max_steps=3",
+    "trainer.val_check_interval=3",
+    "trainer.enable_progress_bar=false",
+    "data.batch_size=2",
+    "data.valid_batches=1",
+    "data.sources.recordings=2",
+]
 
 
 def write(path: Path, seconds: float, rate: int, *, seed: int = 0) -> None:
@@ -140,9 +145,13 @@ def test_recordings_without_a_whole_piece_are_told(lj: Path) -> None:
 def test_diffwave_is_trained_by_the_command(lj: Path, tmp_path: Path, command: Command) -> None:
     words = [f"model.denoiser.backbone.{word}" for word in ("channels=8", "layers=2")]
     code, _, err = command(
-        "train", "experiment=diffwave", f"data.sources.root={lj}", f"hydra.run.dir={tmp_path}",
-        *words, *QUICK,
-    )  # fmt: skip
+        "train",
+        "experiment=diffwave",
+        f"data.sources.root={lj}",
+        f"hydra.run.dir={tmp_path}",
+        *words,
+        *QUICK,
+    )
     assert code == 0, err
     denoiser = Denoiser.from_pretrained(tmp_path)
     assert (denoiser.sample_rate, denoiser.target) == (22050, "noise")
@@ -154,9 +163,13 @@ def test_sc09_is_trained_and_drawn_from_by_the_commands(
 ) -> None:
     words = [f"model.denoiser.backbone.{word}" for word in ("channels=16", "hidden=8", "layers=2")]
     code, _, err = command(
-        "train", "experiment=sc09", f"data.sources.root={commands}", f"hydra.run.dir={tmp_path}",
-        *words, *QUICK,
-    )  # fmt: skip
+        "train",
+        "experiment=sc09",
+        f"data.sources.root={commands}",
+        f"hydra.run.dir={tmp_path}",
+        *words,
+        *QUICK,
+    )
     assert code == 0, err
     for number, asked in enumerate((["--class", "seven"], [])):
         path = tmp_path / f"{number}.wav"

@@ -44,7 +44,7 @@ def test_an_offset_is_kept_or_dropped() -> None:
     ):
         denoiser = NetworkDenoiser(
             backbone, BrownianBridge(), sample_rate=100, level_db=0.0, offset=offset
-        )  # fmt: skip
+        )
         for rate in (100, 250):
             cleaned = denoise(denoiser, signal, sample_rate=rate)
             np.testing.assert_allclose(cleaned, wanted, atol=0.05)
@@ -133,10 +133,17 @@ def test_steins_risk_is_the_error_that_needs_the_clean_signal(factor, bands) -> 
         )
         for each in (heard, true)
     )
-    risk = NoisyOnly().risk(
-        Linear(factor), noisy[:, None], torch.Generator().manual_seed(0), passed=passed[:, None],
-        bands=torch.from_numpy(heard.twice).expand(len(clean), 1, -1),
-    ).mean()  # fmt: skip
+    risk = (
+        NoisyOnly()
+        .risk(
+            Linear(factor),
+            noisy[:, None],
+            torch.Generator().manual_seed(0),
+            passed=passed[:, None],
+            bands=torch.from_numpy(heard.twice).expand(len(clean), 1, -1),
+        )
+        .mean()
+    )
     expected = (factor * noisy - clean).square().mean().item()
     assert risk.item() == pytest.approx(expected, abs=0.02)
 
@@ -186,11 +193,11 @@ def test_above_the_recordings_noise_the_exact_denoiser_is_best() -> None:
 
     objective = NoisyOnly(above=1.0)
     terms = {
-        factor: objective.terms(
-            Turned(factor), _batch(y), torch.Generator().manual_seed(1)
-        )["recorrupted"].item()
+        factor: objective.terms(Turned(factor), _batch(y), torch.Generator().manual_seed(1))[
+            "recorrupted"
+        ].item()
         for factor in (0.9, 1.0, 1.1)
-    }  # fmt: skip
+    }
     assert terms[1.0] < terms[0.9] and terms[1.0] < terms[1.1]
 
 

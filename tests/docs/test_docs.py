@@ -201,8 +201,9 @@ def _pattern(node: ast.expr) -> str:
 def test_quoted_errors_are_in_the_source() -> None:
     page = PAGES["troubleshooting"]
     quoted = re.findall(r"^> (.*)$", page, flags=re.MULTILINE)
-    quoted += re.findall(r"^(?:error|signal_diffusion\.errors\.InputError): (.*)$", page,
-                         flags=re.MULTILINE)  # fmt: skip
+    quoted += re.findall(
+        r"^(?:error|signal_diffusion\.errors\.InputError): (.*)$", page, flags=re.MULTILINE
+    )
     known = messages()
     assert len(quoted) >= 20
     assert [line for line in quoted if not any(p.fullmatch(line) for p in known)] == []
