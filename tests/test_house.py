@@ -96,14 +96,13 @@ def test_no_base_name_occurs_twice() -> None:
     assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
-@pending("data and streaming have adjectives and participles")
+@pending("streaming and evaluation have adjectives")
 def test_file_names_are_nouns() -> None:
     last = {place(path): path.stem.rpartition("_")[2] for path in [*MODULES, *CODE]}
     participle = re.compile(r"\w+(?<!e)ed$")
     assert [p for p, word in last.items() if participle.match(word) or word in ADJECTIVES] == []
 
 
-@pending("in every folder")
 def test_no_line_is_kept_from_the_formatter() -> None:
     marks = {
         place(path): len(re.findall("# fmt: (?:skip|off)", path.read_text(encoding="utf-8")))

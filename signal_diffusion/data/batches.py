@@ -19,7 +19,7 @@ class Batch:
     `cond` is the conditioner, as the denoiser takes it: what is asked for, or, of masked denoisers,
     (B, 1, L) with 1 where the observation has been filled in and 0 elsewhere; None is nothing.
     `bands` (B, 1, n) are responses that tell, where `clean` was made of noisy recordings without
-    clean ones, what both have of the same noise; see `data.noisy`.
+    clean ones, what both have of the same noise; see `data.white_noise`.
     """
 
     clean: Tensor

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from signal_diffusion.data.batches import Batch
-from signal_diffusion.data.noisy import within
+from signal_diffusion.data.white_noise import within
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.metrics import log_spectral_distance, si_sdr
