@@ -19,9 +19,12 @@ ADJECTIVES = {"external", "missing", "noisy", "synthetic"}
 #: Files out of the usual size, with the reason.
 SIZE = {
     "__main__": "the door of `python -m signal_diffusion`",
+    "evaluation/benchmark": "one measurement, of time and of quality",
 }
 #: Verbs and participles that say nothing of what a value is.
 VAGUE = {"asked", "heard", "known", "lies", "said", "some", "tell", "tells", "told", "worded"}
+#: What takes the words of a command line, or names of files, in tests.
+WORDS = {"command", "piped", "run", "touched"}
 #: Things that exist once, with their home.
 ONCE = {
     "Array": "dsp/__init__.py",
@@ -98,7 +101,7 @@ def test_no_base_name_occurs_twice() -> None:
 
 @pending("streaming and evaluation have adjectives")
 def test_file_names_are_nouns() -> None:
-    last = {place(path): path.stem.rpartition("_")[2] for path in [*MODULES, *CODE]}
+    last = {place(path): path.stem.rpartition("_")[2] for path in MODULES}
     participle = re.compile(r"\w+(?<!e)ed$")
     assert [p for p, word in last.items() if participle.match(word) or word in ADJECTIVES] == []
 
@@ -114,11 +117,13 @@ def test_no_line_is_kept_from_the_formatter() -> None:
 
 @pending("in every folder")
 def test_calls_have_at_most_five_positional_arguments() -> None:
-    """Those of other packages too, but for what takes any number (`zip`, `isinstance`, `print`)."""
+    """Words of a command line, which the tests give one by one, are no arguments."""
     found = []
     for path in [*MODULES, *CODE, *TESTS]:
         for node in ast.walk(tree(path)):
-            if isinstance(node, ast.Call) and len(node.args) > 5:
+            if not isinstance(node, ast.Call) or len(node.args) <= 5:
+                continue
+            if path not in TESTS or ast.unparse(node.func) not in WORDS:
                 found.append(f"{place(path)}:{node.lineno} {ast.unparse(node.func)}")
     assert found == []
 

@@ -24,7 +24,7 @@ Data = Annotated[
     Path | None,
     argument(
         "Recordings to score: a folder with clean/ and noisy/, or, for a vocoder, of speech.",
-        "[DATA]",
+        "DATA",
     ),
 ]
 Output = Annotated[Path, option("Folder of the report.", "-o", "--output", panel=opt.IO)]

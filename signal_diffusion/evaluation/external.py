@@ -1,4 +1,4 @@
-"""Methods from outside: commands, and folders of estimates that were made elsewhere."""
+"""External methods: commands, and folders of estimates."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Made:
-    """A folder of estimates that were made elsewhere, named as the recordings are."""
+    """A folder of estimates, whose files are named as the recordings are."""
 
     name: str
     folder: Path
@@ -152,7 +152,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _given(pair: Pair, sound: Sound, folder: Path) -> tuple[Path, Path]:
-    """A file in a folder with what is given to a command, and where its estimate is to be."""
+    """Paths of the input file of a command, which is written, and of its output file."""
     if pair.table:
         return _given_table(pair, sound, folder)
     source = folder / "in.wav"
@@ -196,7 +196,7 @@ def _require_form(what: str, made: Readings, sound: Sound) -> None:
 
 
 def _lost(missing: Array, sound: Sound) -> int:
-    """Readings that an estimate lacks though there is a reference for them."""
+    """Number of readings that the estimate lacks and the reference has."""
     scored = missing if sound.unscored is None else missing & ~sound.unscored
     return int(scored.sum())
 

@@ -225,7 +225,7 @@ def evaluate_draws(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[list[Row], dict[str, Any]]:
-    """Rows of real and drawn signals, and a summary as `tasks.summary.summary` has it.
+    """Rows of real and drawn signals, and a summary in the form of `summary.summary`.
 
     Half of the real ones are compared with. The other half is the first row: what the law itself
     scores with so few. As many are drawn, each with the values of one of these.

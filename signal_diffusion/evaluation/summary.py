@@ -1,4 +1,4 @@
-"""What many scores say: means and intervals, differences, by group, as plain values."""
+"""Summaries of scores: means and confidence intervals, differences, groups, and their tables."""
 
 from __future__ import annotations
 
@@ -15,12 +15,8 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 RESAMPLES = 1000
-
-
 #: Index values that are held at once.
 DRAWN = 1 << 20
-
-
 #: Groups of more values are in the JSON alone.
 MOST_SHOWN = 20
 
@@ -28,7 +24,7 @@ MOST_SHOWN = 20
 def interval(values: Array, units: Sequence[str], *, seed: int = 0) -> tuple[float, float] | None:
     """The 95 % bootstrap interval of the mean of values (n,), as percentiles of resampled means.
 
-    None where all belong to one unit, which tells nothing of others.
+    None where all belong to one unit.
 
     Args:
         units: what each value belongs to: these are resampled, since mixes of one recording at
@@ -156,8 +152,6 @@ def _method(rows: Rows, metrics: Sequence[str], seed: int) -> dict[str, Any]:
 
 #: Deviations of the reference by which the middle of the offsets may differ from 0 without a note.
 OFFSET = 0.1
-
-
 #: dB by which the middle of the gains may differ from 1 without a note.
 GAIN = 1.0
 
@@ -172,7 +166,7 @@ class Column(Protocol):
 
 
 def notes(rows: Rows) -> list[str]:
-    """What looks like a mistake in a method, or could not be scored, in lines."""
+    """Lines on likely mistakes in a method, and on what could not be scored."""
     lines = _left_out(rows)
     for name, subset in by_column(rows, "method").items():
         lines += [f"{name}: {line}" for line in _oddities(subset)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,6 @@ import numpy as np
 from signal_diffusion.evaluation.measures import METRICS, better_by, shown
 from signal_diffusion.plots.curves import INPUT
 from signal_diffusion.plots.spectrograms import DRAWING
-from signal_diffusion.report.clips import data_uri
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,7 +121,7 @@ def group_chart(
 
 
 def _numbers(words: Sequence[str]) -> list[float] | None:
-    """Words as numbers, if they all are some and there are several."""
+    """Words as numbers, if all are numbers and there are several."""
     try:
         found = [float(word) for word in words]
     except ValueError:
@@ -179,6 +179,15 @@ def _chart(draw: Callable[[Axes], None], rows: int, title: str, alt: str) -> Cha
     before, tag, after = svg.partition("<defs>")
     svg = f"{before}{STYLE}{tag}{after}"
     return Chart(data_uri("image/svg+xml", svg.encode()), title, alt)
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """Content as an address that holds it.
+
+    >>> data_uri("text/plain", b"one")
+    'data:text/plain;base64,b25l'
+    """
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _svg(draw: Callable[[Axes], None], rows: int) -> str:

@@ -1,4 +1,4 @@
-"""The files that a report shows: which ones, and what it tells of each."""
+"""The best and the worst files of a report: scores, pictures and sounds."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Example:
-    """A file as the page has it; `trouble` tells why there is nothing to see, or what is wrong."""
+    """A file as the page has it; `trouble` is why nothing can be shown, or what is wrong."""
 
     name: str
     groups: tuple[tuple[str, str], ...]
@@ -104,7 +104,7 @@ def chosen(
 
 
 def example_of(maker: Maker, pair: Pair, given: Row, result: Row) -> Example:
-    """A file's scores and its most telling stretch; what fails is told in its place."""
+    """A file's scores and the part where most was removed; an error stands in its place."""
     scores = [_score(metric, given[metric], result[metric]) for metric in maker.metrics]
     plain = Example(pair.name, pair.groups, scores)
     try:

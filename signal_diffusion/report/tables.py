@@ -1,4 +1,4 @@
-"""The tables of a report: methods, differences, groups, and what they come to in sentences."""
+"""The tables of a report: methods, differences and groups, and a sentence on each metric."""
 
 from __future__ import annotations
 

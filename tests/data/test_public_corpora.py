@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,12 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "testing_list.txt").open("a").write(f"{word}/2c6d3924_nohash_0.wav\n")
     write(folder / "_background_noise_" / "pink_noise.wav", 2, 16000)
     return root
+
+
+def test_corpora_name_the_extra_that_they_need(lj: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchaudio", None)
+    with pytest.raises(InputError, match=r"needs the package torchaudio: pip install .*\[train\]"):
+        lj_speech(str(lj))
 
 
 def test_lj_speech_is_listed_by_torchaudio(lj: Path) -> None:

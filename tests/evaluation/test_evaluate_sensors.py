@@ -235,7 +235,7 @@ def test_sound_files_are_taken_for_sensors_too(tmp_path: Path, command: Command)
 MISTAKES = {
     "against is 'noisereduce', which is for sound": ["--against", "noisereduce"],
     "against is 'bandpass', which is for ecg": ["--against", "bandpass"],
-    "metric pesq is of what is heard": ["--metrics", "pesq"],
+    "metric pesq measures sound": ["--metrics", "pesq"],
     "has no column 'cold'": ["--columns", "cold"],
 }
 
