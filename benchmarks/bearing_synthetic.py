@@ -99,12 +99,12 @@ def generator(windows: Windows, *, steps: int, seed: int) -> NetworkDenoiser:
 def drawn(denoiser: NetworkDenoiser, like: Windows, *, seed: int) -> Windows:
     """A window of each one's class, diameter and speed."""
     signals = generate(
-        denoiser, asked=like.told, length=LENGTH, steps=STEPS, guidance=1.0, seed=seed
+        denoiser, asked=like.values, length=LENGTH, steps=STEPS, guidance=1.0, seed=seed
     )
-    return Windows(scaled(signals), like.told)
+    return Windows(scaled(signals), like.values)
 
 
-def rows_of(some: Windows, more: Windows, seed: int) -> dict[str, Windows]:
+def rows_of(subset: Windows, more: Windows, seed: int) -> dict[str, Windows]:
     """What the classifiers are shown: few windows, alone or with others, of as many rows in all.
 
     Args:
@@ -112,11 +112,11 @@ def rows_of(some: Windows, more: Windows, seed: int) -> dict[str, Windows]:
         more: what a generator drew that was trained on all windows of their loads.
         seed: of everything that is drawn.
     """
-    rng = np.random.default_rng((seed, len(some.told)))
-    half = some.repeated(ROWS // 2)
-    own = drawn(generator(some, steps=SETTINGS["few"], seed=seed), half, seed=seed)
+    rng = np.random.default_rng((seed, len(subset.values)))
+    half = subset.repeated(ROWS // 2)
+    own = drawn(generator(subset, steps=SETTINGS["few"], seed=seed), half, seed=seed)
     return {
-        REAL: some.repeated(ROWS),
+        REAL: subset.repeated(ROWS),
         VARIED: half + varied(half, rng),
         OWN: half + own,
         ALL: half + more,
@@ -141,17 +141,17 @@ def judged(
     """The scores of a classifier of each name's windows, by test."""
     judges = {
         name: train_classifier(
-            some.signals,
-            some.classes,
+            subset.signals,
+            subset.classes,
             sample_rate=RATE,
             epochs=SETTINGS["epochs"],
             seed=seed,
             speed=SPEED,
         )
-        for name, some in shown.items()
+        for name, subset in shown.items()
     }
     return {
-        name: {test: scores(judge, some) for test, some in tests.items()}
+        name: {test: scores(judge, subset) for test, subset in tests.items()}
         for name, judge in judges.items()
     }
 
@@ -196,18 +196,19 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, 
         groups.setdefault(str(row["windows"]), []).append(row["scores"])
     return {
         test: {
-            count: {arm: _summed(some, arm, test) for arm in ARMS} for count, some in groups.items()
+            count: {arm: _summed(subset, arm, test) for arm in ARMS}
+            for count, subset in groups.items()
         }
         for test in TESTS
     }
 
 
-def _summed(some: Sequence[Mapping[str, Any]], arm: str, test: str) -> dict[str, float]:
-    f1 = np.array([found[arm][test]["f1"] for found in some])
-    gain = f1 - np.array([found[REAL][test]["f1"] for found in some])
+def _summed(subset: Sequence[Mapping[str, Any]], arm: str, test: str) -> dict[str, float]:
+    f1 = np.array([found[arm][test]["f1"] for found in subset])
+    gain = f1 - np.array([found[REAL][test]["f1"] for found in subset])
     found = {
         "f1": f1.mean(),
-        "accuracy": np.mean([one[arm][test]["accuracy"] for one in some]),
+        "accuracy": np.mean([one[arm][test]["accuracy"] for one in subset]),
         "gain": gain.mean(),
         "gain_std": gain.std(ddof=1) if len(gain) > 1 else 0.0,
         "seeds_better": (gain > 0).sum(),
@@ -268,8 +269,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def found() -> None:
         row = rows[-1]
-        told = ", ".join(f"{arm} {by['loads']['f1']:.0f}" for arm, by in row["scores"].items())
-        print(f"{len(rows)}: split {row['seed']}, {row['windows']} a class: {told}", flush=True)
+        text = ", ".join(f"{arm} {by['loads']['f1']:.0f}" for arm, by in row["scores"].items())
+        print(f"{len(rows)}: split {row['seed']}, {row['windows']} a class: {text}", flush=True)
         if options.output:
             save(options.output, rows, data=data)
 

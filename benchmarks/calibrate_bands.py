@@ -81,7 +81,9 @@ def ecg_halves(data: str) -> list[list[Clip]]:
 
 def _ecg_half(mixer: ElectrodeMixer, half: int) -> Iterator[Clip]:
     leads = mixer.leads[half::2]
-    noise = {kind: [np.array_split(x, 2)[half] for x in some] for kind, some in mixer.noise.items()}
+    noise = {
+        kind: [np.array_split(x, 2)[half] for x in subset] for kind, subset in mixer.noise.items()
+    }
     rng = np.random.default_rng(half)
     windows = [
         clip
@@ -103,13 +105,13 @@ def vibration_halves(data: str) -> list[list[Clip]]:
     found = list(evaluate_vibration.clips(sources, sources.mixer_of("valid")))
     names = [row["key"] for row, _ in sources.records("valid")]
     per_record = len(found) // len(names)
-    some = []
+    subset = []
     for number, clip in enumerate(found):
         middle = slice(len(clip.clean) // 2, len(clip.clean) // 2 + LENGTH)
         record, group = names[number // per_record], f"{clip.noise}, {clip.snr_db} dB"
-        some.append(Clip(clip.noisy[middle], clip.clean[middle], record, group))
-    faults = sorted({clip.record.split("_")[0] for clip in some})
-    return [[c for c in some if c.record.split("_")[0] in faults[half::2]] for half in (0, 1)]
+        subset.append(Clip(clip.noisy[middle], clip.clean[middle], record, group))
+    faults = sorted({clip.record.split("_")[0] for clip in subset})
+    return [[c for c in subset if c.record.split("_")[0] in faults[half::2]] for half in (0, 1)]
 
 
 HALVES = {"ecg": ecg_halves, "vibration": vibration_halves}
@@ -126,18 +128,18 @@ def drawn(denoiser: Denoiser, clip: Clip, shots: int) -> Drawn:
     return Drawn(gain * draws, gain * clip.clean, units, clip)
 
 
-def joined(some: Sequence[Drawn]) -> tuple[Array, Array]:
+def joined(subset: Sequence[Drawn]) -> tuple[Array, Array]:
     """Draws (shots, L) and truth (L,) of all clips, one after the other."""
-    return np.concatenate([d.draws for d in some], 1), np.concatenate([d.truth for d in some])
+    return np.concatenate([d.draws for d in subset], 1), np.concatenate([d.truth for d in subset])
 
 
-def measured(bands: Bands | None, some: Sequence[Drawn], shots: int) -> dict[str, Any]:
+def measured(bands: Bands | None, subset: Sequence[Drawn], shots: int) -> dict[str, Any]:
     """Coverage of the band of so many draws, in all and by record and noise, and its CRPS."""
-    draws, truth = joined(some)
+    draws, truth = joined(subset)
     mean, std, low, high = (x[0] for x in spread(draws[None, :shots], bands))
     inside = (low <= truth) & (truth <= high)
     of_record, of_group = (
-        np.repeat([getattr(d.clip, name) for d in some], [len(d.truth) for d in some])
+        np.repeat([getattr(d.clip, name) for d in subset], [len(d.truth) for d in subset])
         for name in ("record", "group")
     )
     return {
@@ -154,7 +156,7 @@ def _by(inside: Array, names: Array) -> dict[str, float]:
     return {str(name): round(float(inside[names == name].mean()), 4) for name in np.unique(names)}
 
 
-def constant(unit: str, fitted: Sequence[Drawn], some: Sequence[Drawn]) -> float:
+def constant(unit: str, fitted: Sequence[Drawn], subset: Sequence[Drawn]) -> float:
     """CRPS of a normal law whose constant width is the best for the clips that it is fitted on."""
 
     def score(clips: Sequence[Drawn], factor: float) -> float:
@@ -165,7 +167,7 @@ def constant(unit: str, fitted: Sequence[Drawn], some: Sequence[Drawn]) -> float
     draws, truth = joined(fitted)
     rms = np.std(draws.mean(axis=0) - truth) / np.mean([d.units[unit] for d in fitted])
     best = min(rms * np.geomspace(0.2, 1.5, 25), key=lambda factor: score(fitted, factor))
-    return round(score(some, best), 5)
+    return round(score(subset, best), 5)
 
 
 def crossed(one: Sequence[Drawn], other: Sequence[Drawn]) -> dict[str, Any]:
@@ -181,7 +183,7 @@ def crossed(one: Sequence[Drawn], other: Sequence[Drawn]) -> dict[str, Any]:
     }
 
 
-def told(halves: Sequence[Mapping[str, Any]], domain: str, clips: int) -> str:
+def sentence(halves: Sequence[Mapping[str, Any]], domain: str, clips: int) -> str:
     """What the bands of a model go by and are worth, in a line."""
     held = [f"{100 * list(half['by_shots'].values())[-1]['coverage']:.0f} %" for half in halves]
     records = sum(len(half["calibrated_on"]) for half in halves)
@@ -204,7 +206,7 @@ def table(halves: Sequence[Mapping[str, Any]]) -> str:
         least = min(half["crps_of_constant_width"].values())
         for name, row in [("raw", half["uncalibrated"]), *half["by_shots"].items()]:
             shares = [row[by].values() for by in ("by_record", "by_noise")]
-            ranges = [f"{min(some):.2f} to {max(some):.2f}" for some in shares]
+            ranges = [f"{min(subset):.2f} to {max(subset):.2f}" for subset in shares]
             cells = [", ".join(row["by_record"]), name, f"{row['coverage']:.3f}", *ranges]
             lines.append([*cells, f"{row['crps']:.4f}", f"{least:.4f}"])
     return markdown_table([*head, "of constant width"], lines)
@@ -218,7 +220,7 @@ def calibration(
     halves = [[drawn(denoiser, clip, shots) for clip in half] for half in HALVES[domain](data)]
     both = [*halves[0], *halves[1]]
     found = [crossed(halves[0], halves[1]), crossed(halves[1], halves[0])]
-    words = told(found, domain, len(both))
+    words = sentence(found, domain, len(both))
     return calibrated(*joined(both), steps=STEPS, told=words), found, len(both)
 
 

@@ -104,9 +104,9 @@ def scored(work: Path, name: str, *options: str) -> dict[str, Any]:
     """What `signal-diffusion evaluate` says of the pairs in a folder of `work`."""
     words = ["evaluate", MODEL, name, "-o", f"{name}-scores", "--resume", "--quiet", *options]
     subprocess.run([sys.executable, "-m", "signal_diffusion", *words], cwd=work, check=True)
-    told = json.loads((work / f"{name}-scores" / "summary.json").read_text(encoding="utf-8"))
-    assert isinstance(told, dict)
-    return told
+    found = json.loads((work / f"{name}-scores" / "summary.json").read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
 
 
 def alone() -> list[str]:
@@ -127,7 +127,7 @@ def compared(data: Path, work: Path, *, jobs: int) -> dict[str, Any]:
     groups: dict[str, list[str]] = {"pairs": [], "mixes": ["--groups", "mixes/groups.csv"]}
     against = ["--against", ",".join(RIVALS), "--jobs", str(jobs)]
     found = {
-        name: scored(work, name, *against, "--metrics", ",".join(SCORES[name]), *options)
+        name: scored(work, name, *against, *options, f"--metrics={','.join(SCORES[name])}")
         for name, options in groups.items()
     }
     methods = scored(work, "longest", "--metrics", "si_sdr", *alone())["methods"]

@@ -123,12 +123,12 @@ def scores(
 ) -> dict[str, dict[str, float]]:
     """Means over the beats of all versions, in each bin of ratios and pooled."""
     rows: dict[str, list[Array]] = {name: [] for name in METRICS}
-    for some, method in zip(versions, of_version, strict=True):
-        estimate = np.ascontiguousarray(method(some.noisy))
+    for version, method in zip(versions, of_version, strict=True):
+        estimate = np.ascontiguousarray(method(version.noisy))
         for name, metric in METRICS.items():
-            rows[name].append(np.asarray(metric(estimate, some.clean)))
+            rows[name].append(np.asarray(metric(estimate, version.clean)))
     values = {name: np.concatenate(parts) for name, parts in rows.items()}
-    ratios = np.concatenate([some.ratios for some in versions])
+    ratios = np.concatenate([version.ratios for version in versions])
     within = {f"{low:g} to {high:g}": (ratios >= low) & (ratios <= high) for low, high in BINS}
     groups = {**within, "all": np.ones(len(ratios), bool)}
     return {

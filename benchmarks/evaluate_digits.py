@@ -70,13 +70,13 @@ def drawn(denoiser: NetworkDenoiser, count: int, *, steps: int, guidance: float)
     each = count // len(classes)
     if each < 2:
         raise InputError(f"count is {count}: draw two of each class or more ({2 * len(classes)})")
-    asked = [
+    values = [
         {"class": name, "speaker": speakers[number % len(speakers)]}
         for name in classes
         for number in range(each)
     ]
-    signals = generate(denoiser, asked=asked, steps=steps, guidance=guidance)
-    labels, voices = ([str(one[name]) for one in asked] for name in ("class", "speaker"))
+    signals = generate(denoiser, asked=values, steps=steps, guidance=guidance)
+    labels, voices = ([str(one[name]) for one in values] for name in ("class", "speaker"))
     return digits(signals, labels, voices)
 
 

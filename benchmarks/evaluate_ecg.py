@@ -59,7 +59,7 @@ def clips(mixer: ElectrodeMixer) -> Iterator[Clip]:
         for raw, clean in _cut(lead.raw, lead.clean, 10 * RATE):
             noise, ratio = _noise(rng, mixer, len(raw)), rng.uniform(0.2, 2)
             gain = ratio * np.ptp(clean) / np.ptp(noise)
-            low, high = next(some for some in BINS if ratio <= some[1])
+            low, high = next(chosen for chosen in BINS if ratio <= chosen[1])
             yield _centred(raw + gain * noise, clean, f"{low:g} to {high:g}")
 
 
@@ -104,19 +104,19 @@ def methods(model: str) -> dict[str, Method]:
     }
 
 
-def scores(some: Sequence[Clip], method: Method) -> dict[str, dict[str, float]]:
+def scores(chosen: Sequence[Clip], method: Method) -> dict[str, dict[str, float]]:
     """Mean scores of a method by group, and its real-time factor."""
     began = time.perf_counter()
-    estimates = [np.array(method(clip.noisy), np.float64, order="C") for clip in some]
+    estimates = [np.array(method(clip.noisy), np.float64, order="C") for clip in chosen]
     taken = time.perf_counter() - began
     found: dict[str, dict[str, float]] = {}
-    for group in dict.fromkeys(clip.group for clip in some):
-        rows = [(e, c.clean) for e, c in zip(estimates, some, strict=True) if c.group == group]
+    for group in dict.fromkeys(clip.group for clip in chosen):
+        rows = [(e, c.clean) for e, c in zip(estimates, chosen, strict=True) if c.group == group]
         found[group] = {
             name: round(float(np.mean([float(metric(e, c)) for e, c in rows])), 4)
             for name, metric in METRICS.items()
         }
-    found["all"] = {"real_time_factor": round(taken * RATE / sum(len(c.noisy) for c in some), 6)}
+    found["all"] = {"real_time_factor": round(taken * RATE / sum(len(c.noisy) for c in chosen), 6)}
     return found
 
 
@@ -143,15 +143,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--page", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
-    some = list(clips(EcgSources(options.data).mixer_of("valid")))
-    results = {name: scores(some, method) for name, method in methods(options.model).items()}
+    chosen = list(clips(EcgSources(options.data).mixer_of("valid")))
+    results = {name: scores(chosen, method) for name, method in methods(options.model).items()}
     print(table(results))
     if options.output:
         write_results(
             options.output,
             "python benchmarks/evaluate_ecg.py --data DATA",
             model=artifact.fingerprint(options.model),
-            clips=len(some),
+            clips=len(chosen),
             data=data_digest(options.data),
             results=results,
         )

@@ -106,35 +106,35 @@ def mask(rng: np.random.Generator, gap: str, length: int) -> Array:
     return marked
 
 
-def linear(some: Windows) -> Filling:
+def linear(windows_: Windows) -> Filling:
     """A straight line between the neighbours, as the tables' reader draws it."""
-    return _point(some, filled(some.readings, some.missing))
+    return _point(windows_, filled(windows_.readings, windows_.missing))
 
 
-def spline(some: Windows) -> Filling:
+def spline(windows_: Windows) -> Filling:
     """A cubic spline through all that is there; straight on at the ends."""
-    mean = filled(some.readings, some.missing)
-    for row, missing in zip(mean, some.missing, strict=True):
-        known = np.flatnonzero(~missing)
-        holes = np.flatnonzero(missing & (np.arange(len(row)) <= known[-1]))
-        holes = holes[holes >= known[0]]
-        row[holes] = CubicSpline(known, row[known])(holes)
-    return _point(some, mean)
+    mean = filled(windows_.readings, windows_.missing)
+    for row, missing in zip(mean, windows_.missing, strict=True):
+        present = np.flatnonzero(~missing)
+        holes = np.flatnonzero(missing & (np.arange(len(row)) <= present[-1]))
+        holes = holes[holes >= present[0]]
+        row[holes] = CubicSpline(present, row[present])(holes)
+    return _point(windows_, mean)
 
 
-def kalman(some: Windows) -> Filling:
+def kalman(windows_: Windows) -> Filling:
     """The Kalman smoother of an autoregression in white noise, fitted to the window."""
-    pairs = zip(some.readings, some.missing, strict=True)
+    pairs = zip(windows_.readings, windows_.missing, strict=True)
     means, stds = zip(*(_smoothed(*pair) for pair in pairs), strict=True)
-    return Filling(_passed(some, np.stack(means)), np.stack(stds))
+    return Filling(_passed(windows_, np.stack(means)), np.stack(stds))
 
 
 def _smoothed(readings: Array, missing: Array) -> tuple[Array, Array]:
     """Mean and deviation of each sample (L,); Burg's fit to a line's filling, then to its own."""
     offset = np.median(readings[~missing])
     guess = filled(readings[None], missing[None])[0] - offset
-    known = np.where(missing, np.nan, readings - offset)
-    model = SARIMAX(known, order=(ORDER, 0, 0), measurement_error=True)
+    present = np.where(missing, np.nan, readings - offset)
+    model = SARIMAX(present, order=(ORDER, 0, 0), measurement_error=True)
     for _ in range(2):
         weights, variance = burg(guess, order=ORDER)
         # Of the innovations, what is the readings' own noise: whichever is likeliest.
@@ -146,23 +146,23 @@ def _smoothed(readings: Array, missing: Array) -> tuple[Array, Array]:
     return guess + offset, deviation
 
 
-def _point(some: Windows, mean: Array) -> Filling:
-    return Filling(_passed(some, mean), np.zeros_like(mean))
+def _point(windows_: Windows, mean: Array) -> Filling:
+    return Filling(_passed(windows_, mean), np.zeros_like(mean))
 
 
-def _passed(some: Windows, mean: Array) -> Array:
-    return iir_bandpass(mean, RATE) if some.noisy else mean
+def _passed(windows_: Windows, mean: Array) -> Array:
+    return iir_bandpass(mean, RATE) if windows_.noisy else mean
 
 
 def by_model(name: str) -> Method:
     """The model's filling: its mean in one step, and draws of it."""
     denoiser = Denoiser.from_pretrained(name)
 
-    def method(some: Windows) -> Filling:
-        readings = some.readings.astype(np.float32)
-        mean = denoise(denoiser, readings, missing=some.missing)
+    def method(windows_: Windows) -> Filling:
+        readings = windows_.readings.astype(np.float32)
+        mean = denoise(denoiser, readings, missing=windows_.missing)
         draws = [
-            denoise(denoiser, readings, missing=some.missing, steps=STEPS, seed=seed)
+            denoise(denoiser, readings, missing=windows_.missing, steps=STEPS, seed=seed)
             for seed in range(SHOTS)
         ]
         return Filling(mean, np.zeros_like(mean), np.stack(draws))
@@ -178,12 +178,12 @@ def methods(model: str) -> dict[str, Method]:
 def scores(groups: Mapping[str, Windows], method: Method) -> dict[str, dict[str, float]]:
     """MAE and CRPS of a method by group, in microvolts, over the missing samples of all windows."""
     found = {}
-    for group, some in groups.items():
-        filling, at = method(some), some.missing
-        error = np.abs(filling.mean - some.clean)[at].mean()
-        crps = crps_of_normal(filling.mean[at], filling.std[at], some.clean[at])
+    for group, windows_ in groups.items():
+        filling, at = method(windows_), windows_.missing
+        error = np.abs(filling.mean - windows_.clean)[at].mean()
+        crps = crps_of_normal(filling.mean[at], filling.std[at], windows_.clean[at])
         if filling.draws is not None:
-            crps = crps_of_draws(filling.draws[:, at], some.clean[at])
+            crps = crps_of_draws(filling.draws[:, at], windows_.clean[at])
         found[group] = {"mae": round(1000 * float(error), 2), "crps": round(1000 * float(crps), 2)}
     return found
 

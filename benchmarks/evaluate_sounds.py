@@ -84,7 +84,7 @@ class Set:
     """Sounds with what each is, by the names of the model's conditions."""
 
     sounds: Sounds
-    asked: Sequence[Mapping[str, Value]]
+    values: Sequence[Mapping[str, Value]]
 
 
 def real(data: str, kind: str, split: str, denoiser: NetworkDenoiser) -> Set:
@@ -96,11 +96,11 @@ def real(data: str, kind: str, split: str, denoiser: NetworkDenoiser) -> Set:
     first, *others = denoiser.conditions
     corpus = Corpus(clips_of(data, rows), sample_rate=denoiser.sample_rate)
     signals = np.stack([fitted(corpus.clip(n), length) for n in range(len(corpus))])
-    asked: list[Mapping[str, Value]] = [
+    values: list[Mapping[str, Value]] = [
         {first.name: row["label"], **{one.name: float(row[one.name]) for one in others}}
         for row in rows
     ]
-    return Set(sounds_of(signals, asked), asked)
+    return Set(sounds_of(signals, values), values)
 
 
 def names_of(denoiser: NetworkDenoiser) -> Sequence[str]:
@@ -111,9 +111,9 @@ def names_of(denoiser: NetworkDenoiser) -> Sequence[str]:
     return first.names
 
 
-def sounds_of(signals: Array, asked: Sequence[Mapping[str, Value]]) -> Sounds:
+def sounds_of(signals: Array, values: Sequence[Mapping[str, Value]]) -> Sounds:
     """Sounds whose class, and group, is the first thing that was asked."""
-    labels = [str(next(iter(one.values()))) for one in asked]
+    labels = [str(next(iter(one.values()))) for one in values]
     return Sounds(signals, labels, labels)
 
 
@@ -121,11 +121,11 @@ def drawn(
     denoiser: NetworkDenoiser, like: Set, *, count: int, steps: int, guidance: float, seed: int
 ) -> list[Sounds]:
     """Rounds of what the model draws when asked for what others are, `count` or more in all."""
-    rounds = -(-count // len(like.asked))
+    rounds = -(-count // len(like.values))
     signals = generate(
-        denoiser, asked=list(like.asked) * rounds, steps=steps, guidance=guidance, seed=seed
+        denoiser, asked=list(like.values) * rounds, steps=steps, guidance=guidance, seed=seed
     )
-    return [sounds_of(part, like.asked) for part in np.split(signals, rounds)]
+    return [sounds_of(part, like.values) for part in np.split(signals, rounds)]
 
 
 def judged(
@@ -139,27 +139,29 @@ def judged(
         for key, several in {
             (REAL, TRAINED): [unseen],
             (REAL, HELD_OUT): [held_out],
-            (DRAWN, TRAINED): [parted(some, parts=PARTS, part=part)[1] for some in made[TRAINED]],
+            (DRAWN, TRAINED): [
+                parted(subset, parts=PARTS, part=part)[1] for subset in made[TRAINED]
+            ],
             (DRAWN, HELD_OUT): made[HELD_OUT],
         }.items():
-            rows.setdefault(key, []).extend(scores(judge, some, seen) for some in several)
+            rows.setdefault(key, []).extend(scores(judge, subset, seen) for subset in several)
         print(f"judge {part + 1} of {PARTS}: {rows[REAL, TRAINED][-1]}", flush=True)
     return {key: mean_of(several) for key, several in rows.items()}
 
 
 def pitched(sounds: Sequence[Sounds], like: Set, rate: int) -> Row:
     """How far sounds are off the pitches of others, if these have any."""
-    if PITCH not in like.asked[0]:
+    if PITCH not in like.values[0]:
         return {}
-    pitches = [float(str(one[PITCH])) for one in like.asked]
+    pitches = [float(str(one[PITCH])) for one in like.values]
     return pitch_scores(
-        np.concatenate([cents_off(some.signals, pitches, sample_rate=rate) for some in sounds])
+        np.concatenate([cents_off(subset.signals, pitches, sample_rate=rate) for subset in sounds])
     )
 
 
 def remembered(made: Sequence[Sounds], train: Sounds, held_out: Sounds, rate: int) -> Row:
     """Drawn sounds nearer to a training clip than any real one, and the chance of that."""
-    signals = [np.concatenate([some.signals for some in made]), train.signals, held_out.signals]
+    signals = [np.concatenate([subset.signals for subset in made]), train.signals, held_out.signals]
     clips = [Clips([str(n) for n in range(len(x))], x.__getitem__) for x in signals]
     found, row = memorisation(*clips, sample_rate=rate), {}
     for reference in REFERENCES:
@@ -169,12 +171,12 @@ def remembered(made: Sequence[Sounds], train: Sounds, held_out: Sounds, rate: in
     return row
 
 
-def rated(row: Row, whole: Row, some: Sequence[Sounds], like: Set, rate: int) -> Row:
+def rated(row: Row, whole: Row, subset: Sequence[Sounds], like: Set, rate: int) -> Row:
     """The judges' scores of sounds that are like others, beside what real ones score."""
     return {
         **relative(row, whole),
-        **interval(row["recognised"], len(some) * len(like.asked)),
-        **pitched(some, like, rate),
+        **interval(row["recognised"], len(subset) * len(like.values)),
+        **pitched(subset, like, rate),
     }
 
 
@@ -187,12 +189,12 @@ def evaluate(
     sets = {group: real(data, kind, split, denoiser) for group, split in splits.items()}
     began = time.perf_counter()
     made = {
-        group: drawn(denoiser, some, count=count, steps=steps, guidance=guidance, seed=seed)
-        for seed, (group, some) in enumerate(sets.items())
+        group: drawn(denoiser, subset, count=count, steps=steps, guidance=guidance, seed=seed)
+        for seed, (group, subset) in enumerate(sets.items())
     }
-    size = sum(some.signals.size for several in made.values() for some in several)
+    size = sum(subset.signals.size for several in made.values() for subset in several)
     factor = {"real_time_factor": round((time.perf_counter() - began) * rate / size, 4)}
-    train, held_out = (some.sounds for some in sets.values())
+    train, held_out = (subset.sounds for subset in sets.values())
     found = judged(train, held_out, made, epochs=epochs, rate=rate)
     whole = {group: found[REAL, group] for group in sets}
     theirs = {

@@ -83,10 +83,10 @@ def informed_wiener(clip: Clip) -> Array:
     return np.asarray(scipy.signal.fftconvolve(clip.noisy, taps, mode="same"))
 
 
-def scores(some: Sequence[Clip], method: Method) -> dict[str, dict[str, float]]:
+def scores(chosen: Sequence[Clip], method: Method) -> dict[str, dict[str, float]]:
     """Mean scores by noise and level, and over all."""
     rows = []
-    for clip in some:
+    for clip in chosen:
         estimate = np.array(method(clip), np.float64)
         peak_error = envelope_peak_error(
             estimate, clip.clean, sample_rate=RATE, frequency=clip.fault_hz
@@ -98,8 +98,8 @@ def scores(some: Sequence[Clip], method: Method) -> dict[str, dict[str, float]]:
                 "peak_error": float(peak_error),
             }
         )
-    groups: dict[str, list[int]] = {"all": list(range(len(some)))}
-    for index, clip in enumerate(some):
+    groups: dict[str, list[int]] = {"all": list(range(len(chosen)))}
+    for index, clip in enumerate(chosen):
         groups.setdefault(clip.noise, []).append(index)
         groups.setdefault(f"{clip.snr_db} dB", []).append(index)
     return {
@@ -140,15 +140,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
     sources = VibrationSources(options.data)
-    some = list(clips(sources, sources.mixer_of("valid")))
-    results = {name: scores(some, method) for name, method in methods(options.model).items()}
+    chosen = list(clips(sources, sources.mixer_of("valid")))
+    results = {name: scores(chosen, method) for name, method in methods(options.model).items()}
     print(table(results))
     if options.output:
         write_results(
             options.output,
             "python benchmarks/evaluate_vibration.py --data DATA",
             model=artifact.fingerprint(options.model),
-            clips=len(some),
+            clips=len(chosen),
             data=data_digest(options.data),
             results=results,
         )

@@ -112,18 +112,18 @@ def model_name(model: str) -> str:
     return model if model in artifact.shipped() else Path(model).stem
 
 
-def scores(method: Method, some: Sequence[Array]) -> dict[str, float]:
+def scores(method: Method, chosen: Sequence[Array]) -> dict[str, float]:
     """Mean of every metric over the recordings, and the real-time factor."""
-    method(some[0][: 2 * RATE])
+    method(chosen[0][: 2 * RATE])
     began = time.perf_counter()
-    estimates = [method(x) for x in some]
+    estimates = [method(x) for x in chosen]
     taken = time.perf_counter() - began
-    pairs = [(e[: len(x)], x[: len(e)]) for e, x in zip(estimates, some, strict=True)]
+    pairs = [(e[: len(x)], x[: len(e)]) for e, x in zip(estimates, chosen, strict=True)]
     found = {
         name: round(float(np.mean([metric(e, x) for e, x in pairs])), 4)
         for name, metric in METRICS.items()
     }
-    return {**found, "real_time_factor": round(taken * RATE / sum(map(len, some)), 5)}
+    return {**found, "real_time_factor": round(taken * RATE / sum(map(len, chosen)), 5)}
 
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
@@ -153,10 +153,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(2, torch.get_num_threads()))
     compared = methods(options.model, options.steps)
-    some = recordings(options.data, Mel())
+    chosen = recordings(options.data, Mel())
     results = {}
     for name, method in compared.items():
-        results[name] = {"all": scores(method, some)}
+        results[name] = {"all": scores(method, chosen)}
         print(name, results[name]["all"], flush=True)
     print(table(results))
     if options.output:
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.output,
             "python benchmarks/evaluate_vocoder.py --data DATA",
             model=artifact.fingerprint(options.model),
-            clips=len(some),
+            clips=len(chosen),
             data=data_digest(options.data),
             results=results,
         )

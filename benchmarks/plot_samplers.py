@@ -72,19 +72,19 @@ def _calls(budget: int) -> str:
 
 def _cell(measure: Measure, rows: Sequence[Row], defaults: Defaults, budget: int) -> str:
     """The best at a number of calls, and the default beside it."""
-    some = [row for row in at_default_guidance(rows, measure.task, defaults)]
-    some = [row for row in some if row["budget"] == budget]
-    if not some:
+    subset = [row for row in at_default_guidance(rows, measure.task, defaults)]
+    subset = [row for row in subset if row["budget"] == budget]
+    if not subset:
         return ""
-    best = measure.best(some, key=lambda row: row[measure.name])
-    words = [_told(measure, best)]
-    usual = usual_of(some, defaults[measure.task])
+    best = measure.best(subset, key=lambda row: row[measure.name])
+    words = [_shown(measure, best)]
+    usual = usual_of(subset, defaults[measure.task])
     if usual is not None:
-        words = ([] if usual is best else words) + [f"**{_told(measure, usual)}**"]
+        words = ([] if usual is best else words) + [f"**{_shown(measure, usual)}**"]
     return ", ".join(words)
 
 
-def _told(measure: Measure, row: Row) -> str:
+def _shown(measure: Measure, row: Row) -> str:
     number = format(row[measure.name], measure.form)
     return number if row["sampler"] == EVERY else f"{number} {row['sampler']}"
 
@@ -92,31 +92,31 @@ def _told(measure: Measure, row: Row) -> str:
 def at_default_guidance(rows: Sequence[Row], task: str, defaults: Defaults) -> list[Row]:
     """The rows of a task that differ in the sampler and its calls alone."""
     guidance = defaults[task].get("guidance")
-    some = [row for row in rows if row["task"] == task and "budget" in row]
-    return [row for row in some if row.get("guidance") == guidance]
+    subset = [row for row in rows if row["task"] == task and "budget" in row]
+    return [row for row in subset if row.get("guidance") == guidance]
 
 
 def usual_of(rows: Sequence[Row], default: Mapping[str, Any]) -> Row | None:
     """The row of the default sampler and calls, where it is among them."""
-    some = [row for row in rows if row["budget"] == default["calls"]]
-    return next((row for row in some if row["sampler"] in (EVERY, default["sampler"])), None)
+    subset = [row for row in rows if row["budget"] == default["calls"]]
+    return next((row for row in subset if row["sampler"] in (EVERY, default["sampler"])), None)
 
 
 def _of_guidance(rows: Sequence[Row], defaults: Defaults) -> str:
     """Scores of digits by the pull of their conditions, at the default sampler and calls."""
     usual = defaults["digits"]
-    some = [row for row in rows if row["task"] == "digits" and row["sampler"] == usual["sampler"]]
-    some = [row for row in some if row["budget"] == usual["calls"]]
-    some = sorted(some, key=lambda row: row["guidance"])
+    subset = [row for row in rows if row["task"] == "digits" and row["sampler"] == usual["sampler"]]
+    subset = [row for row in subset if row["budget"] == usual["calls"]]
+    subset = sorted(subset, key=lambda row: row["guidance"])
     real = next(row for row in rows if row["sampler"] == "real")
-    heads = [f"{row['guidance']:g}" for row in some]
+    heads = [f"{row['guidance']:g}" for row in subset]
     heads = [f"**{head}**" if float(head) == usual["guidance"] else head for head in heads]
     lines = []
     for measure in MEASURES[:3]:
         label = measure.label.removeprefix("digits: ")
-        cells = [format(row[measure.name], measure.form) for row in [*some, real]]
+        cells = [format(row[measure.name], measure.form) for row in [*subset, real]]
         lines.append([label, *cells])
-    spread = [row["diversity_features"] / real["diversity_features"] for row in [*some, real]]
+    spread = [row["diversity_features"] / real["diversity_features"] for row in [*subset, real]]
     lines.append(["diversity, features", *(f"{x:.2f}" for x in spread)])
     return markdown_table(["digits by guidance", *heads, "real, unseen"], lines)
 
@@ -139,9 +139,9 @@ def draw(path: Path, rows: Sequence[Row], defaults: Defaults) -> None:
 def _panel(axes: Axes, measure: Measure, rows: Sequence[Row], defaults: Defaults) -> None:
     budgets = sorted({row["budget"] for row in rows})
     for name, colour in COLOURS.items():
-        some = [row for row in rows if row["sampler"] in (EVERY, name)]
-        some = sorted(some, key=lambda row: row["calls"])
-        calls, scores = zip(*((row["calls"], row[measure.name]) for row in some), strict=True)
+        subset = [row for row in rows if row["sampler"] in (EVERY, name)]
+        subset = sorted(subset, key=lambda row: row["calls"])
+        calls, scores = zip(*((row["calls"], row[measure.name]) for row in subset), strict=True)
         axes.plot(calls, scores, color=colour, marker=".", lw=1.2, label=name)
     usual = usual_of(rows, defaults[measure.task])
     assert usual is not None

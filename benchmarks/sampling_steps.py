@@ -106,12 +106,12 @@ class DrawnDigits:
         lists = {c.name: c.values("all") for c in self.denoiser.conditions}
         if self.denoiser.kind != "generator" or not {"class", "speaker"} <= set(lists):
             raise InputError(f"{model} draws no digits: give a model of experiment=digits")
-        self.asked, _ = combinations(lists, count)
+        self.values, _ = combinations(lists, count)
 
     def jobs(self, budgets: Sequence[int], guidances: Sequence[float]) -> Iterator[Job]:
         """One for real digits, one for each pull of the conditions, and one for each point."""
         of: Row = {"task": "digits", "model": artifact.fingerprint(self.model)}
-        of |= {"count": len(self.asked), "epochs": self.epochs}
+        of |= {"count": len(self.values), "epochs": self.epochs}
         yield {**of, "sampler": "real"}, self.real
         chosen = getattr(samplers, DEFAULTS["digits"]["sampler"])
         for guidance in guidances:
@@ -123,11 +123,11 @@ class DrawnDigits:
     def drawn(self, sampler: Sampler, steps: int, guidance: float = GUIDANCE) -> Scores:
         """Scores of one way of drawing."""
         signals = generate(
-            self.denoiser, asked=self.asked, steps=steps, sampler=sampler, guidance=guidance
+            self.denoiser, asked=self.values, steps=steps, sampler=sampler, guidance=guidance
         )
         signals = np.nan_to_num(signals)  # A sampler that diverges is judged as it sounds: silent.
         judge, seen, _ = self.judged
-        labels, speakers = ([str(one[key]) for one in self.asked] for key in ("class", "speaker"))
+        labels, speakers = ([str(one[key]) for one in self.values] for key in ("class", "speaker"))
         return evaluate_digits.scores(
             judge, evaluate_digits.digits(signals, labels, speakers), seen
         )
@@ -151,29 +151,29 @@ class DrawnDigits:
 def vocoder_jobs(data: str, model: str, budgets: Sequence[int], *, clips: int) -> Iterator[Job]:
     """One job for each point of a vocoder."""
     denoiser, mel = Denoiser.from_pretrained(model), Mel()
-    some = evaluate_vocoder.recordings(data, mel)
-    some = some[:: max(1, len(some) // clips)][:clips]
-    of = {"task": "vocoder", "model": artifact.fingerprint(model), "count": len(some)}
+    chosen = evaluate_vocoder.recordings(data, mel)
+    chosen = chosen[:: max(1, len(chosen) // clips)][:clips]
+    of = {"task": "vocoder", "model": artifact.fingerprint(model), "count": len(chosen)}
 
     def scored(sampler: Sampler, steps: int) -> Scores:
         def method(x: Any) -> Any:
             frames = evaluate_vocoder.frames(x, mel)
             return vocode(denoiser, frames, steps=steps, sampler=sampler)
 
-        return evaluate_vocoder.scores(method, some)
+        return evaluate_vocoder.scores(method, chosen)
 
     return jobs_of(of, denoiser.schedule, budgets, scored)
 
 
 def speech_jobs(data: str, model: str, budgets: Sequence[int], *, listing: Path) -> Iterator[Job]:
     """One job for each point of a denoiser of speech."""
-    denoiser, some = Denoiser.from_pretrained(model), evaluate_speech.mixes(Path(data), listing)
-    of = {"task": "speech", "model": artifact.fingerprint(model), "count": len(some)}
+    denoiser, chosen = Denoiser.from_pretrained(model), evaluate_speech.mixes(Path(data), listing)
+    of = {"task": "speech", "model": artifact.fingerprint(model), "count": len(chosen)}
 
     def scored(sampler: Sampler, steps: int) -> Scores:
         rate = evaluate_speech.RATE
         return evaluate_speech.score(
-            lambda x: denoise(denoiser, x, sample_rate=rate, steps=steps, sampler=sampler), some
+            lambda x: denoise(denoiser, x, sample_rate=rate, steps=steps, sampler=sampler), chosen
         )
 
     return jobs_of(of, denoiser.schedule, budgets, scored)
@@ -181,7 +181,7 @@ def speech_jobs(data: str, model: str, budgets: Sequence[int], *, listing: Path)
 
 def measured(jobs: Sequence[Job], kept: Path) -> list[Row]:
     """The rows of all jobs, of which those that are kept are not measured again."""
-    return journal.measured([(of, partial(untimed, run)) for of, run in jobs], kept, told)
+    return journal.measured([(of, partial(untimed, run)) for of, run in jobs], kept, show)
 
 
 def untimed(run: Callable[[], Scores]) -> Scores:
@@ -189,7 +189,7 @@ def untimed(run: Callable[[], Scores]) -> Scores:
     return {k: v for k, v in run().items() if k not in TIMES}
 
 
-def told(done: int, total: int, row: Row) -> None:
+def show(done: int, total: int, row: Row) -> None:
     """Tell of a row as soon as it is there."""
     print(f"{done}/{total} {json.dumps(row)}", file=sys.stderr, flush=True)
 

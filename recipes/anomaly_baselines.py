@@ -50,9 +50,10 @@ def isolation_forest(train: Sequence[Array], rows: int) -> Scorer:
     """
     from sklearn.ensemble import IsolationForest
 
-    known = np.concatenate([features(x, rows) for x in train])
+    fitted = np.concatenate([features(x, rows) for x in train])
     forests = [
-        IsolationForest(n_estimators=TREES, random_state=seed).fit(known) for seed in range(FORESTS)
+        IsolationForest(n_estimators=TREES, random_state=seed).fit(fitted)
+        for seed in range(FORESTS)
     ]
     return lambda x: -np.mean([f.score_samples(features(x, rows)) for f in forests], axis=0)
 
@@ -62,10 +63,10 @@ def subspace(train: Sequence[Array], rows: int) -> Scorer:
 
     Source: Jackson and Mudholkar 1979: the Q statistic of principal components.
     """
-    known = np.concatenate([features(x, rows) for x in train])
-    middle, spread = known.mean(axis=0), known.std(axis=0)
+    fitted = np.concatenate([features(x, rows) for x in train])
+    middle, spread = fitted.mean(axis=0), fitted.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
-    _, sizes, axes = np.linalg.svd((known - middle) / spread, full_matrices=False)
+    _, sizes, axes = np.linalg.svd((fitted - middle) / spread, full_matrices=False)
     held = np.cumsum(sizes**2) / (sizes**2).sum()
     rest = axes[int(np.searchsorted(held, KEPT)) + 1 :]
     return lambda x: np.square((features(x, rows) - middle) / spread @ rest.T).sum(axis=1)

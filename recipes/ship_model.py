@@ -49,8 +49,8 @@ def _by_group(found: dict[str, Any]) -> list[tuple[list[str], dict[str, float]]]
 
 def page(name: str, card: dict[str, Any]) -> str:
     """The model card as Markdown."""
-    told = {"file", *(key.replace("_", " ") for key in card)}
-    measured = [(k, v) for k, v in model_facts(name) if k not in told]
+    named = {"file", *(key.replace("_", " ") for key in card)}
+    measured = [(k, v) for k, v in model_facts(name) if k not in named]
     lines = [f"# The model `{name}`", "", *(f"- **{k}**: {v}" for k, v in measured), ""]
     for key, value in card.items():
         lines += [f"## {key.replace('_', ' ').capitalize()}", ""]

@@ -84,8 +84,8 @@ def by_beginning(x: Array) -> Array:
 
 def denoiser_scores(denoiser: NetworkDenoiser, runs: Sequence[Array]) -> dict[str, Array]:
     """Scores of all windows, beside the training runs, each run, and the beginning of each."""
-    known = denoiser.card["readings"]
-    usual = Usual(np.array(known["median"]), np.array(known["deviation"]))
+    held = denoiser.card["readings"]
+    usual = Usual(np.array(held["median"]), np.array(held["deviation"]))
     found = [errors(denoiser, by_itself(x)) for x in runs]
     begun = [errors(denoiser, by_beginning(x)) for x in runs]
     first = BASELINE // ROWS

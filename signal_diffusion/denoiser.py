@@ -83,6 +83,10 @@ class Denoiser(nn.Module, ABC):
     masked: bool = False
     bands: Bands | None = None
 
+    # Typed, unlike that of `nn.Module`.
+    def __init__(self) -> None:
+        super().__init__()
+
     @property
     def kind(self) -> Kind:
         return "denoiser"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import os
+import signal
 import sys
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +17,7 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from signal_diffusion import NetworkDenoiser, schedules
+from signal_diffusion import NetworkDenoiser, cli, schedules
 from signal_diffusion.audio import Recording, write
 from signal_diffusion.conditions import Names, Number
 from signal_diffusion.denoiser import Denoiser
@@ -31,6 +34,17 @@ SPEECH = sorted((SAMPLES / "clean").rglob("*.flac"))[0]
 #: Exit code, standard output, standard error.
 Outcome = tuple[int, str, str]
 Command = Callable[..., Outcome]
+#: Starts the command with these words in a process of its own.
+Start = Callable[..., BaseProcess]
+
+#: What is imported once, in the process that those of the commands are forked from.
+WARM = [
+    "torch._dynamo",
+    "torch._refs",
+    "soxr",
+    "signal_diffusion.cli.denoise_run",
+    "signal_diffusion.tasks.denoise_files",
+]
 
 DIGITS = Names("class", ("zero", "one", "two"))
 PITCH = Number("pitch", 40, 80, knots=5)
@@ -48,6 +62,21 @@ def load(path: Path) -> ModuleType:
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
+
+
+def run_command(line: list[str], errors: Path | None = None) -> None:
+    """Run the command with the usual signals, even where they are ignored, as under nohup.
+
+    Its standard error goes to a file, if one is given.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    if errors:
+        os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+    cli.main(line)
 
 
 class Pointwise(Denoiser):

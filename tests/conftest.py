@@ -1,11 +1,23 @@
 """What every test may ask for."""
 
+import multiprocessing
+from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from builders import DIGIT_RATE, SAMPLES, Command, Outcome, spoken_digit
+from builders import (
+    DIGIT_RATE,
+    SAMPLES,
+    WARM,
+    Command,
+    Outcome,
+    Start,
+    run_command,
+    spoken_digit,
+)
 
 from signal_diffusion import cli
 
@@ -56,3 +68,23 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
         return stopped.value.code, out, err
 
     return run
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Start]:
+    """Starts the command in a process of its own; with `errors`, its standard error in a file."""
+    methods = multiprocessing.get_all_start_methods()
+    with pytest.MonkeyPatch.context() as patch:
+        # A process with threads must not be forked, and one thread makes equal bytes.
+        patch.setenv("OMP_NUM_THREADS", "1")
+        context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        if "forkserver" in methods:
+            context.set_forkserver_preload(WARM)
+
+        def started(*arguments: object, errors: Path | None = None) -> BaseProcess:
+            line = [str(argument) for argument in arguments]
+            process = context.Process(target=run_command, args=(line, errors))
+            process.start()
+            return process
+
+        yield started

@@ -233,9 +233,13 @@ def test_a_file_is_told_whether_its_band_is_calibrated(tmp_path: Path) -> None:
     for bands in (None, Bands(width=2.0, floor=0.5, weight=4.0, steps=2)):
         model.bands = bands
         denoise_file(
-            model, tmp_path / "in.wav", tmp_path / "out.wav", uncertainty=tmp_path / "u.npz",
-            settings=Settings(shots=4, steps=2, piece=0.05), force=True,
-        )  # fmt: skip
+            model,
+            tmp_path / "in.wav",
+            tmp_path / "out.wav",
+            uncertainty=tmp_path / "u.npz",
+            settings=Settings(shots=4, steps=2, piece=0.05),
+            force=True,
+        )
         expected = posterior(model, noisy, shots=4, steps=2, sample_rate=16000)
         with np.load(tmp_path / "u.npz") as arrays:
             assert bool(arrays["calibrated"]) is (bands is not None)

@@ -21,11 +21,11 @@ class Windows:
     """Signals (n, L) at a deviation of 1, with what each is: its class, diameter and rpm."""
 
     signals: Array
-    told: Sequence[Mapping[str, Value]]
+    values: Sequence[Mapping[str, Value]]
 
     @property
     def classes(self) -> list[str]:
-        return [str(one["class"]) for one in self.told]
+        return [str(one["class"]) for one in self.values]
 
     def places(self) -> dict[str, NDArray[np.int64]]:
         """Where the windows of each class stand."""
@@ -34,15 +34,15 @@ class Windows:
 
     def chosen(self, indices: Sequence[int] | Array) -> Windows:
         """Some of them, perhaps more than once."""
-        return Windows(self.signals[np.asarray(indices)], [self.told[int(i)] for i in indices])
+        return Windows(self.signals[np.asarray(indices)], [self.values[int(i)] for i in indices])
 
     def at(self, rpm: Sequence[float]) -> Windows:
         """Those of some speeds."""
-        return self.chosen([n for n, one in enumerate(self.told) if one["rpm"] in rpm])
+        return self.chosen([n for n, one in enumerate(self.values) if one["rpm"] in rpm])
 
     def shuffled(self, rng: np.random.Generator) -> Windows:
         """All of them, in another order."""
-        return self.chosen(rng.permutation(len(self.told)))
+        return self.chosen(rng.permutation(len(self.values)))
 
     def few(self, count: int) -> Windows:
         """The first ones of each class.
@@ -60,18 +60,18 @@ class Windows:
         return self.chosen(np.concatenate([np.resize(at, count) for at in self.places().values()]))
 
     def __add__(self, other: Windows) -> Windows:
-        return Windows(np.concatenate([self.signals, other.signals]), [*self.told, *other.told])
+        return Windows(np.concatenate([self.signals, other.signals]), [*self.values, *other.values])
 
 
 def windows_of(sources: BearingSources, split: str, *, classes: Sequence[str]) -> Windows:
     """The windows of a split's records, end to end, of some classes."""
-    signals, told = [], []
+    signals, values = [], []
     for one, x in sources.records(split):
         pieces = x[: len(x) // sources.length * sources.length].reshape(-1, sources.length)
         if one["class"] in classes:
             signals.append(scaled(pieces))
-            told += [one] * len(pieces)
-    return Windows(np.concatenate(signals), told)
+            values += [one] * len(pieces)
+    return Windows(np.concatenate(signals), values)
 
 
 def varied(windows: Windows, rng: np.random.Generator) -> Windows:
@@ -86,7 +86,7 @@ def varied(windows: Windows, rng: np.random.Generator) -> Windows:
         mixed = scaled((1 - share) * _turned(x, rng) + share * _turned(other, rng))
         noise = rng.standard_normal(len(x)) * 10 ** (-rng.uniform(10, 40) / 20)
         signals.append((mixed + noise) * 10 ** (rng.uniform(-6, 6) / 20))
-    return Windows(np.stack(signals).astype(np.float32), windows.told)
+    return Windows(np.stack(signals).astype(np.float32), windows.values)
 
 
 def _turned(x: Array, rng: np.random.Generator) -> Array:
@@ -101,6 +101,6 @@ def write_windows(folder: Path, windows: Windows) -> None:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["path", "key", "domain", "split", "label", "rpm"])
         for split in ("train", "valid"):
-            for n, one in enumerate(windows.told):
+            for n, one in enumerate(windows.values):
                 label = f"{letters[str(one['class'])]}_{one['diameter']:.0f}"
                 table.writerow(["windows.npz", f"w{n}", "vibration", split, label, one["rpm"]])

@@ -64,7 +64,7 @@ class Classifier(nn.Module):
 
     def probabilities(self, signals: Array) -> Tensor:
         """Signals (n, L) to the classes' probabilities (n, classes)."""
-        return self._of(signals, lambda some: self(some).softmax(1))
+        return self._of(signals, lambda batch: self(batch).softmax(1))
 
     def accuracy(self, signals: Array, labels: Sequence[str]) -> float:
         """Share of signals (n, L) whose likeliest class is their label."""
@@ -76,11 +76,11 @@ class Classifier(nn.Module):
         pooled = torch.cat([hidden.mean(2), hidden.amax(2)], dim=1).flatten(1)
         return cast(Tensor, self.reduced(pooled))
 
-    def _of(self, signals: Array, asked: Any) -> Tensor:
+    def _of(self, signals: Array, function: Any) -> Tensor:
         self.eval()
         with torch.no_grad():
-            known = imprints(signals, sample_rate=self.sample_rate)
-            return torch.cat([asked(some) for some in known.split(BATCH)])
+            every = imprints(signals, sample_rate=self.sample_rate)
+            return torch.cat([function(batch) for batch in every.split(BATCH)])
 
 
 def train_classifier(
@@ -128,9 +128,9 @@ def train_classifier(
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps)
         for epoch in range(epochs):
             model.train()
-            for some in np.array_split(rng.permutation(len(signals)), steps // epochs):
-                imprint = varied(signals[some], sample_rate=sample_rate, speed=speed, rng=rng)
-                loss = F.cross_entropy(model(imprint), numbers[some], label_smoothing=0.05)
+            for batch in np.array_split(rng.permutation(len(signals)), steps // epochs):
+                imprint = varied(signals[batch], sample_rate=sample_rate, speed=speed, rng=rng)
+                loss = F.cross_entropy(model(imprint), numbers[batch], label_smoothing=0.05)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()

@@ -24,7 +24,7 @@ Data = Annotated[
     Path | None,
     argument(
         "Recordings to score: a folder with clean/ and noisy/, or, for a vocoder, of speech.",
-        "[DATA]",
+        "DATA",
     ),
 ]
 Output = Annotated[Path, option("Folder of the report.", "-o", "--output", panel=opt.IO)]
@@ -138,6 +138,7 @@ def benchmark(
     from signal_diffusion.evaluation import benchmark_report as report
     from signal_diffusion.samplers import SAMPLERS, sampler_named
     from signal_diffusion.streaming.settings import device_named
+    from signal_diffusion.training.experiments import overrides_of, own_experiment
 
     names = list(SAMPLERS) if samplers == "all" else dict.fromkeys(parsing.words(samplers))
     plan = measure.Plan(
@@ -163,7 +164,7 @@ def benchmark(
             plan,
             output,
             data=chosen,
-            training=measure.overrides_of(train, denoiser),
+            training=overrides_of(train, denoiser.card),
             training_steps=train_steps,
             begin=lambda: report.begin(output, force=force, resume=resume),
             progress=progress,
@@ -174,7 +175,7 @@ def benchmark(
         return
     for line in text.splitlines():
         say(line)
-    experiment = measure.own_experiment(denoiser)
+    experiment = own_experiment(denoiser.card)
     if train is None and experiment is not None:
         words = f"--train 'own data.sources.root=DATA' (experiment={experiment})"
         say(f"note: training was not timed; {words} does")

@@ -26,7 +26,7 @@ Data = Annotated[
     argument(
         "Folder with clean/ and noisy/, whose files have the same names; for vocoders and "
         "generators, of recordings.",
-        "[DATA]",
+        "DATA",
     ),
 ]
 Output = Annotated[Path, option("Folder of the results.", "-o", "--output", panel=opt.IO)]

@@ -1,4 +1,4 @@
-"""Denoisers that others made, by name; loads no torch of its own, so that memory is theirs."""
+"""Denoisers of other authors, by name. It loads no torch, so that measured memory is theirs."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _Floats = ctypes.POINTER(ctypes.c_float)
 
 @dataclass(frozen=True)
 class Built:
-    """A denoiser of others.
+    """A denoiser of other authors.
 
     Attributes:
         work: takes a recording (C, L) and its rate in Hz; gives its estimate (C, L).
         needs: package that it needs, and the extra that brings it; None for none.
-        ready: told the number of channels before the clock starts, for what else would be loaded
-            anew with every recording.
+        ready: called with the number of channels before the clock starts; loads what would
+            otherwise be loaded with every recording.
         signals: what it takes: "sound", "ecg" or, as most filters, "any".
     """
 
@@ -56,7 +56,7 @@ def noisereduce(noisy: Array, rate: float) -> Array:
 
 
 def wavelet(noisy: Array, _: float) -> Array:
-    """Soft thresholds on wavelet coefficients, see `baselines`."""
+    """Soft thresholds on wavelet coefficients, see `dsp.filters`."""
     return soft_thresholds(noisy)
 
 
@@ -69,7 +69,7 @@ def wiener(noisy: Array, _: float) -> Array:
 
 
 def bandpass(noisy: Array, rate: float) -> Array:
-    """What a monitor shows of an electrocardiogram, see `baselines.iir_bandpass`."""
+    """What a monitor shows of an electrocardiogram, see `dsp.filters.iir_bandpass`."""
     low, high = ECG_BAND
     if rate <= 2 * high:
         raise InputError(
@@ -130,13 +130,13 @@ def deepfilternet(noisy: Array, rate: float) -> Array:
 
 
 def by_frames(x: Array, size: int, delay: int, step: Callable[[Any, Any], None]) -> Array:
-    """What a denoiser of frames makes of samples (L,), without its delay.
+    """The estimate of samples (L,) by a denoiser of frames, without its delay.
 
     Args:
         x: (L,); zeros follow it.
         size: samples of a frame.
         delay: samples by which what comes out is late.
-        step: takes pointers to a frame of what is given, and to one of what is made.
+        step: takes pointers to a frame of the input, and to one of the output.
 
     >>> held = [0.0] * 4
     >>> def late(given, made):                     # as it came, but a frame of 4 late
@@ -155,13 +155,13 @@ def by_frames(x: Array, size: int, delay: int, step: Callable[[Any, Any], None])
 
 
 def _at_full_band(channel: Callable[[Array], Array], noisy: Array, rate: float) -> Array:
-    """What is made of each channel (L,) at 48 kHz, at the own rate again."""
+    """The estimate of each channel (L,), computed at 48 kHz, at the recording's rate."""
     wide = resample(noisy.astype(np.float32, copy=False), rate, FULL_BAND)
     made = np.stack([channel(x) for x in wide])
     return resample(made, FULL_BAND, rate)[:, : noisy.shape[1]]
 
 
-#: States of DeepFilterNet that have heard nothing yet: they can't be reset, and take a quarter of
+#: States of DeepFilterNet that are unused: they can't be reset, and take a quarter of
 #: a second to load.
 _states: list[int] = []
 

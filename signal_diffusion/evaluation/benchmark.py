@@ -7,7 +7,6 @@ round otherwise: `run.evaluate` measures it. Time depends on pieces and threads,
 from __future__ import annotations
 
 import importlib.util
-import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +24,7 @@ from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.measures import metrics_named
 from signal_diffusion.evaluation.methods import Method, Modelled, Untouched
-from signal_diffusion.evaluation.outputs import data_told, machine
+from signal_diffusion.evaluation.outputs import data_description, machine
 from signal_diffusion.evaluation.pairs import Pair, folder_pairs, originals
 from signal_diffusion.evaluation.plan import takes_readings
 from signal_diffusion.evaluation.run import evaluate
@@ -59,8 +58,6 @@ QUALITY, SPEED, TRAINING = "quality", "speed", "training"
 RATE = 16000
 #: Seconds of each recording that are scored.
 LONGEST = 30.0
-#: The word that stands for the experiment by which a model was trained.
-OWN = "own"
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ class Data:
     @property
     def described(self) -> Row:
         """A digest of the recordings and the number of them, as plain values."""
-        digest = data_told(self.pairs)["sha256"][:16]
+        digest = data_description(self.pairs)["sha256"][:16]
         return {"data": digest, "count": len(self.pairs), "metrics": ",".join(self.metrics)}
 
 
@@ -159,8 +156,8 @@ def benchmark_model(
             require_process(denoiser, way)
     begin()
     parts = 1 if data is None else 2
-    tell = part_of(progress, 0, parts) or (lambda *_: None)
-    rows = measured(jobs, folder / "rows.jsonl", lambda done, total, _: tell(done, total))
+    advance = part_of(progress, 0, parts) or (lambda *_: None)
+    rows = measured(jobs, folder / "rows.jsonl", lambda done, total, _: advance(done, total))
     facts = {"name": model, **of, **here, "plan": plan.described}
     if data is None:
         return Benchmark(rows, (), facts)
@@ -408,42 +405,6 @@ def _means(rows: Sequence[Mapping[str, Any]], data: Data) -> Row:
     return {
         name: None if None in column else float(np.mean(column)) for name, column in columns.items()
     }
-
-
-def joined(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
-    """The rows of speed, each with the scores of the same sampler and calls, where there are."""
-    scores = {
-        (row["sampler"], row["budget"]): {name: row[name] for name in metrics if name in row}
-        for row in rows
-        if row["kind"] == QUALITY and row["sampler"] != INPUT
-    }
-    return [
-        row | scores.get((row["sampler"], row["budget"]), {})
-        for row in rows
-        if row["kind"] == SPEED
-    ]
-
-
-def overrides_of(words: str | None, denoiser: NetworkDenoiser) -> list[str]:
-    """The overrides of a run, in which `own` stands for the model's own experiment.
-
-    Raises:
-        InputError: the model's card names none, or the words are no overrides.
-    """
-    try:
-        overrides = shlex.split(words or "")
-    except ValueError as error:
-        raise InputError(f"train is '{words}', which lacks a quote: {error}") from error
-    experiment = own_experiment(denoiser)
-    if OWN in overrides and experiment is None:
-        raise InputError("train is 'own', but the model's card names none: give experiment=NAME")
-    return [f"experiment={experiment}" if word == OWN else word for word in overrides]
-
-
-def own_experiment(denoiser: NetworkDenoiser) -> str | None:
-    """The experiment that the model's card names, if it does."""
-    found = re.search(r"experiment=(\w+)", str(denoiser.card.get("command", "")))
-    return None if found is None else found[1]
 
 
 def _training_jobs(overrides: Sequence[str], plan: Plan, steps: int, here: Row) -> Iterator[Job]:

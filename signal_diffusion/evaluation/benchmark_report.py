@@ -15,7 +15,6 @@ from signal_diffusion.evaluation.benchmark import (
     SPEED,
     TRAINING,
     Benchmark,
-    joined,
 )
 from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.evaluation.memorisation_report import require_folder
@@ -100,6 +99,20 @@ def drawable() -> bool:
         require_matplotlib()
         return True
     return False
+
+
+def joined(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
+    """The rows of speed, each with the scores of the same sampler and calls, where there are."""
+    scores = {
+        (row["sampler"], row["budget"]): {name: row[name] for name in metrics if name in row}
+        for row in rows
+        if row["kind"] == QUALITY and row["sampler"] != INPUT
+    }
+    return [
+        row | scores.get((row["sampler"], row["budget"]), {})
+        for row in rows
+        if row["kind"] == SPEED
+    ]
 
 
 def inputs(rows: Sequence[Row]) -> Row:

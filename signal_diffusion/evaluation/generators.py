@@ -17,7 +17,12 @@ from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.methods import Modelled
-from signal_diffusion.evaluation.outputs import FIGURES, data_told, model_told, write_files
+from signal_diffusion.evaluation.outputs import (
+    FIGURES,
+    data_description,
+    model_description,
+    write_files,
+)
 from signal_diffusion.evaluation.pairs import Pair
 from signal_diffusion.evaluation.summary import markdown
 from signal_diffusion.evaluation.summary import statistics as statistics_of
@@ -204,10 +209,10 @@ def evaluate_generator(
         denoiser, real, settings, count=count, seed=seed, progress=progress
     )
     text = markdown(found, list(SCORES), SCORES) + "\n"
-    found |= {"evaluated": model_told(model), "seed": seed, "metrics": list(SCORES)}
+    found |= {"evaluated": model_description(model), "seed": seed, "metrics": list(SCORES)}
     with failures(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    write_files(folder, rows, text, command=command, data=data_told(pairs), **found)
+    write_files(folder, rows, text, command=command, data=data_description(pairs), **found)
     return text
 
 
@@ -220,7 +225,7 @@ def evaluate_draws(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[list[Row], dict[str, Any]]:
-    """Rows of real and drawn signals, and a summary as `tasks.summary.summary` has it.
+    """Rows of real and drawn signals, and a summary in the form of `summary.summary`.
 
     Half of the real ones are compared with. The other half is the first row: what the law itself
     scores with so few. As many are drawn, each with the values of one of these.

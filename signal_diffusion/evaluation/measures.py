@@ -1,4 +1,4 @@
-"""What is measured of an estimate (C, L) beside its reference."""
+"""Metrics of an estimate (C, L) and its reference, and how they are shown."""
 
 from __future__ import annotations
 
@@ -201,10 +201,10 @@ OF_VOCODERS = ("pesq", "estoi", "lsd", "stft")
 def metrics_named(
     names: Sequence[str], *, domain: str | None = None, readings: bool = False
 ) -> list[str]:
-    """The names of metrics that were given, or, without any, those that suit a domain.
+    """The requested names of metrics, or, without any, those that suit a domain.
 
     Args:
-        names: what was given.
+        names: the requested ones.
         domain: of the model.
         readings: whether it is measured on readings of sensors, not on sound.
 
@@ -221,7 +221,7 @@ def metrics_named(
             raise InputError(f"metric is '{name}'; choose among {', '.join(METRICS)}")
         if readings and METRICS[name].sound_only:
             fit = ", ".join(other for other, metric in METRICS.items() if not metric.sound_only)
-            raise InputError(f"metric {name} is of what is heard, not of readings: use {fit}")
+            raise InputError(f"metric {name} measures sound, not readings: use {fit}")
         require_package(f"metric {name}", METRICS[name].needs)
     return wanted
 
@@ -245,7 +245,7 @@ def measured(
     *,
     unscored: Array | None = None,
 ) -> tuple[dict[str, float | None], str | None]:
-    """Scores by name, None where one can't be reckoned, and the reason of the first of these.
+    """Scores by name, None where one can't be computed, and the reason of the first of these.
 
     Samples (C, L) that are `unscored` are cut out of their channel before it is measured.
     """
@@ -280,8 +280,8 @@ class Cell:
 
     Attributes:
         mean, ends: as text; `ends` is empty where there is no interval.
-        better: of differences, whether the interval tells that they are for the better (True) or
-            for the worse (False); None where it leaves that open.
+        better: of differences, True if the interval lies on the better side of 0, False if on the
+            worse, and None if it holds 0.
         best: whether no other of its column is better.
     """
 
@@ -304,7 +304,7 @@ def shown(metric: str, value: float | None, *, sign: str = "") -> str:
 
 
 def is_seen(text: str) -> bool:
-    """Whether a number as text is another than 0.
+    """Whether a number as text differs from 0.
 
     >>> is_seen("+0.00"), is_seen("-0.01")
     (False, True)

@@ -2,8 +2,8 @@
 
 Each drawn signal's distance to the nearest training clip (`metrics.likeness`) is compared with the
 same distance of clips that were not trained on. A generator that has learnt the law of the clips,
-and not the clips, draws as few signals that are very near to one as such clips are. Who asks may
-choose between two references:
+and not the clips, draws as few signals that are very near to one as such clips are. There are two
+references:
 
     held-out    clips of the valid split; where these are of another kind (another speaker, another
                 machine), they lie farther off, and whatever is like the training set looks copied;

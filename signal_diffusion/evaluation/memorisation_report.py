@@ -38,12 +38,8 @@ if TYPE_CHECKING:
 
 
 FIGURES, HISTOGRAM = "memorisation.json", "histogram.png"
-
-
 #: Seconds of silence between the two sounds of a pair.
 PAUSE = 0.25
-
-
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
@@ -217,7 +213,7 @@ def drawn_signals(
 ) -> Drawn:
     """The signals of a folder or an NPZ, or `count` that a generator draws.
 
-    Of a generator's conditions, each signal is asked for random values, by the seed.
+    Of a generator's conditions, each signal has random values, by the seed.
 
     Raises:
         InputError: there is no such thing, or it holds or draws no signals.

@@ -1,4 +1,4 @@
-"""What is compared: the input itself, a model, and filters; `outside` has the rest."""
+"""Methods that are compared: the input itself, a model, and filters; see `external`, too."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEAST = 1024
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a method made of a noisy recording.
+    """The estimate of a recording by a method.
 
     Attributes:
         samples: (C, L).
@@ -142,7 +142,7 @@ class GriffinLim:
 
 @dataclass(frozen=True)
 class Filter:
-    """One of `filters.FILTERS`."""
+    """One of `baselines.FILTERS`."""
 
     name: str
 
@@ -187,7 +187,7 @@ _warmed: set[tuple[str, float]] = set()
 
 
 def _warm(name: str, work: Callable[[Array, float], Array], rate: float) -> None:
-    """Let a method do, once in each process, what it does the first time only."""
+    """Call a method once in each process, since the first call takes longer."""
     if (name, rate) not in _warmed:
         length = max(round(rate), LEAST)
         noise = np.random.default_rng(0).standard_normal((1, length)).astype(np.float32)

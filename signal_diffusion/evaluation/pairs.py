@@ -45,7 +45,7 @@ class Sound:
 
 @dataclass(frozen=True)
 class Pair:
-    """Where a noisy recording and its clean one come from.
+    """The files of a noisy recording and its clean one, or of a mix.
 
     Attributes:
         name: of the pair, a path without its suffix, and of mixes their SNR besides.
@@ -54,8 +54,8 @@ class Pair:
         noise: of mixes, the file of the noise.
         snr: of mixes, in dB, over the whole recording.
         seed: of mixes, chooses the stretch of the noise.
-        groups: by which scores can be told apart, such as ("speaker", "p287").
-        columns: what is said of tables.
+        groups: names and values by which scores are averaged, such as ("speaker", "p287").
+        columns: how tables are read.
         sample_rate: Hz that sound is brought to; None leaves it.
         beginning: seconds that are read, but not fewer than `FEWEST` samples; None reads all.
     """
@@ -135,7 +135,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def digest_of(value: object) -> str:
-    """Sixteen digits that tell a plain value from others."""
+    """The first 16 digits of the SHA-256 of a plain value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -144,7 +144,7 @@ def folder_pairs(clean: Path, noisy: Path, *, columns: Columns = Columns()) -> l
 
     Args:
         clean, noisy: the folders, of sound or of tables of readings.
-        columns: what is said of tables.
+        columns: how tables are read.
 
     Raises:
         InputError: a folder is missing or empty, a file has no partner, or another rate, length or
@@ -192,9 +192,17 @@ def mixes(
     for name, path in sorted(by_name(clean).items()):
         kind, other = noises[int(rng_of(seed, name).integers(len(noises)))]
         for level in snr:
-            told = (("noise", kind), ("mix_snr", f"{level:g}"))
+            groups = (("noise", kind), ("mix_snr", f"{level:g}"))
             pairs.append(
-                Pair(f"{name} {level:g} dB", path, None, other, level, seed, told, columns)
+                Pair(
+                    f"{name} {level:g} dB",
+                    path,
+                    noise=other,
+                    snr=level,
+                    seed=seed,
+                    groups=groups,
+                    columns=columns,
+                )
             )
     return pairs
 
@@ -239,7 +247,7 @@ def _beside(noisy: Readings, clean: Readings) -> Sound:
 
 
 def _kind(path: Path, root: Path) -> str:
-    """What a noise is called: by the folder that it lies in, or by its own name."""
+    """The name of a noise: that of its folder, or its own."""
     inside = path.relative_to(root)
     return inside.parts[0] if len(inside.parts) > 1 else inside.stem
 
@@ -249,7 +257,7 @@ PEAK = 0.98
 
 
 def rng_of(seed: int, name: str) -> np.random.Generator:
-    """What follows from a seed and a name alone."""
+    """A generator seeded by a number and a name."""
     return np.random.default_rng([seed, int(hashlib.sha256(name.encode()).hexdigest()[:16], 16)])
 
 
@@ -328,7 +336,7 @@ def _grouped(pair: Pair, rows: Mapping[str, dict[str, str]], table: Path) -> Pai
     if row is None:
         raise InputError(f"{table} has no row of the file {name}: add one")
     groups = [(column, value) for column, value in row.items() if column != "file"]
-    known = dict(pair.groups)
-    if taken := [column for column, _ in groups if column in known]:
+    own = dict(pair.groups)
+    if taken := [column for column, _ in groups if column in own]:
         raise InputError(f"{table} has a column {taken[0]}, which mixes have already: rename it")
     return replace(pair, groups=(*pair.groups, *groups))

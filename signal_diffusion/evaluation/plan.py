@@ -10,10 +10,10 @@ from typing import Any
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.baselines import FILTERS
-from signal_diffusion.evaluation.external import Command, Made
+from signal_diffusion.evaluation.external_methods import Command, Made
 from signal_diffusion.evaluation.measures import OF_VOCODERS, metrics_named
 from signal_diffusion.evaluation.methods import Filter, GriffinLim, Method, Modelled, Untouched
-from signal_diffusion.evaluation.outputs import groups_of, model_told, write_evaluation
+from signal_diffusion.evaluation.outputs import groups_of, model_description, write_evaluation
 from signal_diffusion.evaluation.pairs import Pair, folder_pairs, mixes, originals, with_groups
 from signal_diffusion.evaluation.run import evaluate
 from signal_diffusion.files.journal import Row
@@ -255,7 +255,14 @@ class Evaluation:
         # A vocoder's input, frames, is no sound.
         untouched: list[Method] = [] if denoiser.kind == "vocoder" else [Untouched()]
         methods = [*untouched, *ours, *others]
-        return cls(ours[0].model, denoiser.domain, pairs, methods, names, ours[0].name)
+        return cls(
+            ours[0].model,
+            denoiser.domain,
+            pairs,
+            methods,
+            metrics=names,
+            compared_with=ours[0].name,
+        )
 
     def run(
         self,
@@ -289,7 +296,7 @@ class Evaluation:
             metrics=self.metrics,
             command=command,
             seed=seed,
-            evaluated=model_told(self.model),
+            evaluated=model_description(self.model),
             jobs=jobs,
         )
         return rows, text

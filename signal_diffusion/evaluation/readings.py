@@ -52,7 +52,7 @@ def read_readings(path: Path, columns: Columns = Columns()) -> Readings:
 
     Args:
         path: the file; of a WFDB record its header.
-        columns: what is said of tables, see `opened_table`.
+        columns: how tables are read, see `opened_table`.
 
     Raises:
         InputError: the file can't be read.

@@ -27,11 +27,11 @@ from signal_diffusion.files.journal import Journal, Row
 from signal_diffusion.metrics.alignment import ALIGNMENT, alignment
 from signal_diffusion.samplers import Progress
 
-#: Of the rows' meaning: rows of other versions are made anew.
+#: Version of the rows: those of other versions are computed again.
 VERSION = 2
 ROWS = "rows.jsonl"
-#: Of the work: seconds of sound, seconds of work, bytes, readings that are missing and were left
-#: out, and what could not be scored.
+#: Columns about the work: seconds of sound, seconds of work, bytes, number of missing readings,
+#: which are not scored, and the reason why a score is missing.
 WORK = ("seconds", "taken", "memory", "unscored", "note")
 
 
@@ -70,7 +70,7 @@ def evaluate(
 
     Returns:
         A row for each pair and method, in their order: `file`, `recording`, `method`, the metrics,
-        what `alignment` tells, `seconds`, `taken`, `memory`, `unscored`, `note`, `error`.
+        those of `alignment`, `seconds`, `taken`, `memory`, `unscored`, `note`, `error`.
 
     Raises:
         InputError: two methods have one name, or the rows can't be read or written.
@@ -108,7 +108,8 @@ def _keys(
     """For each pair, the keys of its rows: digests of all that they depend on."""
     settings = [[VERSION, method.name, digest_of(method.key), *metrics] for method in methods]
     return [
-        tuple(digest_of([key, *some]) for some in settings) for key in (pair.key for pair in pairs)
+        tuple(digest_of([key, *chosen]) for chosen in settings)
+        for key in (pair.key for pair in pairs)
     ]
 
 
@@ -122,8 +123,8 @@ def _remaining(
     for pair, keys in zip(pairs, wanted, strict=True):
         left = [at for at, key in enumerate(keys) if key not in done]
         if left:
-            some = tuple(methods[at] for at in left), tuple(keys[at] for at in left)
-            yield Work(pair, *some, tuple(metrics))
+            chosen = tuple(methods[at] for at in left), tuple(keys[at] for at in left)
+            yield Work(pair, *chosen, tuple(metrics))
 
 
 def _results(pending: Sequence[Work], jobs: int) -> Generator[list[Row], None, None]:
@@ -139,7 +140,7 @@ def _results(pending: Sequence[Work], jobs: int) -> Generator[list[Row], None, N
             yield future.result()
     except BrokenProcessPool as error:
         raise InputError(
-            "a process was ended from outside, maybe for want of memory: what was done is kept; "
+            "a process was killed, perhaps because memory ran out: finished rows are kept; "
             "go on with --resume and fewer --jobs"
         ) from error
     finally:
@@ -147,7 +148,7 @@ def _results(pending: Sequence[Work], jobs: int) -> Generator[list[Row], None, N
 
 
 def _context() -> BaseContext:
-    """How processes are begun: all from one that has loaded what they need, where that is safe."""
+    """The context of processes: forked from one that has loaded the package, where that is safe."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -156,7 +157,7 @@ def _context() -> BaseContext:
 
 
 def _begin() -> None:
-    """What a process does first: one thread, deaf to Ctrl-C, and it ends when its parent does."""
+    """Initialise a process: one thread, Ctrl-C ignored, and its end when its parent ends."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -198,20 +199,20 @@ def _scored(work: Work, at: int, sound: Sound) -> Row:
         scores, note = measured(
             work.metrics, made.samples, sound.clean, rate, unscored=sound.unscored
         )
-        # Of what a vocoder makes again the phases are free, and tell nothing.
-        lies = {} if work.pair.alone else alignment(made.samples, sound.clean, rate)
+        # The phases of a vocoder's output are free.
+        fit = {} if work.pair.alone else alignment(made.samples, sound.clean, rate)
     except Exception as error:
         # A rival may fail in any way: that is its result.
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         return _row(work, at, {}, error=kind + " ".join(str(error).split())[:500])
     taken = None if made.taken is None else round(made.taken, 6)
-    told = {"seconds": sound.seconds, "taken": taken, "memory": made.memory, "note": note}
+    facts = {"seconds": sound.seconds, "taken": taken, "memory": made.memory, "note": note}
     left = 0 if sound.unscored is None else int(sound.unscored.sum())
-    return _row(work, at, {**scores, **lies, **told, "unscored": left})
+    return _row(work, at, {**scores, **fit, **facts, "unscored": left})
 
 
 def _row(work: Work, at: int, found: Row, *, error: str | None = None) -> Row:
     pair, method = work.pair, work.methods[at]
-    told = {"key": work.keys[at], "file": pair.name, "recording": pair.recording}
+    facts = {"key": work.keys[at], "file": pair.name, "recording": pair.recording}
     nothing = dict.fromkeys([*work.metrics, *ALIGNMENT, *WORK])
-    return {**told, "method": method.name, **nothing, **found, "error": error}
+    return {**facts, "method": method.name, **nothing, **found, "error": error}

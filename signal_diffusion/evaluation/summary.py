@@ -1,4 +1,4 @@
-"""What many scores say: means and intervals, differences, by group, as plain values."""
+"""Summaries of scores: means and confidence intervals, differences, groups, and their tables."""
 
 from __future__ import annotations
 
@@ -15,12 +15,8 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 RESAMPLES = 1000
-
-
 #: Index values that are held at once.
 DRAWN = 1 << 20
-
-
 #: Groups of more values are in the JSON alone.
 MOST_SHOWN = 20
 
@@ -28,7 +24,7 @@ MOST_SHOWN = 20
 def interval(values: Array, units: Sequence[str], *, seed: int = 0) -> tuple[float, float] | None:
     """The 95 % bootstrap interval of the mean of values (n,), as percentiles of resampled means.
 
-    None where all belong to one unit, which tells nothing of others.
+    None where all belong to one unit.
 
     Args:
         units: what each value belongs to: these are resampled, since mixes of one recording at
@@ -68,9 +64,9 @@ def scores_of(rows: Rows, metrics: Sequence[str], *, seed: int = 0) -> dict[str,
     """Statistics of each metric over rows, of those that have a value."""
     found = {}
     for metric in metrics:
-        some = [row for row in rows if row[metric] is not None]
-        if some:
-            values, units = [row[metric] for row in some], [row["recording"] for row in some]
+        subset = [row for row in rows if row[metric] is not None]
+        if subset:
+            values, units = [row[metric] for row in subset], [row["recording"] for row in subset]
             found[metric] = statistics(values, units, seed=seed)
     return found
 
@@ -79,9 +75,9 @@ def differences(
     rows: Rows, others: Rows, metrics: Sequence[str], *, seed: int = 0
 ) -> dict[str, dict[str, float]]:
     """Statistics of rows' scores less those of other rows on the same files."""
-    known = {row["file"]: row for row in others}
+    by_file = {row["file"]: row for row in others}
     paired = [
-        {**row, **{metric: _less(row[metric], known[row["file"]][metric]) for metric in metrics}}
+        {**row, **{metric: _less(row[metric], by_file[row["file"]][metric]) for metric in metrics}}
         for row in rows
     ]
     return scores_of(paired, metrics, seed=seed)
@@ -104,20 +100,20 @@ def summary(
     """
     of = by_column(rows, "method")
     return {
-        "methods": {name: _method(some, metrics, seed) for name, some in of.items()},
+        "methods": {name: _method(subset, metrics, seed) for name, subset in of.items()},
         "compared_with": model,
         "differences": {
-            name: differences(some, of[model], metrics, seed=seed)
-            for name, some in of.items()
+            name: differences(subset, of[model], metrics, seed=seed)
+            for name, subset in of.items()
             if name != model
         },
         "groups": {
             group: {
                 value: {
                     name: scores_of(few, metrics, seed=seed)
-                    for name, few in by_column(some, "method").items()
+                    for name, few in by_column(subset, "method").items()
                 }
-                for value, some in sorted(by_column(rows, group).items(), key=_order)
+                for value, subset in sorted(by_column(rows, group).items(), key=_order)
             }
             for group in groups
         },
@@ -156,8 +152,6 @@ def _method(rows: Rows, metrics: Sequence[str], seed: int) -> dict[str, Any]:
 
 #: Deviations of the reference by which the middle of the offsets may differ from 0 without a note.
 OFFSET = 0.1
-
-
 #: dB by which the middle of the gains may differ from 1 without a note.
 GAIN = 1.0
 
@@ -172,10 +166,10 @@ class Column(Protocol):
 
 
 def notes(rows: Rows) -> list[str]:
-    """What looks like a mistake in a method, or could not be scored, in lines."""
+    """Lines on likely mistakes in a method, and on what could not be scored."""
     lines = _left_out(rows)
-    for name, some in by_column(rows, "method").items():
-        lines += [f"{name}: {line}" for line in _oddities(some)]
+    for name, subset in by_column(rows, "method").items():
+        lines += [f"{name}: {line}" for line in _oddities(subset)]
     return lines
 
 
@@ -191,13 +185,13 @@ def _left_out(rows: Rows) -> list[str]:
 
 def _oddities(rows: Rows) -> list[str]:
     done = [row for row in rows if row["error"] is None]
-    heard = [row for row in done if row["lag"] is not None]
-    lags = [row["lag"] for row in heard if row["lag"]]
-    gain = float(np.median([row["gain_db"] for row in heard])) if heard else 0.0
-    offset = float(np.median([row["offset"] for row in heard])) if heard else 0.0
-    turned = sum(row["polarity"] < 0 for row in heard)
-    told = [row["channels"] for row in done if row["channels"] is not None]
-    moved = sum(channels != _own(channels) for channels in told)
+    aligned = [row for row in done if row["lag"] is not None]
+    lags = [row["lag"] for row in aligned if row["lag"]]
+    gain = float(np.median([row["gain_db"] for row in aligned])) if aligned else 0.0
+    offset = float(np.median([row["offset"] for row in aligned])) if aligned else 0.0
+    turned = sum(row["polarity"] < 0 for row in aligned)
+    orders = [row["channels"] for row in done if row["channels"] is not None]
+    moved = sum(channels != _own(channels) for channels in orders)
     unscored = [row["note"] for row in done if row["note"] is not None]
     found = {
         f"{len(rows) - len(done)} of {len(rows)} files failed": len(done) < len(rows),
@@ -217,12 +211,12 @@ def _own(channels: str) -> str:
 
 
 def markdown(
-    told: Mapping[str, Any], metrics: Sequence[str], columns: Mapping[str, Column] = METRICS
+    found: Mapping[str, Any], metrics: Sequence[str], columns: Mapping[str, Column] = METRICS
 ) -> str:
     """The tables of a summary: methods, differences, and groups, means with their intervals.
 
     Args:
-        told: of `summary.summary`.
+        found: result of `summary`.
         metrics: what is shown, by name.
         columns: how each is shown.
     """
@@ -236,14 +230,14 @@ def markdown(
             _number(row["real_time_factor"], 4),
             _number(row["peak_memory_mb"], 0),
         ]
-        for name, row in told["methods"].items()
+        for name, row in found["methods"].items()
     ]
     parts = [markdown_table(["", "files", *head, "real-time factor", "peak MB"], lines)]
-    if told["differences"]:
-        parts += [f"Differences to {told['compared_with']}, file by file:"]
-        lines = [[k, *cells(row, sign="+")] for k, row in told["differences"].items()]
+    if found["differences"]:
+        parts += [f"Differences to {found['compared_with']}, file by file:"]
+        lines = [[k, *cells(row, sign="+")] for k, row in found["differences"].items()]
         parts += [markdown_table(["", *head], lines)]
-    for group, values in told["groups"].items():
+    for group, values in found["groups"].items():
         if len(values) <= MOST_SHOWN:
             lines = [
                 [value, name, *cells(row)]

@@ -1,4 +1,4 @@
-"""How an estimate lies beside its reference: lag, gain, polarity, offset, channels."""
+"""Alignment of an estimate with its reference: lag, gain, polarity, offset, channels."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import scipy.signal
 
 from signal_diffusion.dsp import Array
 
-#: Seconds by which an estimate may lie beside its reference, and the lag be found.
+#: Longest lag in seconds that is searched.
 MOST_LAG = 0.5
-#: Samples that are looked through, at the least, where readings are seconds apart.
+#: Longest lag in samples that is searched at the least, where readings are seconds apart.
 FEWEST = 8
 #: Share of the power that is left of a constant once its mean is taken off.
 ROUNDING = 1e-26
@@ -20,12 +20,12 @@ ROUNDING = 1e-26
 LEAST = 0.1
 #: By how much another channel must fit better than the own one, so that they are exchanged.
 CLEARLY = 0.05
-#: What `alignment` tells.
+#: The keys of the result of `alignment`.
 ALIGNMENT = ("lag", "gain_db", "polarity", "offset", "channels")
 
 
 def alignment(estimate: Array, reference: Array, rate: float) -> dict[str, Any]:
-    """How an estimate (C, L) lies beside its reference, by which mistakes show that scores hide.
+    """Alignment of an estimate (C, L) with its reference, which shows mistakes that scores hide.
 
     Both are taken about their means. `lag`: samples that it comes late, at most half a second's,
     or `FEWEST`; `gain_db`: of the reference in it; `polarity`: -1 where it is upside down;
@@ -42,12 +42,12 @@ def alignment(estimate: Array, reference: Array, rate: float) -> dict[str, Any]:
     places = [[_place(e, r, rate) for r in reference] for e in estimate]
     best = [_best([fit for fit, _, _ in row], own) for own, row in enumerate(places)]
     fit, lag, gain = places[0][best[0]]
-    heard = fit >= LEAST
+    related = fit >= LEAST
     return {
-        "lag": lag if heard else None,
-        "gain_db": round(float(20 * np.log10(abs(gain))), 3) if heard else None,
-        "polarity": int(np.sign(gain)) if heard else None,
-        "offset": _offset(estimate[0], reference[best[0]]) if heard else None,
+        "lag": lag if related else None,
+        "gain_db": round(float(20 * np.log10(abs(gain))), 3) if related else None,
+        "polarity": int(np.sign(gain)) if related else None,
+        "offset": _offset(estimate[0], reference[best[0]]) if related else None,
         "channels": " ".join(str(channel + 1) for channel in best),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,6 @@ import numpy as np
 from signal_diffusion.evaluation.measures import METRICS, better_by, shown
 from signal_diffusion.plots.curves import INPUT
 from signal_diffusion.plots.spectrograms import DRAWING
-from signal_diffusion.report.clips import data_uri
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,17 +53,17 @@ def colours_of(methods: Sequence[str], given: str) -> dict[str, str]:
 
 def scores_chart(scores: Scores, metric: str, colours: Mapping[str, str]) -> Chart:
     """The mean of each method, with its interval."""
-    some = {name: found[metric] for name, found in scores.items() if metric in found}
+    scored = {name: found[metric] for name, found in scores.items() if metric in found}
 
     def draw(axes: Axes) -> None:
-        for at, (name, found) in enumerate(some.items()):
+        for at, (name, found) in enumerate(scored.items()):
             _mark(axes, metric, found, at, colours[name])
-        _names(axes, list(some))
+        _names(axes, list(scored))
 
     title = f"{METRICS[metric].heading} by method"
-    means = "; ".join(f"{name} {shown(metric, found['mean'])}" for name, found in some.items())
+    means = "; ".join(f"{name} {shown(metric, found['mean'])}" for name, found in scored.items())
     title += f", {METRICS[metric].direction}"
-    return _chart(draw, len(some), title, f"{title}. Means: {means}.")
+    return _chart(draw, len(scored), title, f"{title}. Means: {means}.")
 
 
 def changes_chart(changes: Sequence[float], metric: str) -> Chart:
@@ -85,9 +85,9 @@ def changes_chart(changes: Sequence[float], metric: str) -> Chart:
 
     better = sum(better_by(metric, change) > 0 for change in changes)
     title = f"Change of {METRICS[metric].heading}, file by file"
-    told = f"Better in {better} of {len(changes)} files"
+    text = f"Better in {better} of {len(changes)} files"
     span = f"from {scaled.min():+.3g} to {scaled.max():+.3g}, median {np.median(scaled):+.3g}"
-    return _chart(draw, 6, f"{title}. {told}.", f"{title}: {told.lower()}; {span}.")
+    return _chart(draw, 6, f"{title}. {text}.", f"{title}: {text.lower()}; {span}.")
 
 
 def group_chart(
@@ -116,12 +116,12 @@ def group_chart(
 
     title = f"{METRICS[metric].heading} by {group}, {METRICS[metric].direction}"
     rows = len(values) if numbers is None else 7
-    told = f"{title}, for {', '.join(colours)} at {', '.join(values)}."
-    return _chart(draw, rows, title, f"{told} The numbers are in the table below.")
+    text = f"{title}, for {', '.join(colours)} at {', '.join(values)}."
+    return _chart(draw, rows, title, f"{text} The numbers are in the table below.")
 
 
 def _numbers(words: Sequence[str]) -> list[float] | None:
-    """Words as numbers, if they all are some and there are several."""
+    """Words as numbers, if all are numbers and there are several."""
     try:
         found = [float(word) for word in words]
     except ValueError:
@@ -179,6 +179,15 @@ def _chart(draw: Callable[[Axes], None], rows: int, title: str, alt: str) -> Cha
     before, tag, after = svg.partition("<defs>")
     svg = f"{before}{STYLE}{tag}{after}"
     return Chart(data_uri("image/svg+xml", svg.encode()), title, alt)
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """Content as an address that holds it.
+
+    >>> data_uri("text/plain", b"one")
+    'data:text/plain;base64,b25l'
+    """
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _svg(draw: Callable[[Axes], None], rows: int) -> str:

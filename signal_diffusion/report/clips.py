@@ -1,8 +1,7 @@
-"""Stretches of recordings that a report shows and plays: made again, cut out, encoded."""
+"""Parts of recordings that a report shows and plays: computed again, cut out, encoded."""
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from collections.abc import Sequence
@@ -19,45 +18,28 @@ from signal_diffusion.evaluation.pairs import Pair, Sound
 from signal_diffusion.evaluation.run import Work, scored
 from signal_diffusion.plots.spectrograms import RANGE_DB, colours, spectrogram, top_level
 from signal_diffusion.plots.window import Busiest
+from signal_diffusion.report.charts import data_uri
 from signal_diffusion.streaming.background import threads
 
 #: What is shown of a file, in the order of `Stretch.lines`.
 TITLES = ("Input", "Result", "Removed", "Reference")
-
-
 #: Below, and of other domains, signals are drawn as waveforms and not played.
 LEAST_RATE, SOUND = 3000, (None, "speech", "music", "audio")
-
-
 #: Seconds of a clip, and samples of a stretch that is not played.
 LONGEST, SAMPLES = 10.0, 2000
-
-
 #: Bytes of all sounds of a page.
 BYTES = 12e6
-
-
 #: Seconds that a lossless clip must have: otherwise it is compressed.
 SHORTEST = 4.0
-
-
 #: Bytes a sample of FLAC, and a second of MP3, for each channel; a third more as text.
 FLAC_BYTES, MP3_BYTES, AS_TEXT = 1.5, 11e3, 4 / 3
-
-
 #: Hz that MP3 can have; above, sounds are resampled to the highest.
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-
-
-#: Of libsndfile's compression from 0, the best, to 1.
+#: Compression level of libsndfile, from 0, the best, to 1.
 MP3_LEVEL = 0.3
-
-
 #: Peak of the loudest of the clips of a file, and by how much they are turned up at most.
 PEAK, MOST_GAIN = 0.9, 10.0
-
-
-#: Relative difference of a score that is reckoned again: rounding, on another machine.
+#: Relative difference of a score that is computed again: rounding, on another machine.
 EQUAL = 1e-6
 
 
@@ -153,15 +135,22 @@ def stretch_of(
     if row["error"] is not None or kept.sound is None or kept.made is None:
         raise InputError(row["error"])
     sound, made = kept.sound, kept.made
-    heard = is_sound(domain, sound.sample_rate, table=pair.table)
-    form = form_of(sound, files) if heard else None
+    audible = is_sound(domain, sound.sample_rate, table=pair.table)
+    form = form_of(sound, files) if audible else None
     lines = np.stack([sound.noisy, made, sound.noisy - made, sound.clean])
     length = SAMPLES if form is None else round(form.seconds * sound.sample_rate)
     busiest = Busiest(length)
     busiest.push(np.nan_to_num(lines))
     first, _ = busiest.finish()
     begin, part = first / sound.sample_rate, lines[..., first : first + length]
-    return Stretch(part, sound.sample_rate, begin, sound.seconds, row[metric], form)
+    return Stretch(
+        part,
+        sound.sample_rate,
+        begin=begin,
+        seconds=sound.seconds,
+        score=row[metric],
+        form=form,
+    )
 
 
 def is_again(score: float | None, found: float | None) -> bool:
@@ -208,33 +197,18 @@ def _sound(samples: Array, rate: int, form: Form) -> str:
     return data_uri("audio/flac", file.getvalue())
 
 
-def data_uri(kind: str, content: bytes) -> str:
-    """Content as an address that holds it.
-
-    >>> data_uri("text/plain", b"one")
-    'data:text/plain;base64,b25l'
-    """
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
 def busiest_channel(lines: Sequence[Array]) -> int:
     """The channel of (4, C, n) from which most was removed, beside what it holds."""
-    heard, _, removed, _ = (np.nan_to_num(line) for line in lines)
-    return int(np.argmax(removed.var(axis=1) / np.maximum(heard.var(axis=1), 1e-30)))
+    noisy, _, removed, _ = (np.nan_to_num(line) for line in lines)
+    return int(np.argmax(removed.var(axis=1) / np.maximum(noisy.var(axis=1), 1e-30)))
 
 
 #: Pixels of a spectrogram at most.
 COLUMNS, ROWS = 480, 160
-
-
 #: Parts of a waveform, of each of which the least and the greatest are drawn.
 PARTS = 500
-
-
 #: Units in which waveforms are drawn.
 WIDE, HIGH = 1000, 200
-
-
 #: Stops of the bar that tells what colours mean.
 STOPS = 9
 
@@ -259,7 +233,7 @@ class Panel:
 class Scale:
     """What the pictures of a file have in common, in words."""
 
-    told: str
+    label: str
     low: str = ""
     high: str = ""
 
@@ -332,8 +306,8 @@ def _image(power: Array, top: float) -> str:
 
 def _middle(line: Array) -> float:
     """Half-way between the least and the greatest of a line, or 0 where all are missing."""
-    known = line[np.isfinite(line)]
-    return float(known.min() / 2 + known.max() / 2) if known.size else 0.0
+    finite = line[np.isfinite(line)]
+    return float(finite.min() / 2 + finite.max() / 2) if finite.size else 0.0
 
 
 def _ends(middle: float, half: float) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The files that a report shows: which ones, and what it tells of each."""
+"""The best and the worst files of a report: scores, pictures and sounds."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class Clip:
 
 @dataclass(frozen=True)
 class Example:
-    """A file as the page has it; `trouble` tells why there is nothing to see, or what is wrong."""
+    """A file as the page has it; `trouble` is why nothing can be shown, or what is wrong."""
 
     name: str
     groups: tuple[tuple[str, str], ...]
     scores: list[Score]
     trouble: str = ""
-    told: str = ""
+    caption: str = ""
     begin: str = ""
     end: str = ""
     clips: list[Clip] = field(default_factory=list)
@@ -93,18 +93,18 @@ def chosen(
     """
     inputs = {row["file"]: row for row in rows if row["method"] == given}
     both = [(inputs[row["file"]], row) for row in rows if row["method"] == model]
-    known = [pair for pair in both if None not in (pair[0][metric], pair[1][metric])]
+    scored = [pair for pair in both if None not in (pair[0][metric], pair[1][metric])]
 
     def gain(pair: Both) -> float:
         return better_by(metric, pair[1][metric] - pair[0][metric])
 
-    ranked = sorted(known, key=gain, reverse=True)
+    ranked = sorted(scored, key=gain, reverse=True)
     best = ranked[: min(MOST, (len(ranked) + 1) // 2)]
     return best, ranked[len(best) :][::-1][:MOST]
 
 
 def example_of(maker: Maker, pair: Pair, given: Row, result: Row) -> Example:
-    """A file's scores and its most telling stretch; what fails is told in its place."""
+    """A file's scores and the part where most was removed; an error stands in its place."""
     scores = [_score(metric, given[metric], result[metric]) for metric in maker.metrics]
     plain = Example(pair.name, pair.groups, scores)
     try:
@@ -115,21 +115,21 @@ def example_of(maker: Maker, pair: Pair, given: Row, result: Row) -> Example:
 
 def _score(metric: str, before: float | None, after: float | None) -> Score:
     change = None if before is None or after is None else after - before
-    told = shown(metric, change, sign="+")
-    better = better_by(metric, change) > 0 if change is not None and is_seen(told) else None
-    return Score(METRICS[metric].heading, shown(metric, before), shown(metric, after), told, better)
+    text = shown(metric, change, sign="+")
+    better = better_by(metric, change) > 0 if change is not None and is_seen(text) else None
+    return Score(METRICS[metric].heading, shown(metric, before), shown(metric, after), text, better)
 
 
 def _drawn(maker: Maker, pair: Pair, plain: Example, found: float | None) -> Example:
     first = maker.metrics[0]
     stretch = stretch_of(pair, maker.method, first, domain=maker.domain, files=maker.files)
-    clips, scale, heard = (_seen if stretch.form is None else _heard)(stretch, plain.name)
+    clips, scale, note = (_seen if stretch.form is None else _audible)(stretch, plain.name)
     again = f"Made again for this page, the result scores {shown(first, stretch.score)}, not "
     again += f"{shown(first, found)}: what is here is not what was scored."
     return replace(
         plain,
         trouble="" if is_again(stretch.score, found) else again,
-        told=f"{_where(stretch)} {heard}".strip(),
+        caption=f"{_where(stretch)} {note}".strip(),
         begin=f"{stretch.begin:.4g} s",
         end=f"{stretch.end:.4g} s",
         clips=clips,
@@ -146,14 +146,16 @@ def _where(stretch: Stretch) -> str:
     )
 
 
-def _heard(stretch: Stretch, name: str) -> tuple[list[Clip], Scale, str]:
+def _audible(stretch: Stretch, name: str) -> tuple[list[Clip], Scale, str]:
     """Spectrograms with sounds, and what was done to make them heard."""
     panels, scale = spectrograms(stretch)
     sounds, gain = players(stretch)
     louder = f"{20 * math.log10(gain):+.0f} dB".replace("-", "−")
     lossy = stretch.form is not None and stretch.form.container == "MP3"
-    told = f"All four sounds have the same gain, {louder}{', and are compressed by MP3' * lossy}."
-    return _clips("Spectrogram", stretch, name, panels, sounds), scale, told
+    caption = (
+        f"All four sounds have the same gain, {louder}{', and are compressed by MP3' * lossy}."
+    )
+    return _clips("Spectrogram", stretch, name, panels, sounds), scale, caption
 
 
 def _seen(stretch: Stretch, name: str) -> tuple[list[Clip], Scale, str]:

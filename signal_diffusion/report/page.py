@@ -75,7 +75,7 @@ def write_report(
         InputError: the page can't be written.
     """
     facts = json.loads((folder / FIGURES).read_text(encoding="utf-8"))
-    made = _examples(facts, rows, pairs, methods, domain, progress)
+    made = _examples(facts, rows, pairs, methods, domain=domain, progress=progress)
     text = _filled(facts, rows, *made)
     atomic.write(path, text)
 
@@ -85,6 +85,7 @@ def _examples(
     rows: Sequence[Row],
     pairs: Sequence[Pair],
     methods: Sequence[Method],
+    *,
     domain: str | None,
     progress: Progress | None,
 ) -> tuple[list[Example], list[Example]]:
@@ -137,7 +138,7 @@ def _filled(
         differences=differences(facts),
         groups=groups(facts, colours),
         charts=[charts.scores_chart(scores, m, colours) for m in metrics],
-        changes=[charts.changes_chart(some, m) for m, some in changes.items() if some],
+        changes=[charts.changes_chart(found, m) for m, found in changes.items() if found],
         colours=colours,
         failed=failed[:MOST_FAILED],
         unnamed=max(0, len(failed) - MOST_FAILED),

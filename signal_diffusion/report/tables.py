@@ -1,4 +1,4 @@
-"""The tables of a report: methods, differences, groups, and what they come to in sentences."""
+"""The tables of a report: methods, differences and groups, and a sentence on each metric."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def duration(rows: Sequence[Row], model: str) -> str:
     '2.5 min'
     """
     seconds = sum(row["seconds"] or 0.0 for row in rows if row["method"] == model)
-    unit, scale = next(some for some in UNITS if seconds >= some[1])
+    unit, scale = next(part for part in UNITS if seconds >= part[1])
     return f"{seconds / (scale or 1):.3g} {unit}"
 
 
@@ -59,7 +59,7 @@ def lines(facts: Mapping[str, Any]) -> list[Line]:
     """The table of methods."""
     metrics, methods = facts["metrics"], facts["methods"]
     scores = [found["scores"] for found in methods.values()]
-    best = {m: best_of(m, [some.get(m, {}).get("mean") for some in scores]) for m in metrics}
+    best = {m: best_of(m, [part.get(m, {}).get("mean") for part in scores]) for m in metrics}
     return [
         Line(
             name,
@@ -97,8 +97,8 @@ def groups(facts: Mapping[str, Any], colours: Mapping[str, str]) -> list[Group]:
             name,
             group_chart(values, name, metrics[0], colours),
             {
-                value: [Line(n, [cell(m, s.get(m)) for m in metrics]) for n, s in some.items()]
-                for value, some in values.items()
+                value: [Line(n, [cell(m, s.get(m)) for m in metrics]) for n, s in part.items()]
+                for value, part in values.items()
             },
         )
         for name, values in facts["groups"].items()
@@ -117,7 +117,7 @@ def failures_of(rows: Sequence[Row]) -> list[str]:
         if row["error"] is not None:
             found.setdefault((row["method"], row["error"]), []).append(row["file"])
     return [
-        f"{method} failed on {_files(some)}: {error}" for (method, error), some in found.items()
+        f"{method} failed on {_files(part)}: {error}" for (method, error), part in found.items()
     ]
 
 
@@ -139,7 +139,7 @@ def changes_of(rows: Sequence[Row], metric: str, model: str) -> list[float]:
 
 def verdicts(facts: Mapping[str, Any], changes: Mapping[str, Sequence[float]]) -> list[str]:
     """What the model did to each metric, a sentence each."""
-    return [_verdict(facts, metric, some) for metric, some in changes.items() if some]
+    return [_verdict(facts, metric, part) for metric, part in changes.items() if part]
 
 
 def _verdict(facts: Mapping[str, Any], metric: str, changes: Sequence[float]) -> str:

@@ -84,21 +84,29 @@ def samples_of(signal: Tensor | NDArray[np.floating], missing: Array | None = No
         array = (signal if signal.dtype == torch.float64 else signal.float()).numpy()
     else:
         array = signal
-    array = np.atleast_2d(array)
+    # Of masked arrays, the data alone: what is masked is missing.
+    array = np.atleast_2d(np.asarray(array))
     return checked(array if missing is None else filled(array, missing))
 
 
 def mask_of(missing: Mask | None, signal: Tensor | NDArray[np.floating]) -> Array | None:
-    """Which samples of a signal are missing, as (C, L), once it is known to be a mask of it."""
+    """Which samples of a signal are missing, as (C, L); those that a masked array masks, too.
+
+    Raises:
+        InputError: the mask does not fit the signal, or leaves a channel without any sample.
+    """
+    masked = np.ma.getmaskarray(signal) if isinstance(signal, np.ma.MaskedArray) else None
     if missing is None:
-        return None
+        if masked is None or not masked.any():
+            return None
+        missing = masked
     mask = missing.detach().cpu().numpy() if isinstance(missing, Tensor) else np.asarray(missing)
     if mask.dtype != bool or mask.shape != tuple(signal.shape):
         raise InputError(
             f"missing is {mask.dtype} of shape {mask.shape}; pass bool of the signal's shape, "
             f"{tuple(signal.shape)}"
         )
-    mask = np.atleast_2d(mask)
+    mask = np.atleast_2d(mask if masked is None else mask | masked)
     if mask.all(axis=1).any():
         raise InputError("missing leaves a channel without any sample: leave that channel out")
     return mask

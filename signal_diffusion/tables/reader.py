@@ -149,13 +149,16 @@ class TableReader:
     def readings(self, block: Block) -> Array:
         """The channels (C, n) of a block of the source, NaN where a reading is missing."""
         values = block.readings(self.places)
-        for row, at in zip(values, self.places, strict=True):
-            low, high = self._survey.limits.get(at, (-np.inf, np.inf))
-            row[np.isfinite(row) & ((row < low) | (row > high))] = np.nan
-        return values
+        return np.where(self._faults(values), np.nan, values)
+
+    def _faults(self, values: Array) -> Array:
+        """Which readings (C, n) lie beyond the limits of their channels."""
+        limits = [self._survey.limits.get(at, (-np.inf, np.inf)) for at in self.places]
+        low, high = np.transpose(limits)[..., None]
+        return (values < low) | (values > high)
 
     def notes(self) -> list[str]:
-        """What a user should read of the columns that stay, of faults and of filled readings."""
+        """Lines about the columns that stay, faults, and readings that were filled."""
         scan, form = self.scan(), self.form
         found = []
         if self._kept:
@@ -208,15 +211,14 @@ class TableReader:
         clock = None if self.clock is None else self.clock.anew()
         wanted = self.places if clock is None else (*self.places, self._time)
         for block in self.source.blocks(wanted):
-            values, missing = self.readings(block), np.zeros(len(block), np.int64)
+            values, missing = block.readings(self.places), np.zeros(len(block), np.int64)
             self._require_finite(values, rows)
-            absent = np.isnan(values)
-            fault = absent & ~np.isnan(block.readings(self.places)) if self._survey.limits else None
-            if fault is not None and fault.any():
-                new = fault.any(axis=1) & (faults == 0)
-                first = np.where(new, self.source.first + rows + fault.argmax(axis=1), first)
-                faults += fault.sum(axis=1)
-            lacking += absent.sum(axis=1)
+            fault = self._faults(values)
+            new = fault.any(axis=1) & (faults == 0)
+            first = np.where(new, self.source.first + rows + fault.argmax(axis=1), first)
+            faults += fault.sum(axis=1)
+            values = np.where(fault, np.nan, values)
+            lacking += np.isnan(values).sum(axis=1)
             if clock is not None:
                 missing = clock.missing(np.asarray(block.columns[self._time]))
             places.append(rows + np.flatnonzero(missing))

@@ -80,6 +80,7 @@ def denoise(
             means that it is measured.
         missing: true where a sample is missing, whatever it holds, in the signal's shape. It is
             filled in between its neighbours, and from the context by denoisers that are masked.
+            What a masked array of NumPy masks is missing, too.
         piece: seconds that are processed at once; None means as much as memory is meant for.
         progress: called as progress(done calls, all calls).
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from signal_diffusion.errors import InputError
+
+#: The word that stands for the experiment by which a model was trained.
+OWN = "own"
 
 
 def conf_folder() -> Path:
@@ -34,3 +41,25 @@ def _summary(text: str) -> str:
         if not line.startswith("# @"):
             comments.append(line.removeprefix("#").strip())
     return " ".join(comments).partition(": ")[0].partition(". ")[0].rstrip(".:")
+
+
+def overrides_of(words: str | None, card: Mapping[str, Any]) -> list[str]:
+    """The overrides of a run, in which `own` stands for the model's own experiment.
+
+    Raises:
+        InputError: the model's card names none, or the words are no overrides.
+    """
+    try:
+        overrides = shlex.split(words or "")
+    except ValueError as error:
+        raise InputError(f"train is '{words}', which lacks a quote: {error}") from error
+    experiment = own_experiment(card)
+    if OWN in overrides and experiment is None:
+        raise InputError("train is 'own', but the model's card names none: give experiment=NAME")
+    return [f"experiment={experiment}" if word == OWN else word for word in overrides]
+
+
+def own_experiment(card: Mapping[str, Any]) -> str | None:
+    """The experiment that the model's card names, if it does."""
+    found = re.search(r"experiment=(\w+)", str(card.get("command", "")))
+    return None if found is None else found[1]

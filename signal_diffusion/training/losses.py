@@ -1,21 +1,52 @@
-"""Training losses on the clean estimate: `loss(x_hat, x_0, signal, t, denoiser) -> {name: term}`.
+"""Training losses on the clean estimate: `loss(prediction) -> {name: term}`.
 
-States x_hat, x_0 are (B, K, N), the clean signal is (B, C, L), times t are
-(B, 1, 1); a training run minimises the sum of the terms.
+A training run minimises the sum of the terms.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import librosa
 import torch
 from torch import Tensor, nn
 
-from signal_diffusion.nn.magnitudes import Magnitudes
+from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.tasks.vocode import require_vocoder
 
-if TYPE_CHECKING:
-    from signal_diffusion.denoiser import NetworkDenoiser
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a denoiser makes of noisy states, and what it should have made.
+
+    Attributes:
+        x_hat: the estimates, (B, K, N).
+        x_0: the clean states, (B, K, N).
+        signal: the clean signals, (B, C, L).
+        t: times of the noisy states, (B, 1, 1).
+        denoiser: which made the estimates.
+    """
+
+    x_hat: Tensor
+    x_0: Tensor
+    signal: Tensor
+    t: Tensor
+    denoiser: NetworkDenoiser
+
+    @property
+    def error(self) -> Tensor:
+        """x_hat - x_0, (B, K, N)."""
+        return self.x_hat - self.x_0
+
+    @property
+    def weight(self) -> Tensor:
+        """1 / c_out(t)^2, (B, 1, 1): from squared errors to those in the network's own units."""
+        return self.denoiser.loss_weight(self.t)
+
+    @property
+    def waveform(self) -> Tensor:
+        """The estimated signals, (B, C, L)."""
+        return self.denoiser.codec.decode(self.x_hat, self.signal.shape[-1])
 
 
 class SquaredError(nn.Module):
@@ -24,15 +55,8 @@ class SquaredError(nn.Module):
     That is L_simple for target "noise", flow matching for "flow", the EDM loss for "edm".
     """
 
-    def forward(
-        self,
-        x_hat: Tensor,
-        x_0: Tensor,
-        signal: Tensor,
-        t: Tensor,
-        denoiser: NetworkDenoiser,
-    ) -> dict[str, Tensor]:
-        return {"squared_error": (denoiser.loss_weight(t) * (x_hat - x_0) ** 2).mean()}
+    def forward(self, prediction: Prediction) -> dict[str, Tensor]:
+        return {"squared_error": (prediction.weight * prediction.error**2).mean()}
 
 
 class AbsoluteError(nn.Module):
@@ -41,15 +65,8 @@ class AbsoluteError(nn.Module):
     With target "noise", what DiffWave is trained by in the package of that name.
     """
 
-    def forward(
-        self,
-        x_hat: Tensor,
-        x_0: Tensor,
-        signal: Tensor,
-        t: Tensor,
-        denoiser: NetworkDenoiser,
-    ) -> dict[str, Tensor]:
-        return {"absolute_error": (denoiser.loss_weight(t).sqrt() * (x_hat - x_0).abs()).mean()}
+    def forward(self, prediction: Prediction) -> dict[str, Tensor]:
+        return {"absolute_error": (prediction.weight.sqrt() * prediction.error.abs()).mean()}
 
 
 class MagnitudeError(nn.Module):
@@ -68,19 +85,12 @@ class MagnitudeError(nn.Module):
         super().__init__()
         self.mel, self.least = mel, least
 
-    def forward(
-        self,
-        x_hat: Tensor,
-        x_0: Tensor,
-        signal: Tensor,
-        t: Tensor,
-        denoiser: NetworkDenoiser,
-    ) -> dict[str, Tensor]:
-        codec, mel = denoiser.codec, denoiser.mel
-        assert isinstance(codec, Magnitudes) and mel is not None
-        bands = [(mel.bands_of(codec.magnitudes(x)) + self.least).log() for x in (x_hat, x_0)]
+    def forward(self, prediction: Prediction) -> dict[str, Tensor]:
+        mel, codec = require_vocoder(prediction.denoiser)
+        states = (prediction.x_hat, prediction.x_0)
+        bands = [(mel.bands_of(codec.magnitudes(x)) + self.least).log() for x in states]
         return {
-            "magnitude": (x_hat - x_0).abs().mean(),
+            "magnitude": prediction.error.abs().mean(),
             "mel": self.mel * (bands[0] - bands[1]).abs().mean(),
         }
 
@@ -100,17 +110,10 @@ class RelativeError(nn.Module):
         super().__init__()
         self.floor = floor
 
-    def forward(
-        self,
-        x_hat: Tensor,
-        x_0: Tensor,
-        signal: Tensor,
-        t: Tensor,
-        denoiser: NetworkDenoiser,
-    ) -> dict[str, Tensor]:
-        estimate = denoiser.codec.decode(x_hat, signal.shape[-1])
+    def forward(self, prediction: Prediction) -> dict[str, Tensor]:
+        signal = prediction.signal
         error, power = (
-            v.square().mean(dim=(1, 2)) + self.floor for v in (estimate - signal, signal)
+            v.square().mean(dim=(1, 2)) + self.floor for v in (prediction.waveform - signal, signal)
         )
         return {"relative_error": torch.log10(error / power).mean()}
 
@@ -157,22 +160,15 @@ class SpectralLoss(nn.Module):
         shares = torch.from_numpy(mel / mel.sum(axis=1, keepdims=True))
         self.register_buffer("mel", shares, persistent=False)
 
-    def forward(
-        self,
-        x_hat: Tensor,
-        x_0: Tensor,
-        signal: Tensor,
-        t: Tensor,
-        denoiser: NetworkDenoiser,
-    ) -> dict[str, Tensor]:
-        estimate = denoiser.codec.decode(x_hat, signal.shape[-1])
-        again = denoiser.codec.encode(estimate)
+    def forward(self, prediction: Prediction) -> dict[str, Tensor]:
+        x_hat, x_0, estimate = prediction.x_hat, prediction.x_0, prediction.waveform
+        again = prediction.denoiser.codec.encode(estimate)
         energy, energy_hat, energy_again = (_energy(v) for v in (x_0, x_hat, again))
         terms = {
             "magnitude": _magnitude_error(energy_hat, energy),
             "spectrum": (x_hat - x_0).square().mean(),
             "consistency": (again - x_0).square().mean() + _magnitude_error(energy_again, energy),
-            "waveform": (estimate - signal).abs().mean(),
+            "waveform": (estimate - prediction.signal).abs().mean(),
             "loudness": (self._loudness(energy_again) - self._loudness(energy)).abs().mean(),
         }
         return {name: self.weights[name] * term for name, term in terms.items()}

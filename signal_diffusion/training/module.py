@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from signal_diffusion.data.batches import Batch
 from signal_diffusion.denoiser import NetworkDenoiser
-from signal_diffusion.training.objectives import Objective, full_precision
+from signal_diffusion.training.objectives import Held, Objective, full_precision
 
 #: SI-SDR where clean recordings are known, an estimate of the SNR where not, in dB.
 SCORE = "valid/score"
@@ -133,7 +133,7 @@ class DiffusionModule(LightningModule):
             return
         clean, noisy, _, *missing = batch
         with full_precision(self.device):
-            score = self.objective.score(self.averaged, clean, noisy, *missing)
+            score = self.objective.score(self.averaged, Held(clean, noisy, *missing))
         score = score.float().to(self.device)
         self.log(
             SCORE, score, prog_bar=True, add_dataloader_idx=False, batch_size=1, sync_dist=True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,10 +22,25 @@ from signal_diffusion.tasks.denoise import denoise
 from signal_diffusion.tasks.diffwave_checkpoint import mel_of
 from signal_diffusion.tasks.vocode import require_vocoder, vocode
 from signal_diffusion.tasks.window_errors import squared_errors
-from signal_diffusion.training.losses import AbsoluteError
+from signal_diffusion.training.losses import AbsoluteError, Prediction
 
 #: Least noise above the recordings' own that is learnt from them, over it.
 LEAST = 1.2
+
+
+@dataclass(frozen=True)
+class Held:
+    """A recording that is held out of the training.
+
+    Attributes:
+        clean: (C, L), or (B, C, L) where an objective takes several clips.
+        noisy: of the same shape.
+        missing: true where samples of the noisy one were filled in, or None.
+    """
+
+    clean: Tensor
+    noisy: Tensor
+    missing: Tensor | None = None
 
 
 class Objective(nn.Module, ABC):
@@ -37,17 +53,8 @@ class Objective(nn.Module, ABC):
         """Terms whose sum is minimised, with what is random drawn from the generator."""
 
     @abstractmethod
-    def score(
-        self,
-        denoiser: NetworkDenoiser,
-        clean: Tensor,
-        noisy: Tensor,
-        missing: Tensor | None = None,
-    ) -> Tensor:
-        """How well a recording (C, L) is denoised in one step, in dB.
-
-        `missing` (C, L) is true where samples of the noisy one were filled in.
-        """
+    def score(self, denoiser: NetworkDenoiser, held: Held) -> Tensor:
+        """How well a held-out recording is denoised in one step, in dB."""
 
 
 def times_of(
@@ -76,7 +83,7 @@ def compared(
     x_t = alpha * x_0 + sigma * z + (0.0 if y is None else beta * y)
     x_hat = denoiser(x_t, t, y, cond).float()
     with full_precision(x_0.device):
-        terms: dict[str, Tensor] = loss(x_hat, x_0, signal, t, denoiser)
+        terms: dict[str, Tensor] = loss(Prediction(x_hat, x_0, signal, t, denoiser))
     return terms
 
 
@@ -105,17 +112,11 @@ class Supervised(Objective):
             denoiser, self.loss, x_0, t, generator, signal=batch.clean, y=y, cond=batch.cond
         )
 
-    def score(
-        self,
-        denoiser: NetworkDenoiser,
-        clean: Tensor,
-        noisy: Tensor,
-        missing: Tensor | None = None,
-    ) -> Tensor:
-        rows = noisy.reshape(-1, noisy.shape[-1])
-        gaps = None if missing is None else missing.reshape(rows.shape)
-        estimate = denoise(denoiser, rows, noise_std=self.noise_std, missing=gaps)
-        return si_sdr(estimate, clean.reshape(estimate.shape)).mean()
+    def score(self, denoiser: NetworkDenoiser, held: Held) -> Tensor:
+        rows = held.noisy.reshape(-1, held.noisy.shape[-1])
+        missing = None if held.missing is None else held.missing.reshape(rows.shape)
+        estimate = denoise(denoiser, rows, noise_std=self.noise_std, missing=missing)
+        return si_sdr(estimate, held.clean.reshape(estimate.shape)).mean()
 
 
 class NoisyOnly(Objective):
@@ -196,19 +197,13 @@ class NoisyOnly(Objective):
         x_hat, moved = denoiser(both, t).float().chunk(2)
         return self._stein(x_hat, moved, b, passed, bands)
 
-    def score(
-        self,
-        denoiser: NetworkDenoiser,
-        clean: Tensor,
-        noisy: Tensor,
-        missing: Tensor | None = None,
-    ) -> Tensor:
+    def score(self, denoiser: NetworkDenoiser, held: Held) -> Tensor:
         """The estimated SNR of the estimate: the signal's power over Stein's risk in all bands.
 
         A risk is known to some sqrt(2 / L). Below that, where it may be negative, the logarithm
         goes on as its tangent, so that of two estimates the better one still has the higher score.
         """
-        y = noisy.reshape(-1, 1, noisy.shape[-1])
+        y = held.noisy.reshape(-1, 1, held.noisy.shape[-1])
         everything = torch.ones(len(y), 1, 1).to(y)
         generator = torch.Generator().manual_seed(0)
         risk = self.risk(denoiser, y, generator, passed=y, bands=everything).mean()
@@ -251,17 +246,12 @@ class LevelErrors(Objective):
         weight = denoiser.sigma_data**2 * denoiser.loss_weight(t)
         return {"squared_error": (weight * errors).mean()}
 
-    def score(
-        self,
-        denoiser: NetworkDenoiser,
-        clean: Tensor,
-        noisy: Tensor,
-        missing: Tensor | None = None,
-    ) -> Tensor:
+    def score(self, denoiser: NetworkDenoiser, held: Held) -> Tensor:
         """The SNR of the estimates of a recording (B, C, L) out of noise as strong as it, in dB."""
-        z = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(clean)
-        errors, _ = squared_errors(denoiser, clean, torch.ones(1, 1, 1), z)
-        return 10 * torch.log10(clean.square().mean() / errors.mean())
+        x = held.clean
+        z = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+        errors, _ = squared_errors(denoiser, x, torch.ones(1, 1, 1), z)
+        return 10 * torch.log10(x.square().mean() / errors.mean())
 
 
 def time_of(denoiser: NetworkDenoiser, sigma: Tensor) -> Tensor:
@@ -304,15 +294,9 @@ class Generative(Objective):
         t = schedule.t_min + (schedule.t_max - schedule.t_min) * torch.sigmoid(u)
         return compared(denoiser, self.loss, x_0, t, generator, signal=batch.clean, cond=batch.cond)
 
-    def score(
-        self,
-        denoiser: NetworkDenoiser,
-        clean: Tensor,
-        noisy: Tensor,
-        missing: Tensor | None = None,
-    ) -> Tensor:
+    def score(self, denoiser: NetworkDenoiser, held: Held) -> Tensor:
         """Less the error, in dB of the training loss's units, a mean over `TIMES`."""
-        x_0 = denoiser.codec.encode(clean.reshape(1, 1, -1))
+        x_0 = denoiser.codec.encode(held.clean.reshape(1, 1, -1))
         generator, errors = torch.Generator().manual_seed(0), []
         for time in self.TIMES:
             t = torch.full((1, 1, 1), time).to(x_0)
@@ -355,16 +339,10 @@ class Vocoding(Objective):
             y=codec.compressed(mel.magnitudes(log_mel + lift)), cond=conditioner(log_mel + lift),
         )  # fmt: skip
 
-    def score(
-        self,
-        denoiser: NetworkDenoiser,
-        clean: Tensor,
-        noisy: Tensor,
-        missing: Tensor | None = None,
-    ) -> Tensor:
+    def score(self, denoiser: NetworkDenoiser, held: Held) -> Tensor:
         """Less the log-spectral distance of what one step makes of the recording's own frames."""
         mel, _ = require_vocoder(denoiser)
-        x = padded(clean.reshape(1, -1).cpu(), mel)
+        x = padded(held.clean.reshape(1, -1).cpu(), mel)
         sound = vocode(denoiser, mel(x)[0])
         return -log_spectral_distance(torch.from_numpy(sound), x[0, : len(sound)])
 
@@ -391,15 +369,9 @@ class Stepwise(Objective):
         t = (drawn / steps).to(x_0)
         return compared(denoiser, self.loss, x_0, t, generator, signal=x_0, cond=batch.cond)
 
-    def score(
-        self,
-        denoiser: NetworkDenoiser,
-        clean: Tensor,
-        noisy: Tensor,
-        missing: Tensor | None = None,
-    ) -> Tensor:
+    def score(self, denoiser: NetworkDenoiser, held: Held) -> Tensor:
         """Less the absolute error of the estimated noise, in dB, of a signal (1, 256 N)."""
-        steps, mel = _steps_of(denoiser), mel_of(denoiser)
+        steps, mel, clean = _steps_of(denoiser), mel_of(denoiser), held.clean
         x_0 = clean.reshape(1, 1, -1).expand(len(self.SCORED), -1, -1)
         cond = mel(clean.reshape(1, -1))[..., : clean.shape[-1] // mel.hop]
         t = (steps * torch.tensor(self.SCORED)).ceil().reshape(-1, 1, 1).to(x_0) / steps

@@ -106,7 +106,7 @@ def test_few_windows_are_part_of_more(windows: Windows) -> None:
     twice = two.repeated(5)
     assert twice.classes == ["ball"] * 5 + ["inner"] * 5
     np.testing.assert_array_equal(twice.signals[[0, 1, 4]], two.signals[[0, 1, 0]])
-    assert {one["rpm"] for one in windows.at([1750.0, 1730.0]).told} == {1750.0, 1730.0}
+    assert {one["rpm"] for one in windows.at([1750.0, 1730.0]).values} == {1750.0, 1730.0}
     with pytest.raises(InputError, match="13 windows are asked for, but ball has 12"):
         windows.few(13)
 
@@ -132,7 +132,7 @@ def test_windows_come_back_from_the_folder_they_are_written_to(
     sources = BearingSources(str(tmp_path), (), 4096)
     for split in ("train", "valid"):
         again = windows_of(sources, split, classes=["ball", "inner"])
-        assert again.told == windows.told
+        assert again.values == windows.values
         np.testing.assert_allclose(again.signals, windows.signals, atol=1e-5)
 
 
@@ -186,7 +186,7 @@ def test_the_recipe_goes_on_where_it_ended(
     first = json.loads(path.read_text())
     assert [row["windows"] for row in first["rows"]] == [1]
     assert first["settings"] == recipe.SETTINGS
-    sizes, speeds = [len(some.told) for some in seen], {one["rpm"] for one in seen[0].told}
+    sizes, speeds = [len(some.values) for some in seen], {one["rpm"] for one in seen[0].values}
     assert sizes == [18, 3] and speeds == {1797.0, 1772.0}, "no tested load is trained on"
     for row in first["rows"]:
         for arm in recipe.ARMS:

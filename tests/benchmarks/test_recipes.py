@@ -52,6 +52,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(recipe: ModuleType, data: Path, untrained: Path) -> dict:
+    pytest.importorskip("pesq")
     threads = torch.get_num_threads()
     try:
         return recipe.evaluate(data, str(untrained), [1, 2], listing=data / "mixes.csv")

@@ -116,6 +116,7 @@ def test_digits_are_drawn_and_judged_by_every_sampler(recipe, digits, tmp_path) 
 
 def test_recordings_are_scored_by_every_sampler(recipe, repository, tmp_path) -> None:
     """One that passes on what it is given scores alike whatever the sampler does."""
+    pytest.importorskip("pesq")
     (tmp_path / "a.flac").write_bytes(SPEECH.read_bytes())
     (tmp_path / "manifest.csv").write_text(
         "path,domain,split,id,subset,floor_db\na.flac,speech,valid,ann,x,40\n"

@@ -245,7 +245,7 @@ def test_the_recipe_judges_a_model(
 def test_what_repeats_its_training_clips_is_found_out(repository: Path, data: Path) -> None:
     recipe = load(repository / "benchmarks" / "evaluate_sounds.py")
     train, held_out = (recipe.real(str(data), "notes", s, untrained()) for s in ("train", "valid"))
-    assert len(train.asked) == 27 and held_out.asked[0] == {"instrument": "reed", "pitch": 62.0}
+    assert len(train.values) == 27 and held_out.values[0] == {"instrument": "reed", "pitch": 62.0}
     copied = recipe.remembered([train.sounds], train.sounds, held_out.sounds, RATE)
     assert copied["nearer_than_training"] == copied["nearer_than_held_out"] == 1
     assert copied["nearer_than_training_p"] < 1e-6

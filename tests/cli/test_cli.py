@@ -113,7 +113,8 @@ def test_no_strength_gives_the_recording_back(
     tmp_path: Path, noisy: Path, command: Command
 ) -> None:
     """With the shipped model, which changes it otherwise."""
-    told_words(noisy, Path("speech"), command, "--strength", 0, "--keep-noise", tmp_path / "n.wav")
+    options = ("--strength", 0, "--keep-noise", tmp_path / "n.wav")
+    told_words(noisy, Path("speech"), command, *options)
     np.testing.assert_array_equal(read(tmp_path / "out.wav").samples, read(noisy).samples)
     assert not read(tmp_path / "n.wav").samples.any()
 

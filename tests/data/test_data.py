@@ -169,9 +169,11 @@ def test_group_shares_are_probabilities(speech):
 
 def test_folders_hold_out_speakers_and_noises(samples):
     sources = FolderSources(
-        speech=str(samples / "clean"), noise=str(samples / "noise"), mixes=3,
+        speech=str(samples / "clean"),
+        noise=str(samples / "noise"),
+        mixes=3,
         mixer={"length": 8192},
-    )  # fmt: skip
+    )
     train, valid, recordings = sources()
     speakers = [{c.speaker for c in m.speech.clips} for m in (train, valid)]
     noises = [{c.path for c in m.noise.clips} for m in (train, valid)]

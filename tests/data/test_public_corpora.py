@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,10 +31,15 @@ Command = Callable[..., tuple[int, str, str]]
 
 WORDS = ("zero", "seven")
 QUICK = [
-    "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.max_steps=3",
-    "trainer.val_check_interval=3", "trainer.enable_progress_bar=false", "data.batch_size=2",
-    "data.valid_batches=1", "data.sources.recordings=2",
-]  # fmt: skip
+    "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
+    "trainer.max_steps=3",
+    "trainer.val_check_interval=3",
+    "trainer.enable_progress_bar=false",
+    "data.batch_size=2",
+    "data.valid_batches=1",
+    "data.sources.recordings=2",
+]
 
 
 def write(path: Path, seconds: float, rate: int, *, seed: int = 0) -> None:
@@ -67,6 +73,12 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "testing_list.txt").open("a").write(f"{word}/2c6d3924_nohash_0.wav\n")
     write(folder / "_background_noise_" / "pink_noise.wav", 2, 16000)
     return root
+
+
+def test_corpora_name_the_extra_that_they_need(lj: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchaudio", None)
+    with pytest.raises(InputError, match=r"needs the package torchaudio: pip install .*\[train\]"):
+        lj_speech(str(lj))
 
 
 def test_lj_speech_is_listed_by_torchaudio(lj: Path) -> None:
@@ -140,9 +152,13 @@ def test_recordings_without_a_whole_piece_are_told(lj: Path) -> None:
 def test_diffwave_is_trained_by_the_command(lj: Path, tmp_path: Path, command: Command) -> None:
     words = [f"model.denoiser.backbone.{word}" for word in ("channels=8", "layers=2")]
     code, _, err = command(
-        "train", "experiment=diffwave", f"data.sources.root={lj}", f"hydra.run.dir={tmp_path}",
-        *words, *QUICK,
-    )  # fmt: skip
+        "train",
+        "experiment=diffwave",
+        f"data.sources.root={lj}",
+        f"hydra.run.dir={tmp_path}",
+        *words,
+        *QUICK,
+    )
     assert code == 0, err
     denoiser = Denoiser.from_pretrained(tmp_path)
     assert (denoiser.sample_rate, denoiser.target) == (22050, "noise")
@@ -154,9 +170,13 @@ def test_sc09_is_trained_and_drawn_from_by_the_commands(
 ) -> None:
     words = [f"model.denoiser.backbone.{word}" for word in ("channels=16", "hidden=8", "layers=2")]
     code, _, err = command(
-        "train", "experiment=sc09", f"data.sources.root={commands}", f"hydra.run.dir={tmp_path}",
-        *words, *QUICK,
-    )  # fmt: skip
+        "train",
+        "experiment=sc09",
+        f"data.sources.root={commands}",
+        f"hydra.run.dir={tmp_path}",
+        *words,
+        *QUICK,
+    )
     assert code == 0, err
     for number, asked in enumerate((["--class", "seven"], [])):
         path = tmp_path / f"{number}.wav"

@@ -42,9 +42,14 @@ def write_record(folder: Path, name: str, rng: np.random.Generator, *, missed: b
     places = 60 + np.cumsum((0, *GAPS))
     leads = np.stack([heart(rng, places, 1700) for _ in range(2)], axis=1)
     wfdb.wrsamp(
-        name, fs=250, units=["mV"] * 2, sig_name=["V2", "V5"], p_signal=leads,
-        fmt=["212"] * 2, write_dir=str(folder),
-    )  # fmt: skip
+        name,
+        fs=250,
+        units=["mV"] * 2,
+        sig_name=["V2", "V5"],
+        p_signal=leads,
+        fmt=["212"] * 2,
+        write_dir=str(folder),
+    )
     marks = []
     for number, place in enumerate(places):
         if not (missed and number == 2):
@@ -74,9 +79,14 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nstdb")
     wander = np.cumsum(np.random.default_rng(1).standard_normal((NOISE, 2)), axis=0) / 100
     wfdb.wrsamp(
-        "bw", fs=360, units=["mV"] * 2, sig_name=["noise1", "noise2"], p_signal=wander,
-        fmt=["212"] * 2, write_dir=str(folder),
-    )  # fmt: skip
+        "bw",
+        fs=360,
+        units=["mV"] * 2,
+        sig_name=["noise1", "noise2"],
+        p_signal=wander,
+        fmt=["212"] * 2,
+        write_dir=str(folder),
+    )
     return folder
 
 
@@ -184,15 +194,22 @@ def test_scores_are_the_published_formulas_over_both_versions(recipe: ModuleType
     for some, factor in zip(versions, (0.5, 0.25), strict=True):
         for y, x in zip(some.clean, factor * some.noisy, strict=True):
             error = np.sum((x - y) ** 2)
-            rows.append([
-                error,
-                np.max(np.abs(x - y)),
-                100 * np.sqrt(error / np.sum((x - some.clean.mean()) ** 2)),
-                100 * np.sqrt(error / np.sum((y - y.mean()) ** 2)),
-                np.dot(x, y) / np.linalg.norm(x) / np.linalg.norm(y),
-            ])  # fmt: skip
-    bins = {"0.2 to 0.6": (0, 1), "0.6 to 1": (1, 2), "1 to 1.5": (3,), "1.5 to 2": (3, 4),
-            "all": range(5)}  # fmt: skip
+            rows.append(
+                [
+                    error,
+                    np.max(np.abs(x - y)),
+                    100 * np.sqrt(error / np.sum((x - some.clean.mean()) ** 2)),
+                    100 * np.sqrt(error / np.sum((y - y.mean()) ** 2)),
+                    np.dot(x, y) / np.linalg.norm(x) / np.linalg.norm(y),
+                ]
+            )
+    bins = {
+        "0.2 to 0.6": (0, 1),
+        "0.6 to 1": (1, 2),
+        "1 to 1.5": (3,),
+        "1.5 to 2": (3, 4),
+        "all": range(5),
+    }
     assert list(found) == list(bins)
     for group, at in bins.items():
         wanted = np.mean([rows[n + version] for n in at for version in (0, 5)], axis=0)
@@ -201,19 +218,32 @@ def test_scores_are_the_published_formulas_over_both_versions(recipe: ModuleType
 
 
 def test_a_model_is_trained_and_scored(
-    qt: Path, noise: Path, recipe: ModuleType, command: Command, tmp_path: Path,
+    qt: Path,
+    noise: Path,
+    recipe: ModuleType,
+    command: Command,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(sys, "argv", sys.argv)
     folders = [f"data.sources.qt={qt}", f"data.sources.noise={noise}"]
     quick = [
-        "hydra/job_logging=disabled", "hydra/hydra_logging=disabled", f"hydra.run.dir={tmp_path}",
-        "trainer.max_steps=4", "trainer.max_time=null", "trainer.val_check_interval=4",
-        "trainer.precision=32-true", "trainer.accelerator=cpu", "trainer.logger=false",
-        "trainer.enable_progress_bar=false", "data.batch_size=8", "+data.sources.recordings=4",
-        "model.denoiser.backbone.channels=16", "model.denoiser.backbone.hidden=8",
+        "hydra/job_logging=disabled",
+        "hydra/hydra_logging=disabled",
+        f"hydra.run.dir={tmp_path}",
+        "trainer.max_steps=4",
+        "trainer.max_time=null",
+        "trainer.val_check_interval=4",
+        "trainer.precision=32-true",
+        "trainer.accelerator=cpu",
+        "trainer.logger=false",
+        "trainer.enable_progress_bar=false",
+        "data.batch_size=8",
+        "+data.sources.recordings=4",
+        "model.denoiser.backbone.channels=16",
+        "model.denoiser.backbone.hidden=8",
         "model.denoiser.backbone.layers=3",
-    ]  # fmt: skip
+    ]
     code, _, err = command("train", "experiment=ecg_qt", *folders, *quick)
     assert code == 0, err
     model = tmp_path / "model.safetensors"
@@ -242,9 +272,13 @@ def test_a_model_is_trained_and_scored(
 
 
 def test_what_is_missing_is_told_in_one_line(
-    qt: Path, noise: Path, recipe: ModuleType, command: Command, tmp_path: Path,
+    qt: Path,
+    noise: Path,
+    recipe: ModuleType,
+    command: Command,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     partly = tmp_path / "partly"
     partly.mkdir()
 
@@ -270,9 +304,14 @@ def test_what_is_missing_is_told_in_one_line(
     (partly / "bw.dat").write_bytes((noise / "bw.dat").read_bytes())
     assert "bw has 250 Hz, not 360" in told(qt, partly)
     wfdb.wrsamp(
-        "bw", fs=360, units=["mV"], sig_name=["a"], p_signal=np.ones((3000, 1)), fmt=["16"],
+        "bw",
+        fs=360,
+        units=["mV"],
+        sig_name=["a"],
+        p_signal=np.ones((3000, 1)),
+        fmt=["16"],
         write_dir=str(partly),
-    )  # fmt: skip
+    )
     assert "needs two channels" in told(qt, partly, train=True)
     with pytest.raises(InputError, match="version is 3"):
         qt_set.wander(noise, 3)

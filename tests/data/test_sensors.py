@@ -16,8 +16,8 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.nn.frames import Patch
 from signal_diffusion.nn.stack import DilatedStack
 from signal_diffusion.schedules import EDM, BrownianBridge
-from signal_diffusion.training.losses import RelativeError
-from signal_diffusion.training.objectives import NoisyOnly, time_of
+from signal_diffusion.training.losses import Prediction, RelativeError
+from signal_diffusion.training.objectives import Held, NoisyOnly, time_of
 
 
 @pytest.mark.parametrize("lead", ["234", "118"])
@@ -44,7 +44,7 @@ def test_an_offset_is_kept_or_dropped() -> None:
     ):
         denoiser = NetworkDenoiser(
             backbone, BrownianBridge(), sample_rate=100, level_db=0.0, offset=offset
-        )  # fmt: skip
+        )
         for rate in (100, 250):
             cleaned = denoise(denoiser, signal, sample_rate=rate)
             np.testing.assert_allclose(cleaned, wanted, atol=0.05)
@@ -87,9 +87,8 @@ def test_the_mixer_draws_what_it_says(tmp_path, ecg) -> None:
 def test_relative_error_is_a_tenth_of_the_snr() -> None:
     signal = torch.randn(3, 1, 500)
     noise = torch.randn(3, 1, 500) * 0.1
-    terms = RelativeError(floor=0.0)(
-        signal + noise, signal, signal, torch.ones(3, 1, 1), Linear(1.0)
-    )  # fmt: skip
+    prediction = Prediction(signal + noise, signal, signal, torch.ones(3, 1, 1), Linear(1.0))
+    terms = RelativeError(floor=0.0)(prediction)
     snr = metrics.snr((signal + noise)[:, 0], signal[:, 0]).mean()
     assert -10 * terms["relative_error"].item() == pytest.approx(snr.item(), abs=1e-4)
 
@@ -134,10 +133,17 @@ def test_steins_risk_is_the_error_that_needs_the_clean_signal(factor, bands) -> 
         )
         for each in (heard, true)
     )
-    risk = NoisyOnly().risk(
-        Linear(factor), noisy[:, None], torch.Generator().manual_seed(0), passed=passed[:, None],
-        bands=torch.from_numpy(heard.twice).expand(len(clean), 1, -1),
-    ).mean()  # fmt: skip
+    risk = (
+        NoisyOnly()
+        .risk(
+            Linear(factor),
+            noisy[:, None],
+            torch.Generator().manual_seed(0),
+            passed=passed[:, None],
+            bands=torch.from_numpy(heard.twice).expand(len(clean), 1, -1),
+        )
+        .mean()
+    )
     expected = (factor * noisy - clean).square().mean().item()
     assert risk.item() == pytest.approx(expected, abs=0.02)
 
@@ -147,7 +153,7 @@ def test_the_score_is_the_snr_and_ranks_what_it_can_hardly_tell() -> None:
     torch.manual_seed(0)
     x = 3 * torch.randn(1, 100_000)
     y = x + torch.randn_like(x)
-    score = NoisyOnly().score(Linear(0.9), y, y)
+    score = NoisyOnly().score(Linear(0.9), Held(y, y))
     expected = metrics.snr(0.9 * y.numpy()[0], x.numpy()[0])
     assert score.item() == pytest.approx(float(expected), abs=0.1)
 
@@ -164,7 +170,7 @@ def test_the_score_is_the_snr_and_ranks_what_it_can_hardly_tell() -> None:
         estimates = [Nearly(factor) for factor in (1.0, 0.99, 0.98, 0.8)]
         risks = [objective.risk(d, y[None], some, passed=y[None], bands=bands) for d in estimates]
         assert max(risks[:2]) < 0
-        scores = [objective.score(denoiser, y, y).item() for denoiser in estimates]
+        scores = [objective.score(denoiser, Held(y, y)).item() for denoiser in estimates]
         assert scores == sorted(scores, reverse=True) and len(set(scores)) == 4
 
 
@@ -187,11 +193,11 @@ def test_above_the_recordings_noise_the_exact_denoiser_is_best() -> None:
 
     objective = NoisyOnly(above=1.0)
     terms = {
-        factor: objective.terms(
-            Turned(factor), _batch(y), torch.Generator().manual_seed(1)
-        )["recorrupted"].item()
+        factor: objective.terms(Turned(factor), _batch(y), torch.Generator().manual_seed(1))[
+            "recorrupted"
+        ].item()
         for factor in (0.9, 1.0, 1.1)
-    }  # fmt: skip
+    }
     assert terms[1.0] < terms[0.9] and terms[1.0] < terms[1.1]
 
 

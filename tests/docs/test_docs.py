@@ -181,12 +181,17 @@ def test_scripts_exist_and_take_the_options() -> None:
 
 
 def messages() -> list[re.Pattern[str]]:
-    """Every message of an `InputError` in the source, with anything for what it fills in."""
+    """Every message of an `InputError` in the source, with anything for what it fills in.
+
+    Those that a function makes are what it returns.
+    """
     found = []
     for path in sorted(ROOT.glob("signal_diffusion/**/*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "InputError":
                 found += [_pattern(argument) for argument in node.args]
+            elif isinstance(node, ast.Return) and isinstance(node.value, ast.JoinedStr):
+                found.append(_pattern(node.value))
     return [re.compile(pattern) for pattern in found if len(pattern.replace(".*", "")) > 12]
 
 
@@ -201,8 +206,9 @@ def _pattern(node: ast.expr) -> str:
 def test_quoted_errors_are_in_the_source() -> None:
     page = PAGES["troubleshooting"]
     quoted = re.findall(r"^> (.*)$", page, flags=re.MULTILINE)
-    quoted += re.findall(r"^(?:error|signal_diffusion\.errors\.InputError): (.*)$", page,
-                         flags=re.MULTILINE)  # fmt: skip
+    quoted += re.findall(
+        r"^(?:error|signal_diffusion\.errors\.InputError): (.*)$", page, flags=re.MULTILINE
+    )
     known = messages()
     assert len(quoted) >= 20
     assert [line for line in quoted if not any(p.fullmatch(line) for p in known)] == []

@@ -63,7 +63,7 @@ def test_the_wheel_holds_configs_models_cards_and_templates(wheel: Path, reposit
     files = [path for folder in folders for path in folder.iterdir() if path.is_file()]
     wanted = {f"signal_diffusion/{path.as_posix()}" for path in configs}
     wanted |= {path.relative_to(repository).as_posix() for path in files}
-    assert configs and wanted <= names
+    assert configs and wanted | {"signal_diffusion/py.typed"} <= names
     own = ("signal_diffusion/", "signal_diffusion-")
     assert not [name for name in names if not name.startswith(own)]
 

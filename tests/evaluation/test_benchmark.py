@@ -172,6 +172,17 @@ def test_a_stopped_run_goes_on(model, tmp_path, command: Command) -> None:
     assert (out / "rows.jsonl").read_text().splitlines()[0] != kept.splitlines()[0]
 
 
+def test_scores_are_kept_too(model, pairs, tmp_path, command: Command, monkeypatch) -> None:
+    """A run that goes on scores nothing again that `evaluate` has scored."""
+    out, words = tmp_path / "report", ("--calls", 1, "--samplers", "ddim", "--seconds", 0.1)
+    line = ("benchmark", model, pairs, *words, "--repeats", 1, "--threads", 1, "-o", out)
+    assert command(*line)[0] == 0
+    whole = figures(out)["rows"]
+    monkeypatch.setattr("signal_diffusion.evaluation.run.scored", lambda _: 1 / 0)
+    assert command(*line, "--resume")[0] == 0
+    assert figures(out)["rows"] == whole and [row["kind"] for row in whole].count("quality") == 2
+
+
 def test_an_interrupted_run_keeps_its_rows(model, tmp_path, command: Command, monkeypatch) -> None:
     def stopped(*_: object) -> list:
         raise KeyboardInterrupt

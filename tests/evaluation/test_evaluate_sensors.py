@@ -14,8 +14,8 @@ from signal_diffusion import metrics
 from signal_diffusion.audio import Recording, write
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.external import Command as Outside
-from signal_diffusion.evaluation.external import Made
+from signal_diffusion.evaluation.external_methods import Command as Outside
+from signal_diffusion.evaluation.external_methods import Made
 from signal_diffusion.evaluation.measures import metrics_named
 from signal_diffusion.evaluation.methods import Filter, Modelled, Untouched
 from signal_diffusion.evaluation.outputs import groups_of
@@ -235,7 +235,7 @@ def test_sound_files_are_taken_for_sensors_too(tmp_path: Path, command: Command)
 MISTAKES = {
     "against is 'noisereduce', which is for sound": ["--against", "noisereduce"],
     "against is 'bandpass', which is for ecg": ["--against", "bandpass"],
-    "metric pesq is of what is heard": ["--metrics", "pesq"],
+    "metric pesq measures sound": ["--metrics", "pesq"],
     "has no column 'cold'": ["--columns", "cold"],
 }
 

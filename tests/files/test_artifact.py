@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.files import artifact
 from signal_diffusion.nn.diffwave import DiffWave
 from signal_diffusion.nn.frames import CompressedSTFT, Patch
+from signal_diffusion.nn.mel import Mel
 from signal_diffusion.nn.stack import DilatedStack
 
 SCHEDULES = [
@@ -187,3 +189,43 @@ def test_a_fingerprint_is_of_what_a_model_does(tmp_path):
     next(iter(denoiser.parameters())).data[0] += 1
     denoiser.save_pretrained(paths[2])
     assert artifact.fingerprint(paths[2]) != kept
+
+
+#: Fingerprints of the shipped models as they were before classes moved, which `--resume` stores.
+FINGERPRINTS = {
+    "digits": "30db893105bfb60e",
+    "drums": "20a0f12a97eb6534",
+    "ecg": "9473a7174ebf52a8",
+    "notes": "239fdd20890fc593",
+    "speech": "075aa446db7dc9ef",
+    "vibration": "e5f79cfac8b7efb1",
+    "vocoder": "532314c920caaad8",
+}
+FIRST_FILE = Path(__file__).resolve().parents[1] / "samples" / "models" / "first_paths.safetensors"
+
+
+@pytest.mark.parametrize("name", artifact.shipped())
+def test_shipped_models_load_and_keep_their_fingerprint(name):
+    denoiser = Denoiser.from_pretrained(name)
+    assert denoiser.kind in ("denoiser", "vocoder", "generator")
+    if name in FINGERPRINTS:
+        assert artifact.fingerprint(name) == FINGERPRINTS[name]
+
+
+def test_a_file_of_before_the_moves_is_the_same_model():
+    """It names `bands.Bands` and `mel.Mel`, the first paths of these classes."""
+    text = json.dumps(artifact.header(FIRST_FILE))
+    assert all(f'"{old}"' in text for old in artifact.MOVED)
+    loaded = Denoiser.from_pretrained(FIRST_FILE)
+    assert isinstance(loaded.mel, Mel) and loaded.mel.bands == 20 and loaded.bands.steps == 4
+    assert artifact.fingerprint(FIRST_FILE) == "5be40b69f278c827"
+    x = torch.linspace(-1, 1, 8).reshape(1, 1, 8)
+    with torch.no_grad():
+        x_hat = loaded(x, torch.tensor(1.0), x).flatten()
+    before = [-0.7456, -0.4967, -0.2325, 0.0611, 0.3889, 0.7061, 0.9556, 1.1451]
+    torch.testing.assert_close(x_hat, torch.tensor(before), atol=1e-4, rtol=0)
+
+
+def test_a_file_of_before_the_moves_keeps_its_fingerprint_when_saved_again(tmp_path):
+    Denoiser.from_pretrained(FIRST_FILE).save_pretrained(tmp_path / "again.safetensors")
+    assert artifact.fingerprint(tmp_path / "again.safetensors") == artifact.fingerprint(FIRST_FILE)

@@ -92,6 +92,7 @@ def test_a_recording_under_one_window_is_told() -> None:
 
 
 def test_pesq_and_estoi_know_the_best_and_rank_the_rest(speech) -> None:
+    pytest.importorskip("pesq")
     noisy, clean = speech
     worse = clean + 2 * (noisy - clean)
     estimates = np.stack([clean, noisy, worse])
@@ -106,6 +107,7 @@ def test_pesq_and_estoi_know_the_best_and_rank_the_rest(speech) -> None:
 
 
 def test_pesq_and_estoi_tell_what_they_cannot_score(speech) -> None:
+    pytest.importorskip("pesq")
     noisy, clean = speech
     with pytest.raises(InputError, match="8000 Hz but wide-band PESQ is defined at 16000 Hz"):
         metrics.pesq_wb(noisy, clean, sample_rate=8000)

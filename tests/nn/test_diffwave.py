@@ -20,7 +20,7 @@ from signal_diffusion.nn.mel import UnitMel
 from signal_diffusion.noise import Noise
 from signal_diffusion.tasks.diffwave_checkpoint import FAST, diffwave, rate_grid
 from signal_diffusion.training.losses import AbsoluteError
-from signal_diffusion.training.objectives import Stepwise
+from signal_diffusion.training.objectives import Held, Stepwise
 
 SCHEDULE = schedules.DiscreteVariancePreserving()
 KEPT = np.cumprod(1 - np.linspace(1e-4, 0.05, 50))
@@ -42,9 +42,16 @@ def sound(length: int = 30000) -> torch.Tensor:
 def test_mel_frames_are_those_of_torchaudio() -> None:
     """The transform that the published preprocessing names, with its settings."""
     transform = torchaudio().transforms.MelSpectrogram(
-        sample_rate=22050, win_length=1024, hop_length=256, n_fft=1024, f_min=20.0, f_max=11025.0,
-        n_mels=80, power=1.0, normalized=True,
-    )  # fmt: skip
+        sample_rate=22050,
+        win_length=1024,
+        hop_length=256,
+        n_fft=1024,
+        f_min=20.0,
+        f_max=11025.0,
+        n_mels=80,
+        power=1.0,
+        normalized=True,
+    )
     for x in (sound(), 1e-3 * sound(), 100 * sound()):
         decibels = 20 * transform(x).clamp_min(1e-5).log10() - 20
         theirs = ((decibels + 100) / 100).clamp(0, 1)
@@ -114,7 +121,7 @@ def test_an_untrained_model_scores_the_noises_own_size() -> None:
     denoiser = model(layers=1, spread=None)
     nn.init.zeros_(denoiser.backbone.outward.bias)  # type: ignore[union-attr, arg-type]
     x = sound(62 * 256)[:1]
-    score = float(Stepwise(AbsoluteError()).score(denoiser, x, x))
+    score = float(Stepwise(AbsoluteError()).score(denoiser, Held(x, x)))
     assert score == pytest.approx(-20 * math.log10(math.sqrt(2 / math.pi)), abs=0.05)
 
 
@@ -129,9 +136,12 @@ def test_sound_has_whole_hops_and_goes_by_the_seed() -> None:
 
 @pytest.mark.parametrize(
     ("frames", "said"),
-    [(torch.zeros(40, 5), "takes \\(bands, frames\\)"), (torch.full((80, 5), -9.0), "beyond 0"),
-     (torch.full((80, 5), math.nan), "beyond 0")],
-)  # fmt: skip
+    [
+        (torch.zeros(40, 5), "takes \\(bands, frames\\)"),
+        (torch.full((80, 5), -9.0), "beyond 0"),
+        (torch.full((80, 5), math.nan), "beyond 0"),
+    ],
+)
 def test_frames_of_another_kind_are_refused(frames: torch.Tensor, said: str) -> None:
     with pytest.raises(InputError, match=said):
         diffwave(model(layers=1), frames)
@@ -143,7 +153,7 @@ def test_other_models_are_refused() -> None:
         diffwave(other, torch.zeros(80, 4))
     with pytest.raises(InputError, match="schedule=discrete_vp"):
         Stepwise(AbsoluteError()).score(
-            NetworkDenoiser(DiffWave(), schedules.Cosine()), sound(512), sound(512)
+            NetworkDenoiser(DiffWave(), schedules.Cosine()), Held(sound(512), sound(512))
         )
 
 
@@ -157,16 +167,21 @@ def published(ours: DiffWave) -> nn.Module:
     assert ours.upsampler is not None
     table, frames = theirs.diffusion_embedding, theirs.spectrogram_upsampler
     pairs = [
-        (ours.inward, theirs.input_projection), (ours.skip, theirs.skip_projection),
-        (ours.outward, theirs.output_projection), (ours.embedding.first, table.projection1),
-        (ours.embedding.second, table.projection2), (ours.upsampler.first, frames.conv1),
+        (ours.inward, theirs.input_projection),
+        (ours.skip, theirs.skip_projection),
+        (ours.outward, theirs.output_projection),
+        (ours.embedding.first, table.projection1),
+        (ours.embedding.second, table.projection2),
+        (ours.upsampler.first, frames.conv1),
         (ours.upsampler.second, frames.conv2),
-    ]  # fmt: skip
+    ]
     for our, their in zip(ours.blocks, theirs.residual_layers, strict=True):
         pairs += [
-            (our.dilated, their.dilated_conv), (our.step, their.diffusion_projection),
-            (our.mel, their.conditioner_projection), (our.outward, their.output_projection),
-        ]  # fmt: skip
+            (our.dilated, their.dilated_conv),
+            (our.step, their.diffusion_projection),
+            (our.mel, their.conditioner_projection),
+            (our.outward, their.output_projection),
+        ]
     for our, their in pairs:
         their.load_state_dict(our.state_dict())
     return theirs.eval()

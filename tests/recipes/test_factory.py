@@ -147,8 +147,10 @@ def test_the_machine_is_split_in_time_and_labelled(clone: Path, tmp_path: Path) 
     sources = TemperatureSources(str(clone))
     parts = {split: sources.readings(split) for split in ("train", "valid", "test")}
     assert {split: x.shape for split, x in parts.items()} == {
-        "train": (1, 4800), "valid": (1, 1200), "test": (1, 2000),
-    }  # fmt: skip
+        "train": (1, 4800),
+        "valid": (1, 1200),
+        "test": (1, 2000),
+    }
     faulty, stamps = sources.faulty("valid"), sources.stamps("valid")
     assert faulty is not None and stamps is not None
     assert np.flatnonzero(faulty).tolist() == list(range(708, 780))

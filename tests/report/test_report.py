@@ -256,7 +256,8 @@ def test_a_clip_is_where_most_was_removed(tmp_path: Path) -> None:
 
 
 def stretch(lines: np.ndarray, rate: float, container: str = "FLAC") -> Stretch:
-    return Stretch(lines, rate, 0.0, lines.shape[2] / rate, None, Form(container, 10.0))
+    seconds = lines.shape[2] / rate
+    return Stretch(lines, rate, 0.0, seconds, score=None, form=Form(container, 10.0))
 
 
 def test_spectrograms_share_one_scale() -> None:
@@ -290,7 +291,7 @@ def test_slow_signals_are_drawn_as_lines_that_keep_their_peaks(
         max(float(y) for _, y in some) - high for some, (high, _) in zip(points, top, strict=True)
     ]
     assert heights[1] == pytest.approx(heights[0] / 2, abs=0.2) and heights[0] > 0.9 * HIGH
-    assert all(panel.line.count("M") == 2 for panel in panels) and "1.05" in scale.told
+    assert all(panel.line.count("M") == 2 for panel in panels) and "1.05" in scale.label
     assert float(panels[3].top) - float(panels[3].bottom) == pytest.approx(1.05, abs=0.01)
     slow = [
         replace(

@@ -23,7 +23,7 @@ from signal_diffusion.streaming.masks import Missing
 from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tasks.denoise_files import denoise_table
 from signal_diffusion.training.losses import RelativeError
-from signal_diffusion.training.objectives import Supervised
+from signal_diffusion.training.objectives import Held, Supervised
 from signal_diffusion.training.runs import start_from
 
 
@@ -100,6 +100,19 @@ def test_a_denoiser_gets_exactly_what_is_missing() -> None:
     np.testing.assert_array_equal(np.abs(cleaned - 7) < 1e-5, missing)
     tensor = denoise(Marker(), torch.from_numpy(signal), missing=torch.from_numpy(missing))
     np.testing.assert_allclose(tensor[~missing], signal[~missing], atol=1e-4)
+
+
+def test_the_mask_of_a_masked_array_is_what_is_missing() -> None:
+    signal, missing = holed()
+    masked = np.ma.masked_array(np.where(missing, -9999.0, signal), missing)
+    wanted = denoise(Marker(), signal, missing=missing)
+    np.testing.assert_array_equal(denoise(Marker(), masked), wanted)
+    half = missing.copy()
+    half[:, :3000] = False
+    masked = np.ma.masked_array(signal, half)
+    np.testing.assert_array_equal(denoise(Marker(), masked, missing=missing), wanted)
+    plain = np.ma.masked_array(filled(signal, missing))
+    assert not np.ma.isMaskedArray(denoise(Marker(), plain))
 
 
 def test_a_gap_that_was_filled_with_the_median_is_no_silence() -> None:
@@ -212,7 +225,7 @@ def test_training_hands_the_mask_to_the_network() -> None:
     masked, unmasked = network(), network(masked=False)
     assert loss(masked, mask) != loss(masked, None) == loss(masked, 0 * mask)
     assert loss(unmasked, mask) == loss(unmasked, None)
-    scores = [objective.score(masked, x, x + 0.1, m) for m in (None, mask.bool())]
+    scores = [objective.score(masked, Held(x, x + 0.1, m)) for m in (None, mask.bool())]
     assert scores[0] != scores[1]
 
 

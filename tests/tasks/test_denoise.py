@@ -221,6 +221,7 @@ def test_a_process_without_an_observation_is_refused() -> None:
 @pytest.mark.skipif("speech" not in artifact.shipped(), reason="the speech model is not shipped")
 def test_the_shipped_model_cleans_real_speech(samples) -> None:
     """A real noisy recording, and held-out voices in held-out noises at 5 dB."""
+    pytest.importorskip("pesq")
     pair = [
         read(samples / "pairs" / kind / "p287_006.flac").samples[0] for kind in ("noisy", "clean")
     ]

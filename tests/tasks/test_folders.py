@@ -21,7 +21,19 @@ from signal_diffusion.tasks.workers import Job, Outcome, plan, run_jobs
 
 Command = Callable[..., tuple[int, str, str]]
 
-REPORT = FileReport("", "", 16000, 1, 1.0, -20.0, -21.0, 10.0, 0.1, 0.1, None)
+REPORT = FileReport(
+    path="",
+    output="",
+    sample_rate=16000,
+    channels=1,
+    seconds=1.0,
+    level_in_db=-20.0,
+    level_out_db=-21.0,
+    estimated_snr_db=10.0,
+    processing_seconds=0.1,
+    real_time_factor=0.1,
+    note=None,
+)
 
 
 @pytest.fixture

@@ -1,66 +1,34 @@
 """Outputs are absent or whole, whenever a run is killed, and the next run makes up for the rest."""
 
 import json
-import multiprocessing
 import os
 import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import network
+from builders import Start, network
 
-from signal_diffusion import cli
 from signal_diffusion.audio import Recording, write
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks a process that is warm")
 
 #: More of them, e.g. 50, take a minute.
 KILLS = int(os.environ.get("SIGNAL_DIFFUSION_KILLS", "15"))
-#: Loaded once, in the process that the killed ones are forked from.
-WARM = [
-    "torch._dynamo",
-    "torch._refs",
-    "soxr",
-    "signal_diffusion.cli.denoise_run",
-    "signal_diffusion.tasks.denoise_files",
-]
 #: No Ogg: libsndfile numbers its streams at random, so that no two files are equal.
 NAMES = ("a.wav", "b/c.flac", "b/d.wav", "b/e.mp3", "f.wav", "g.flac", "h.wav", "i.flac")
 
-Start = Callable[..., BaseProcess]
-
-
-def interruptible(line: list[str]) -> None:
-    """Run the command with the usual signals, even where they are ignored, as under nohup."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    cli.main(line)
-
 
 @pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
+def start(processes: Start) -> Start:
     """Starts `denoise` in a process of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        # A process with threads must not be forked, and one thread makes equal bytes.
-        patch.setenv("OMP_NUM_THREADS", "1")
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(WARM)
-
-        def started(*arguments: object) -> BaseProcess:
-            line = ["denoise", *map(str, arguments)]
-            process = context.Process(target=interruptible, args=(line,))
-            process.start()
-            return process
-
-        yield started
+    return partial(processes, "denoise")
 
 
 @pytest.fixture(scope="module")

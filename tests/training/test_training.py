@@ -17,7 +17,7 @@ from signal_diffusion.data.batches import Batch, Recordings
 from signal_diffusion.data.synthetic import AutoRegressive
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.frames import CompressedSTFT
-from signal_diffusion.training.losses import SpectralLoss, SquaredError
+from signal_diffusion.training.losses import Prediction, SpectralLoss, SquaredError
 from signal_diffusion.training.module import Constant, Cosine, DiffusionModule, _moving_average
 from signal_diffusion.training.runs import conf_folder, fit
 
@@ -119,8 +119,12 @@ def test_micro_batches_draw_on_their_own_and_count_once(tmp_path, monkeypatch):
         return terms(self, denoiser, batch, draw=draw)
 
     monkeypatch.setattr(DiffusionModule, "terms", listen)
-    train(tmp_path, "trainer.max_steps=2", "trainer.accumulate_grad_batches=3",
-          "trainer.val_check_interval=6")  # fmt: skip
+    train(
+        tmp_path,
+        "trainer.max_steps=2",
+        "trainer.accumulate_grad_batches=3",
+        "trainer.val_check_interval=6",
+    )
     assert len(set(draws[:6])) == 6
     assert int(state(tmp_path)["state_dict"]["average.n_averaged"]) == 2
     with pytest.raises(InputError, match="no multiple"):
@@ -137,9 +141,12 @@ EXPORT = "{_target_: signal_diffusion.training.runs.Export, path: '${folder}/mod
 
 def test_export_is_the_best_scored_average_not_the_last(tmp_path):
     best = train(
-        tmp_path, "trainer.max_steps=6", "trainer.val_check_interval=1",
-        "module.optimizer.lr=3.0", "module.ema_decay=0.1",
-    )  # fmt: skip
+        tmp_path,
+        "trainer.max_steps=6",
+        "trainer.val_check_interval=1",
+        "module.optimizer.lr=3.0",
+        "module.ema_decay=0.1",
+    )
     scores = [float(r["valid/score"]) for r in metrics(tmp_path) if r.get("valid/score")]
     assert best == pytest.approx(max(scores))
     assert scores[-1] < max(scores) - 0.5
@@ -169,9 +176,11 @@ def test_logs_hold_losses_gap_rate_and_score(tmp_path):
 
 def test_time_limited_run_ends_decayed_and_exported(tmp_path):
     train(
-        tmp_path, "trainer.max_steps=1000000", "trainer.max_time=00:00:00:12",
+        tmp_path,
+        "trainer.max_steps=1000000",
+        "trainer.max_time=00:00:00:12",
         "trainer.val_check_interval=1000000",
-    )  # fmt: skip
+    )
     rates = [float(row["lr"]) for row in metrics(tmp_path) if row["lr"]]
     assert rates[-1] < 0.02 * max(rates)
     assert (tmp_path / "model.safetensors").is_file()
@@ -212,9 +221,10 @@ def test_loss_that_is_no_number_names_step_and_batch(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "test_training", sys.modules[__name__])
     with pytest.raises(FloatingPointError, match=r"nan at step 3 .*good\.wav; bad\.wav"):
         train(
-            tmp_path, "trainer.max_steps=6",
+            tmp_path,
+            "trainer.max_steps=6",
             "data.sources={_target_: test_training.Poisoned}",
-        )  # fmt: skip
+        )
 
 
 def test_average_is_the_moving_average_of_the_weights():
@@ -248,7 +258,7 @@ class Raw:
 
 def test_squared_error_is_in_the_networks_units():
     x, t = torch.zeros(2, 3, 5), torch.full((2, 1, 1), 0.5)
-    terms = SquaredError()(x + 0.5, x, x, t, Raw())
+    terms = SquaredError()(Prediction(x + 0.5, x, x, t, Raw()))
     assert terms["squared_error"].item() == pytest.approx(4 * 0.25)
 
 
@@ -256,13 +266,14 @@ def test_spectral_loss_is_zero_at_the_truth_and_finite_at_silence():
     loss, denoiser, t = SpectralLoss(), Raw(), torch.ones(2, 1, 1)
     signal = torch.randn(2, 1, 4096, generator=torch.Generator().manual_seed(0))
     x_0 = denoiser.codec.encode(signal)
-    truth = loss(x_0, x_0, signal, t, denoiser)
+    truth = loss(Prediction(x_0, x_0, signal, t, denoiser))
     assert all(term.item() < 1e-3 for term in truth.values())
     silence = torch.zeros_like(x_0).requires_grad_()
-    terms = loss(silence, torch.zeros_like(x_0), torch.zeros_like(signal), t, denoiser)
+    nothing = torch.zeros_like(x_0), torch.zeros_like(signal)
+    terms = loss(Prediction(silence, *nothing, t, denoiser))
     sum(terms.values()).backward()
     assert torch.isfinite(silence.grad).all()
-    off = loss(0.9 * x_0, x_0, signal, t, denoiser)
+    off = loss(Prediction(0.9 * x_0, x_0, signal, t, denoiser))
     assert all(off[name] > 10 * truth[name] for name in off)
 
 

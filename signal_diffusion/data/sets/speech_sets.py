@@ -17,7 +17,7 @@ from signal_diffusion.conditions import Condition, Names
 from signal_diffusion.data.batches import Batch, Recordings, Source, recordings_of
 from signal_diffusion.data.corpus import Clip, Corpus
 from signal_diffusion.data.labelled import LabelledClips
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, install
 from signal_diffusion.nn.mel import UnitMel
 
 #: Names of torchaudio's subsets, by ours.
@@ -210,7 +210,7 @@ def torchaudio() -> ModuleType:
     banks) need no extension and work without.
 
     Raises:
-        ImportError: torchaudio is not installed.
+        InputError: torchaudio is not installed.
 
     >>> torchaudio().functional.create_dct(13, 40, norm=None).shape
     torch.Size([40, 13])
@@ -218,6 +218,8 @@ def torchaudio() -> ModuleType:
     before = set(sys.modules)
     try:
         return importlib.import_module("torchaudio")
+    except ModuleNotFoundError as error:
+        raise InputError(f"this corpus needs the package torchaudio: {install('train')}") from error
     except (OSError, RuntimeError):
         _forget(before)
     sys.modules["torchaudio._extension"] = _no_extension()

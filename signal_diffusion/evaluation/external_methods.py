@@ -1,4 +1,4 @@
-"""Methods from outside: commands, and folders of estimates that were made elsewhere."""
+"""External methods: commands, and folders of estimates."""
 
 from __future__ import annotations
 
@@ -78,10 +78,12 @@ class Command:
 
     def _run(self, words: Sequence[str]) -> tuple[float, int | None]:
         """Seconds and, where the system tells it, peak memory in bytes."""
-        with tempfile.TemporaryFile() as said:
-            code, taken, memory = _ended([sys.executable, "-I", "-S", "-c", RUNNER, *words], said)
-            said.seek(0)
-            last = said.read()[-2000:].decode(errors="replace").strip().splitlines()[-1:]
+        with tempfile.TemporaryFile() as messages:
+            code, taken, memory = _ended(
+                [sys.executable, "-I", "-S", "-c", RUNNER, *words], messages
+            )
+            messages.seek(0)
+            last = messages.read()[-2000:].decode(errors="replace").strip().splitlines()[-1:]
         if code:
             raise InputError(": ".join([f"command {self.name} ended with code {code}", *last]))
         return taken, memory
@@ -89,7 +91,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Made:
-    """A folder of estimates that were made elsewhere, named as the recordings are."""
+    """A folder of estimates, whose files are named as the recordings are."""
 
     name: str
     folder: Path
@@ -120,19 +122,23 @@ def _filled(word: str, places: Mapping[str, str]) -> str:
     return word
 
 
-def _ended(words: Sequence[str], said: IO[bytes]) -> tuple[int, float, int | None]:
+def _ended(words: Sequence[str], messages: IO[bytes]) -> tuple[int, float, int | None]:
     """Exit code, seconds and peak memory in bytes of what `RUNNER` runs."""
     process = subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, start_new_session=True
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=messages,
+        start_new_session=True,
     )
     try:
-        told = process.communicate()[0]
+        printed = process.communicate()[0]
     finally:
         if process.returncode is None:
             _end(process)
-    if not told:
+    if not printed:
         return process.returncode or 1, 0.0, None
-    code, taken, memory = json.loads(told)
+    code, taken, memory = json.loads(printed)
     unit = 1 if sys.platform == "darwin" else 1024
     return code, taken, None if memory is None else memory * unit
 
@@ -146,7 +152,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _given(pair: Pair, sound: Sound, folder: Path) -> tuple[Path, Path]:
-    """A file in a folder with what is given to a command, and where its estimate is to be."""
+    """Paths of the input file of a command, which is written, and of its output file."""
     if pair.table:
         return _given_table(pair, sound, folder)
     source = folder / "in.wav"
@@ -180,17 +186,17 @@ def _given_table(pair: Pair, sound: Sound, folder: Path) -> tuple[Path, Path]:
 def _require_form(what: str, made: Readings, sound: Sound) -> None:
     wanted, found = sound.clean.shape, made.samples.shape
     if found != wanted or not is_same_rate(made.sample_rate, sound.sample_rate):
-        said = [
+        forms = [
             "{:.12g} Hz, {} channels, {} samples".format(rate, *shape)
             for rate, shape in ((made.sample_rate, found), (sound.sample_rate, wanted))
         ]
-        raise InputError(f"{what}: the estimate has {said[0]}, but the recording {said[1]}")
+        raise InputError(f"{what}: the estimate has {forms[0]}, but the recording {forms[1]}")
     if made.missing is not None and (lost := _lost(made.missing, sound)):
         raise InputError(f"{what}: the estimate lacks {lost} readings that are scored")
 
 
 def _lost(missing: Array, sound: Sound) -> int:
-    """Readings that an estimate lacks though there is a reference for them."""
+    """Number of readings that the estimate lacks and the reference has."""
     scored = missing if sound.unscored is None else missing & ~sound.unscored
     return int(scored.sum())
 
