@@ -17,8 +17,8 @@ LEAST = 0.5
 class DriftFilter:
     """Samples (C, n) in, the same without what changes slower than some Hz out, as it is known.
 
-    The drift is that of the means of frames, smoothed by lines under a Hann window and joined by lines.
-    All blocks together are those of the whole recording, however it is cut.
+    The drift is that of the means of frames, smoothed by lines under a Hann window and
+    joined by lines. All blocks together are those of the whole recording, however it is cut.
 
     Attributes:
         ahead: samples after one that its drift depends on, at most.
