@@ -31,7 +31,7 @@ SIZE = {
     "training/objectives": "the objectives share one base",
 }
 #: Verbs and participles that say nothing of what a value is.
-VAGUE = {"asked", "heard", "known", "lies", "said", "some", "tell", "tells", "told", "worded"}
+VAGUE = {"asked", "heard", "known", "lies", "said", "some", "tells", "told", "worded"}
 #: What takes the words of a command line, or names of files, in tests.
 WORDS = {"command", "piped", "run", "touched"}
 #: Things that exist once, with their home.
