@@ -35,7 +35,7 @@ from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion import Denoiser
 from signal_diffusion.data.corpus import Corpus, clips_of, manifest_rows
-from signal_diffusion.data.labelled import fitted
+from signal_diffusion.data.labels import fitted
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from signal_diffusion import Denoiser
-from signal_diffusion.data.synthetic import AutoRegressive
+from signal_diffusion.data.processes import AutoRegressive
 from signal_diffusion.training.runs import run
 
 SNRS_DB = (-10, -5, 0, 5, 10, 15, 20)

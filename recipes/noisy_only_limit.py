@@ -28,7 +28,7 @@ from hydra import compose, initialize_config_dir
 from numpy.typing import NDArray
 
 from signal_diffusion import Denoiser, denoise
-from signal_diffusion.data.synthetic import AutoRegressive
+from signal_diffusion.data.processes import AutoRegressive
 from signal_diffusion.training.runs import conf_folder, fit
 
 #: Readings to learn from, and of a fresh draw.

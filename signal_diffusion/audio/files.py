@@ -202,20 +202,21 @@ def _sound_file(path: Path) -> Iterator[soundfile.SoundFile]:
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror or error}") from error
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
-        raise InputError(_unreadable(path, reason(error))) from error
+        _require_readable(path)
+        raise InputError(f"{path} is no audio file or is damaged ({reason(error)})") from error
     with file:
         yield file
 
 
-def _unreadable(path: Path, why: str) -> str:
-    """Why a file can't be read, and how it can be where another program decodes it."""
+def _require_readable(path: Path) -> None:
+    """Raise an InputError for a format that only another program decodes, which names the way."""
     with path.open("rb") as file:
         start = file.read(12)
     form = path.suffix.lower().removeprefix(".") if path.suffix.lower() in UNREADABLE else ""
     form = form or ("mp4" if start[4:8] == b"ftyp" else "")
     if not form:
-        return f"{path} is no audio file or is damaged ({why})"
-    return (
+        return
+    raise InputError(
         f"{path}: {form.upper()} can't be read here, but by way of a pipe: "
         f"ffmpeg -i {path} -f wav - | signal-diffusion denoise - -o OUT.wav"
     )

@@ -19,7 +19,7 @@ class Batch:
     `cond` is the conditioner, as the denoiser takes it: what is asked for, or, of masked denoisers,
     (B, 1, L) with 1 where the observation has been filled in and 0 elsewhere; None is nothing.
     `bands` (B, 1, n) are responses that tell, where `clean` was made of noisy recordings without
-    clean ones, what both have of the same noise; see `data.noisy`.
+    clean ones, what both have of the same noise; see `data.white_noise`.
     """
 
     clean: Tensor
@@ -65,9 +65,15 @@ class Batches(IterableDataset[Batch]):
     """The batches of the steps `first`, `first + 1`, ... each drawn from (seed, step, rank)."""
 
     def __init__(
-        self, source: Source, size: int, *, seed: int, first: int = 0, rank: int = 0,
+        self,
+        source: Source,
+        size: int,
+        *,
+        seed: int,
+        first: int = 0,
+        rank: int = 0,
         count: int | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.source, self.size, self.seed = source, size, seed
         self.first, self.rank, self.count = first, rank, count
 

@@ -75,8 +75,10 @@ class CropSources:
             return list(split_by_speaker(list_folder(self.root)))
         return [
             list_manifest(
-                self.root, self.manifest, where={**self.where, "split": [split]},
+                self.root,
+                self.manifest,
+                where={**self.where, "split": [split]},
                 at_least=self.at_least,
             )
             for split in ("train", "valid")
-        ]  # fmt: skip
+        ]

@@ -105,10 +105,14 @@ class FolderSources:
         noise = _split("noise", _by_file(list_folder(self.noise)), self.valid_share)
         music = list_folder(self.music) if self.music else []
         train, valid = (
-            Mixer(self._corpus(s), self._corpus(n), self._corpus(music) if music else None,
-                  **self.mixer)
+            Mixer(
+                self._corpus(s),
+                self._corpus(n),
+                self._corpus(music) if music else None,
+                **self.mixer,
+            )
             for s, n in zip(speech, noise, strict=True)
-        )  # fmt: skip
+        )
         return train, valid, Recordings(_mixes(valid, self.mixes))
 
     def _corpus(self, clips: Sequence[Clip]) -> Corpus:
@@ -170,12 +174,16 @@ class PairCrops:
         picks = rng.choice(len(self.clean), size, p=clip_weights(self.clean, {}))
         seeds = rng.integers(2**63, size=size)
         clean, noisy = (
-            torch.from_numpy(np.stack([
-                corpus.crop(np.random.default_rng(seed), int(i), self.length)
-                for i, seed in zip(picks, seeds, strict=True)
-            ]))[:, None]
+            torch.from_numpy(
+                np.stack(
+                    [
+                        corpus.crop(np.random.default_rng(seed), int(i), self.length)
+                        for i, seed in zip(picks, seeds, strict=True)
+                    ]
+                )
+            )[:, None]
             for corpus in (self.clean, self.noisy)
-        )  # fmt: skip
+        )
         gain = 10 ** ((self.level_db - level_db(noisy)) / 20)
         return Batch(clean * gain, noisy * gain, [self.clean.clips[i].name for i in picks])
 

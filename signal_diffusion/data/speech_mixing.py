@@ -57,9 +57,14 @@ class Mixer:
     snr_db: tuple[float, float] = (-5.0, 20.0)
     shares: dict[str, float] = field(
         default_factory=lambda: {
-            "one": 0.35, "two": 0.2, "scattered": 0.1, "babble": 0.17, "music": 0.06, "made": 0.12,
+            "one": 0.35,
+            "two": 0.2,
+            "scattered": 0.1,
+            "babble": 0.17,
+            "music": 0.06,
+            "made": 0.12,
         }
-    )  # fmt: skip
+    )
     speech_eq_db: float = 2.5
     noise_eq_db: float = 7.0
     room: float = 0.2

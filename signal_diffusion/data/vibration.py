@@ -21,9 +21,19 @@ SPEEDS = (7500, 7776, 8192, 8640, 9000)
 GIVEN, EDGE = 8192 + 512, 256
 #: What recorded noise is that of machines.
 MACHINES = (
-    "helicopter", "chainsaw", "exercise_bike", "loop_industrial", "loop_3d_printer", "train",
-    "boat", "running_tap", "rain", "wind", "storm", "clock_tick",
-)  # fmt: skip
+    "helicopter",
+    "chainsaw",
+    "exercise_bike",
+    "loop_industrial",
+    "loop_3d_printer",
+    "train",
+    "boat",
+    "running_tap",
+    "rain",
+    "wind",
+    "storm",
+    "clock_tick",
+)
 
 
 @dataclass(frozen=True)

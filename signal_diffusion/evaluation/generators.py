@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from signal_diffusion.conditions import Condition, Names, Value
-from signal_diffusion.data.labelled import fitted
+from signal_diffusion.data.labels import fitted
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError

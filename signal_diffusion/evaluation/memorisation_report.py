@@ -15,7 +15,7 @@ from signal_diffusion.audio import read
 from signal_diffusion.audio.provenance import MARK, provenance, write_generated
 from signal_diffusion.conditions import Condition, Value
 from signal_diffusion.data.corpus import SUFFIXES, Clip, Corpus, list_folder, list_manifest
-from signal_diffusion.data.labelled import fitted
+from signal_diffusion.data.labels import fitted
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.memorisation import (

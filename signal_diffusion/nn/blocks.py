@@ -94,9 +94,9 @@ def inferring(
     many = max(1, TILE // max(1, steps))
     for first in range(0, rows, many):
         some = slice(first, first + many)
-        told = None if cond is None else _of(some, cond)
+        part = None if cond is None else _of(some, cond)
         layers = [
-            _Layer(block, share, paths[some], _of(some, block.time(time)), entry, told)
+            _Layer(block, share, paths[some], _of(some, block.time(time)), entry, cond=part)
             for block, share, entry in zip(blocks, shares, entries, strict=True)
         ]
         for step in range(0, steps, TILE):

@@ -45,9 +45,12 @@ class Phaseless(FrameTransform):
             start: number of the first frame, by which phases go.
         """
         x = griffin_lim(
-            self.magnitudes(state.float()), window=self.frame, hop=self.hop,
-            iterations=self.iterations, start=start,
-        )  # fmt: skip
+            self.magnitudes(state.float()),
+            window=self.frame,
+            hop=self.hop,
+            iterations=self.iterations,
+            start=start,
+        )
         return F.pad(x, (0, max(0, length - x.shape[-1])))[:, None, :length]
 
 

@@ -119,7 +119,7 @@ class DilatedStack(nn.Module):
         cond = None if cond is None else cond.transpose(1, 2)
         run = inferring if self._infers(h) else learning
         blocks = cast("list[GatedBlock]", list(self.blocks))
-        h = run(blocks, self.skip, self.conditioner, h, time, cond)
+        h = run(blocks, self.skip, self.conditioner, x=h, time=time, cond=cond)
         h = self.head(F.silu(normalised(h, self.norm)))
         return self.frames.decode(self._estimate(h, framed[-1]).transpose(1, 2), length)
 

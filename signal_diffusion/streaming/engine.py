@@ -17,7 +17,7 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.samplers import Progress
 from signal_diffusion.schedules import Schedule, log_snr_grid, power_grid
 from signal_diffusion.streaming import upper_band
-from signal_diffusion.streaming.gain import Constant, Gain, Normal, Running
+from signal_diffusion.streaming.gain import Constant, Gain, Normal, Running, drift_filter
 from signal_diffusion.streaming.masks import SILENCE, Missing, Silence
 from signal_diffusion.streaming.pieces import Pieces, Sampling
 from signal_diffusion.streaming.settings import Settings, model_or_given_rate
@@ -51,7 +51,8 @@ class Engine:
 
     where down and up change the rate to the denoiser's and back. What lies above the denoiser's
     band, x - up(down(x)), is the exact complement of what it was given; it is kept with the gain g
-    of `UpperBand`, or dropped (g = 0). A denoiser that changes nothing gives x itself.
+    of `UpperBand`, or dropped (g = 0). A denoiser that changes nothing gives x itself. Denoisers of
+    sound get down(x) without its offset and slow drift, which the estimate keeps.
 
     Args:
         denoiser: see `tasks.denoise.denoise`.
@@ -102,6 +103,7 @@ class Engine:
         sampling = Sampling(denoiser, times, settings.sampler, settings.seed, settings.shots)
         self.context = sampling.context
         self._gain = self._levelling(denoiser, normal)
+        self._drift = drift_filter(denoiser, channels)
         self._offset = np.zeros((channels, 1)) + (0.0 if normal is None else normal.offset)
         self._dropped = self._offset if denoiser.offset == "dropped" else 0 * self._offset
         self._pieces = Pieces(
@@ -132,6 +134,7 @@ class Engine:
         if self.context is None:
             return None
         ahead = self.context[1] + self._gain.ahead
+        ahead += 0 if self._drift is None else self._drift.ahead
         if not self.resampled:
             return max(ahead, SILENCE - 1)
         lags = 2 * RESAMPLER_LAG * self.model_rate / min(self.rate, self.model_rate)
@@ -159,6 +162,8 @@ class Engine:
         if not self._read:
             return
         yield from self._given_to_model(self._down.flush())
+        if self._drift is not None:
+            yield from self._levelled_to_model(self._drift.flush())
         rest = self._gain.flush()
         if rest is not None:
             self._levelled.push(rest)
@@ -178,8 +183,11 @@ class Engine:
         return Running(denoiser.level_db, first=self.context[1] if self.context else 1 << 62)
 
     def _given_to_model(self, x: Array) -> Iterator[Estimates]:
-        """Samples at the denoiser's rate go to it, at its level."""
+        """Samples at the denoiser's rate go to it, without their drift and at its level."""
         self._given.push(x)
+        yield from self._levelled_to_model(x if self._drift is None else self._drift.push(x))
+
+    def _levelled_to_model(self, x: Array) -> Iterator[Estimates]:
         levelled = self._gain.push(x)
         self._levelled.push(levelled)
         yield from self._estimated(self._pieces.push(levelled, self._mask(levelled)))

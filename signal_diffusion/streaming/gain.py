@@ -13,7 +13,9 @@ import numpy as np
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import Buffer
+from signal_diffusion.dsp.drift import DriftFilter
 from signal_diffusion.dsp.levels import FRAME, LOUD, LevelMeter, rms
+from signal_diffusion.model_facts import AUDIO_DOMAINS
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,12 @@ def normal_of(meter: LevelMeter, denoiser: Denoiser, *, noise_std: float | None 
         return Normal(denoiser.noise_std / np.where(own > 0, own, 1)[:, None], meter.offsets)
     gains = 1.0 if target_db is None else gain_to(target_db, meter.levels_db[:, None])
     return Normal(gains, meter.offsets)
+
+
+def drift_filter(denoiser: Denoiser, channels: int) -> DriftFilter | None:
+    """What takes offset and drift off a recording, for denoisers of sound: voices have none."""
+    sound = denoiser.domain in AUDIO_DOMAINS and denoiser.offset is None
+    return DriftFilter(channels) if sound else None
 
 
 def gain_to(target_db: float, level_db: Array | float) -> Any:

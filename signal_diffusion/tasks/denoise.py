@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.samplers import Progress
 from signal_diffusion.streaming.background import quickest
 from signal_diffusion.streaming.engine import Engine
-from signal_diffusion.streaming.gain import Normal, normal_at, normal_of
+from signal_diffusion.streaming.gain import Normal, drift_filter, normal_at, normal_of
 from signal_diffusion.streaming.settings import (
     STEPS_OF_SHOTS,
     Mask,
@@ -264,16 +265,20 @@ def given_normal(denoiser: Denoiser, level: float | None) -> Normal | None:
 
 
 def _metered(denoiser: Denoiser, blocks: Iterable[Array], rate: float) -> LevelMeter | None:
-    meter = resampler = None
-    for block in blocks:
-        if meter is None or resampler is None:
+    meter = None
+    for block in chain(blocks, [None]):
+        if block is not None and meter is None:
             meter = LevelMeter(len(block), centred=denoiser.offset is not None)
+            drift = drift_filter(denoiser, len(block))
             resampler = Resampler(
                 rate, denoiser.sample_rate or rate, channels=len(block), dtype=str(block.dtype)
             )
-        meter.push(resampler.push(block))
-    if meter is not None and resampler is not None:
-        meter.push(resampler.flush())
+        if meter is None:
+            return None
+        x = resampler.flush() if block is None else resampler.push(block)
+        meter.push(x if drift is None else drift.push(x))
+        if block is None and drift is not None:
+            meter.push(drift.flush())
     return meter
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from signal_diffusion.data.batches import Batch
-from signal_diffusion.data.noisy import within
+from signal_diffusion.data.white_noise import within
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.metrics import log_spectral_distance, si_sdr
@@ -335,9 +335,15 @@ class Vocoding(Objective):
         signal = clean[:, None] * (lift / 2).exp()
         t = times_of(denoiser.schedule, len(clean), generator, last_time=self.last_time).to(clean)
         return compared(
-            denoiser, self.loss, codec.encode(signal), t, generator, signal=signal,
-            y=codec.compressed(mel.magnitudes(log_mel + lift)), cond=conditioner(log_mel + lift),
-        )  # fmt: skip
+            denoiser,
+            self.loss,
+            codec.encode(signal),
+            t,
+            generator,
+            signal=signal,
+            y=codec.compressed(mel.magnitudes(log_mel + lift)),
+            cond=conditioner(log_mel + lift),
+        )
 
     def score(self, denoiser: NetworkDenoiser, held: Held) -> Tensor:
         """Less the log-spectral distance of what one step makes of the recording's own frames."""
@@ -377,9 +383,14 @@ class Stepwise(Objective):
         t = (steps * torch.tensor(self.SCORED)).ceil().reshape(-1, 1, 1).to(x_0) / steps
         with torch.no_grad():
             (error,) = compared(
-                denoiser, AbsoluteError(), x_0, t, torch.Generator().manual_seed(0),
-                signal=x_0, cond=cond.expand(len(x_0), -1, -1),
-            ).values()  # fmt: skip
+                denoiser,
+                AbsoluteError(),
+                x_0,
+                t,
+                torch.Generator().manual_seed(0),
+                signal=x_0,
+                cond=cond.expand(len(x_0), -1, -1),
+            ).values()
         return -20 * torch.log10(error)
 
 

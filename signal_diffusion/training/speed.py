@@ -95,10 +95,18 @@ def _configured(overrides: Sequence[str]) -> Any:
         config = compose("train", list(overrides))
     with open_dict(config):
         config.folder = "."
-        config.trainer.update({
-            "callbacks": [], "logger": False, "enable_checkpointing": False, "devices": 1,
-            "enable_progress_bar": False, "limit_val_batches": 0, "max_time": None, "num_nodes": 1,
-        })  # fmt: skip
+        config.trainer.update(
+            {
+                "callbacks": [],
+                "logger": False,
+                "enable_checkpointing": False,
+                "devices": 1,
+                "enable_progress_bar": False,
+                "limit_val_batches": 0,
+                "max_time": None,
+                "num_nodes": 1,
+            }
+        )
     return config
 
 

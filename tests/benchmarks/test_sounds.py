@@ -20,7 +20,7 @@ from signal_diffusion import NetworkDenoiser, schedules
 from signal_diffusion.conditions import Names, Pitch, Value
 from signal_diffusion.data.batches import Batch
 from signal_diffusion.data.corpus import Clip, Corpus
-from signal_diffusion.data.labelled import LabelledClips, LabelledSources, tilted
+from signal_diffusion.data.labels import LabelledClips, LabelledSources, tilted
 from signal_diffusion.errors import InputError
 from signal_diffusion.files import artifact
 from signal_diffusion.nn.magnitudes import LogMel

@@ -142,7 +142,7 @@ def test_a_folder_of_noisy_tables_trains_a_denoiser(tmp_path: Path) -> None:
 
 
 def test_recordings_of_noise_alone_are_refused(tmp_path: Path) -> None:
-    from signal_diffusion.data.noisy import NoisySources
+    from signal_diffusion.data.white_noise import NoisySources
     from signal_diffusion.errors import InputError
 
     rows = [f"{n},{v:.3f}" for n, v in enumerate(np.random.default_rng(0).normal(7, 2, 5000))]

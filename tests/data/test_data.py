@@ -16,9 +16,9 @@ from signal_diffusion.data.corpus import (
     list_manifest,
     split_by_speaker,
 )
+from signal_diffusion.data.processes import AutoRegressive
 from signal_diffusion.data.speech import FolderSources, ManifestSources, PairSources
 from signal_diffusion.data.speech_mixing import Mixer, clip_weights
-from signal_diffusion.data.synthetic import AutoRegressive
 from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
 

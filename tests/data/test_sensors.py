@@ -8,8 +8,8 @@ from scipy.signal import firwin, oaconvolve, welch
 
 from signal_diffusion import Denoiser, GaussianDenoiser, denoise, metrics
 from signal_diffusion.data.ecg import EcgSources, without_drift
-from signal_diffusion.data.noisy import Channel, NoisyCrops, signal_bands, within
-from signal_diffusion.data.synthetic import AutoRegressive
+from signal_diffusion.data.processes import AutoRegressive
+from signal_diffusion.data.white_noise import Channel, NoisyCrops, signal_bands, within
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp.levels import LevelMeter
 from signal_diffusion.errors import InputError

@@ -8,7 +8,7 @@ import pytest
 import torch
 from builders import Command
 
-from signal_diffusion.data.synthetic import AutoRegressive
+from signal_diffusion.data.processes import AutoRegressive
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.stack import DilatedStack

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback
 
 from signal_diffusion import Denoiser
 from signal_diffusion.data.batches import Batch, Recordings
-from signal_diffusion.data.synthetic import AutoRegressive
+from signal_diffusion.data.processes import AutoRegressive
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.frames import CompressedSTFT
 from signal_diffusion.training.losses import Prediction, SpectralLoss, SquaredError

@@ -123,9 +123,21 @@ BEFORE_P = 10
 #: The records that are held out, two of each database that QT was made from: arrhythmia, ST change,
 #: supraventricular, sinus rhythm, European ST-T, sudden death, long term.
 TEST_RECORDS = (
-    "sel123", "sel233", "sel302", "sel307", "sel820", "sel853", "sel16420", "sel16795",
-    "sele0106", "sele0121", "sel32", "sel49", "sel14046", "sel15814",
-)  # fmt: skip
+    "sel123",
+    "sel233",
+    "sel302",
+    "sel307",
+    "sel820",
+    "sel853",
+    "sel16420",
+    "sel16795",
+    "sele0106",
+    "sele0121",
+    "sel32",
+    "sel49",
+    "sel14046",
+    "sel15814",
+)
 
 
 #: Channels of training and of test noise, in the two versions of the noise.

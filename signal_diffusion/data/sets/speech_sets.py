@@ -16,7 +16,7 @@ import torch
 from signal_diffusion.conditions import Condition, Names
 from signal_diffusion.data.batches import Batch, Recordings, Source, recordings_of
 from signal_diffusion.data.corpus import Clip, Corpus
-from signal_diffusion.data.labelled import LabelledClips
+from signal_diffusion.data.labels import LabelledClips
 from signal_diffusion.errors import InputError, install
 from signal_diffusion.nn.mel import UnitMel
 
