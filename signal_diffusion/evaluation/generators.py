@@ -32,6 +32,7 @@ from signal_diffusion.metrics import diversity, frechet_distance
 from signal_diffusion.metrics.likeness import distances, imprints, nearest
 from signal_diffusion.samplers import Progress
 from signal_diffusion.streaming.background import threads
+from signal_diffusion.streaming.pieces import part_of
 from signal_diffusion.streaming.settings import Settings
 from signal_diffusion.tasks.generate import generate, require_generator
 
@@ -116,17 +117,11 @@ def values_of(
             found[condition.name] = condition.values(groups[condition.name])[0]
         elif isinstance(condition, Names):
             word = next((word for word in words if word in condition.names), None)
-            if word is None and place == 0 and len(parts) > 1:
-                word = _numbered(parts[0], condition)
+            if word is None and place == 0 and len(parts) > 1 and parts[0].isdecimal():
+                word = dict(enumerate(condition.names)).get(int(parts[0]))
             if word is not None:
                 found[condition.name] = word
     return found
-
-
-def _numbered(word: str, names: Names) -> str | None:
-    """The name whose number a word is."""
-    at = int(word) if word.isdecimal() else names.width
-    return names.names[at] if at < names.width else None
 
 
 def halves(
@@ -243,13 +238,25 @@ def evaluate_draws(
     """
     assert denoiser.sample_rate is not None
     reference, other = halves(real, count=count, seed=seed)
-    judge = _Judge(reference, denoiser.sample_rate, seed)
-    rows, real_summary = judge(REAL, other, None)
-    scored = {REAL: real_summary}
+    sets: dict[str, tuple[Recordings, float | None]] = {REAL: (other, None)}
     for at, (name, settings) in enumerate(methods.items()):
-        signals, taken = _drawn(denoiser, other, settings, _part(progress, at, len(methods)))
+        signals, seconds = _drawn(denoiser, other, settings, part_of(progress, at, len(methods)))
         names = [f"draw {n:04d}" for n in range(len(signals))]
-        more, scored[name] = judge(name, Recordings(signals, names, other.values), taken)
+        sets[name] = Recordings(signals, names, other.values), seconds
+    rows: list[Row] = []
+    scored: dict[str, Any] = {}
+    for name, (drawn, taken) in sets.items():
+        more = _rows(name, drawn, reference, taken, denoiser.sample_rate)
+        whole = scores_of_set(drawn, reference, denoiser.sample_rate)
+        apart = statistics_of([row["nearest"] for row in more], drawn.names, seed=seed)
+        each, length = more[0]["taken"], more[0]["seconds"]
+        scored[name] = {
+            "scores": {n: {"mean": round(x, 6)} for n, x in whole.items()} | {"nearest": apart},
+            "files": len(more),
+            "failed": 0,
+            "real_time_factor": None if each is None else round(each / length, 5),
+            "peak_memory_mb": None,
+        }
         rows += more
     ours = next(iter(methods))
     return rows, {"methods": scored, "compared_with": ours, "differences": {}, "groups": {}}
@@ -272,44 +279,27 @@ def scores_of_set(signals: Recordings, reference: Recordings, sample_rate: int) 
     return {"frechet": frechet_distance(*law), "diversity": spread / usual}
 
 
-class _Judge:
-    """Scores sets beside one half of the real signals."""
-
-    def __init__(self, reference: Recordings, sample_rate: int, seed: int) -> None:
-        self.reference, self.rate, self.seed = reference, sample_rate, seed
-        self._imprints = imprints(reference.signals, sample_rate=sample_rate)
-
-    def __call__(
-        self, method: str, drawn: Recordings, taken: float | None
-    ) -> tuple[list[Row], dict[str, Any]]:
-        """A row for each signal, and a summary of all."""
-        near, places = nearest(imprints(drawn.signals, sample_rate=self.rate), self._imprints)
-        seconds = drawn.signals.shape[1] / self.rate
-        each = None if taken is None else round(taken / len(drawn.names), 6)
-        rows = [
-            {
-                "file": name,
-                "method": method,
-                **values,
-                "nearest": round(float(distance), 6),
-                "nearest_file": self.reference.names[int(place)],
-                "seconds": seconds,
-                "taken": each,
-            }
-            for name, values, distance, place in zip(
-                drawn.names, drawn.values, near, places, strict=True
-            )
-        ]
-        whole = scores_of_set(drawn, self.reference, self.rate)
-        scores = {name: {"mean": round(value, 6)} for name, value in whole.items()}
-        apart = [row["nearest"] for row in rows]
-        return rows, {
-            "scores": {**scores, "nearest": statistics_of(apart, drawn.names, seed=self.seed)},
-            "files": len(rows),
-            "failed": 0,
-            "real_time_factor": None if each is None else round(each / seconds, 5),
-            "peak_memory_mb": None,
+def _rows(
+    method: str, drawn: Recordings, reference: Recordings, taken: float | None, sample_rate: int
+) -> list[Row]:
+    """A row for each signal: its values, and the nearest of the reference."""
+    first, own = (imprints(x.signals, sample_rate=sample_rate) for x in (reference, drawn))
+    near, places = nearest(own, first)
+    each = None if taken is None else round(taken / len(drawn.names), 6)
+    return [
+        {
+            "file": name,
+            "method": method,
+            **values,
+            "nearest": round(float(distance), 6),
+            "nearest_file": reference.names[int(place)],
+            "seconds": drawn.signals.shape[1] / sample_rate,
+            "taken": each,
         }
+        for name, values, distance, place in zip(
+            drawn.names, drawn.values, near, places, strict=True
+        )
+    ]
 
 
 def _drawn(
@@ -332,13 +322,6 @@ def _drawn(
             progress=progress,
         )
     return signals, clock() - began
-
-
-def _part(progress: Progress | None, index: int, parts: int) -> Progress | None:
-    """Progress of one of several methods, in thousandths, since their calls differ in number."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(index * 1000 + 1000 * done // total, parts * 1000)
 
 
 def statistics(signals: Array, sample_rate: int) -> torch.Tensor:

@@ -17,7 +17,6 @@ from signal_diffusion.plots.spectrograms import DRAWING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 
@@ -219,10 +218,6 @@ def _svg(draw: Callable[[Axes], None], rows: int) -> str:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.35, lw=0.6)
         axes.set_axisbelow(True)
-        return _saved(figure)
-
-
-def _saved(figure: Figure) -> str:
-    file = io.StringIO()
-    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    return file.getvalue()
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        return file.getvalue()

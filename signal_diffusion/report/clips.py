@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -35,12 +36,17 @@ SHORTEST = 4.0
 FLAC_BYTES, MP3_BYTES, AS_TEXT = 1.5, 11e3, 4 / 3
 #: Hz that MP3 can have; above, sounds are resampled to the highest.
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-#: Compression level of libsndfile, from 0, the best, to 1.
-MP3_LEVEL = 0.3
+#: Media type and libsndfile's options of a container; its level of compression is from 0, the
+#: best, to 1.
+CONTAINERS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "FLAC": ("audio/flac", {"subtype": "PCM_16"}),
+    "MP3": (
+        "audio/mpeg",
+        {"subtype": "MPEG_LAYER_III", "compression_level": 0.3, "bitrate_mode": "VARIABLE"},
+    ),
+}
 #: Peak of the loudest of the clips of a file, and by how much they are turned up at most.
 PEAK, MOST_GAIN = 0.9, 10.0
-#: Relative difference of a score that is computed again: rounding, on another machine.
-EQUAL = 1e-6
 
 
 @dataclass(frozen=True)
@@ -74,15 +80,6 @@ class Stretch:
     @property
     def end(self) -> float:
         return self.begin + self.lines.shape[2] / self.sample_rate
-
-
-def is_sound(domain: str | None, sample_rate: float, *, table: bool = False) -> bool:
-    """Whether signals are played and drawn as spectrograms; others are drawn as waveforms.
-
-    >>> is_sound("speech", 16000), is_sound(None, 360), is_sound("vibration", 12000)
-    (True, False, False)
-    """
-    return sample_rate >= LEAST_RATE and domain in SOUND and not table
 
 
 def form_of(sound: Sound, files: int) -> Form:
@@ -135,7 +132,7 @@ def stretch_of(
     if row["error"] is not None or kept.sound is None or kept.made is None:
         raise InputError(row["error"])
     sound, made = kept.sound, kept.made
-    audible = is_sound(domain, sound.sample_rate, table=pair.table)
+    audible = sound.sample_rate >= LEAST_RATE and domain in SOUND and not pair.table
     form = form_of(sound, files) if audible else None
     lines = np.stack([sound.noisy, made, sound.noisy - made, sound.clean])
     length = SAMPLES if form is None else round(form.seconds * sound.sample_rate)
@@ -153,13 +150,6 @@ def stretch_of(
     )
 
 
-def is_again(score: float | None, found: float | None) -> bool:
-    """Whether a score is the one that was found before."""
-    if score is None or found is None:
-        return score is found
-    return abs(score - found) <= EQUAL * max(1.0, abs(found))
-
-
 def players(stretch: Stretch) -> tuple[list[str], float]:
     """The four sounds of a stretch as data URIs, and the gain that they have in common.
 
@@ -168,39 +158,17 @@ def players(stretch: Stretch) -> tuple[list[str], float]:
     assert stretch.form is not None
     lines, form = np.nan_to_num(stretch.lines[:, :2]), stretch.form
     gain = min(MOST_GAIN, PEAK / max(float(np.abs(lines).max(initial=0)), 1e-9))
-    rate = _playable(stretch.sample_rate, form.container)
-    return [_sound(resample(gain * x, stretch.sample_rate, rate), rate, form) for x in lines], gain
-
-
-def _playable(sample_rate: float, container: str) -> int:
-    """The rate itself if browsers play it, or the next higher one that they do."""
-    if container == "FLAC" and sample_rate <= MP3_RATES[-1]:
-        return round(sample_rate)
-    return next((rate for rate in MP3_RATES if rate >= sample_rate), MP3_RATES[-1])
-
-
-def _sound(samples: Array, rate: int, form: Form) -> str:
-    file = io.BytesIO()
-    samples = np.clip(samples, -1, 1).T
-    if form.container == "MP3":
-        soundfile.write(
-            file,
-            samples,
-            rate,
-            format="MP3",
-            subtype="MPEG_LAYER_III",
-            compression_level=MP3_LEVEL,
-            bitrate_mode="VARIABLE",
-        )
-        return data_uri("audio/mpeg", file.getvalue())
-    soundfile.write(file, samples, rate, format="FLAC", subtype="PCM_16")
-    return data_uri("audio/flac", file.getvalue())
-
-
-def busiest_channel(lines: Sequence[Array]) -> int:
-    """The channel of (4, C, n) from which most was removed, beside what it holds."""
-    noisy, _, removed, _ = (np.nan_to_num(line) for line in lines)
-    return int(np.argmax(removed.var(axis=1) / np.maximum(noisy.var(axis=1), 1e-30)))
+    rate = round(stretch.sample_rate)
+    if form.container == "MP3" or rate > MP3_RATES[-1]:
+        rate = next((higher for higher in MP3_RATES if higher >= rate), MP3_RATES[-1])
+    kind, options = CONTAINERS[form.container]
+    sounds = []
+    for line in lines:
+        file = io.BytesIO()
+        samples = np.clip(resample(gain * line, stretch.sample_rate, rate), -1, 1).T
+        soundfile.write(file, samples, rate, format=form.container, **options)
+        sounds.append(data_uri(kind, file.getvalue()))
+    return sounds, gain
 
 
 #: Pixels of a spectrogram at most.
@@ -258,37 +226,34 @@ def spectrograms(stretch: Stretch) -> tuple[list[Panel], Scale]:
 
 def waveforms(stretch: Stretch) -> tuple[list[Panel], Scale]:
     """The waveforms of the channel of a stretch from which most was removed."""
-    channel = busiest_channel(list(stretch.lines))
+    noisy, _, removed, _ = np.nan_to_num(stretch.lines)
+    channel = int(np.argmax(removed.var(axis=1) / np.maximum(noisy.var(axis=1), 1e-30)))
     lines = stretch.lines[:, channel]
     middles = np.array([_middle(line) for line in lines])
     around = lines - middles[:, None]
     half = 1.05 * float(np.nanmax(np.abs(around), initial=0)) or 1.0
-    panels = [
-        Panel("", _line(line, half), *_ends(middle, half))
-        for line, middle in zip(around, middles, strict=True)
-    ]
+    digits = min(9, max(0, 2 - math.floor(math.log10(2 * half))))
+    panels = []
+    for line, middle in zip(around, middles, strict=True):
+        ends = (f"{middle + sign * half:.{digits}f}".replace("-", "−") for sign in (1, -1))
+        panels.append(Panel("", _path(line, half), *ends))
     count = stretch.lines.shape[1]
     which = f"Channel {channel + 1} of {count}, from which most was removed. " if count > 1 else ""
     return panels, Scale(f"{which}All four axes span {2 * half:.4g} of the recording's own units.")
 
 
 def _power(line: Array, sample_rate: float) -> Array:
-    """Power (columns, rows) of channels (C, n), of no more pixels than are drawn."""
+    """Power (columns, rows) of channels (C, n): means of neighbours, no more than pixels."""
     channels = [spectrogram(channel, sample_rate) for channel in line]
     power: Array = np.mean(channels, axis=0)
-    for axis, most in enumerate((COLUMNS, ROWS)):
-        power = _pooled(power, axis, most)
+    for most in (COLUMNS, ROWS):
+        length = len(power)
+        count = min(length, most)
+        starts = np.arange(count) * length // count
+        sums = np.add.reduceat(power, starts, axis=0)
+        # Turned, so that the other axis is next, and the first one again in the end.
+        power = (sums / np.diff([*starts, length])[:, None]).T
     return power
-
-
-def _pooled(power: Array, axis: int, most: int) -> Array:
-    """Means of neighbours along an axis, so that at most so many are left."""
-    length = power.shape[axis]
-    count = min(length, most)
-    starts = np.arange(count) * length // count
-    sizes = np.diff([*starts, length])
-    sums = np.add.reduceat(power, starts, axis=axis)
-    return sums / (sizes[:, None] if axis == 0 else sizes)
 
 
 def _image(power: Array, top: float) -> str:
@@ -310,37 +275,20 @@ def _middle(line: Array) -> float:
     return float(finite.min() / 2 + finite.max() / 2) if finite.size else 0.0
 
 
-def _ends(middle: float, half: float) -> tuple[str, str]:
-    """What stands at the top and at the bottom of a waveform's axis."""
-    digits = max(0, 2 - math.floor(math.log10(2 * half)))
-    high, low = (f"{middle + sign * half:.{min(digits, 9)}f}" for sign in (1, -1))
-    return high.replace("-", "−"), low.replace("-", "−")
+def _path(line: Array, half: float) -> str:
+    """Drawing commands through samples (n,), or, of many, the least and the greatest of parts.
 
-
-def _line(line: Array, half: float) -> str:
-    """A path through samples (n,), or, of many, through the least and the greatest of parts."""
-    places, values = _thinned(line)
-    x = WIDE * places / max(1, len(line) - 1)
-    y = HIGH / 2 * (1 - values / half)
-    return _path(x, y)
-
-
-def _thinned(line: Array) -> tuple[Array, Array]:
-    """Places and values (k,) that look like a line (n,)."""
-    if len(line) <= 2 * PARTS:
-        return np.arange(len(line)), line
-    starts = np.arange(PARTS) * len(line) // PARTS
-    ends = [np.minimum.reduceat(line, starts), np.maximum.reduceat(line, starts)]
-    return np.repeat(starts, 2), np.stack(ends, axis=1).reshape(-1)
-
-
-def _path(x: Sequence[float] | Array, y: Sequence[float] | Array) -> str:
-    """Drawing commands through points, with a gap where one is missing."""
+    There is a gap where samples are missing.
+    """
+    places, values = np.arange(len(line)), line
+    if len(line) > 2 * PARTS:
+        starts = np.arange(PARTS) * len(line) // PARTS
+        ends = [np.minimum.reduceat(line, starts), np.maximum.reduceat(line, starts)]
+        places, values = np.repeat(starts, 2), np.stack(ends, axis=1).reshape(-1)
+    x, y = WIDE * places / max(1, len(line) - 1), HIGH / 2 * (1 - values / half)
     words, pen = [], "M"
     for across, down in zip(x, y, strict=True):
-        if math.isfinite(down):
-            words.append(f"{pen}{across:.0f} {down:.1f}")
-            pen = "L"
-        else:
-            pen = "M"
+        seen = math.isfinite(down)
+        words += [f"{pen}{across:.0f} {down:.1f}"] * seen
+        pen = "L" if seen else "M"
     return "".join(words)

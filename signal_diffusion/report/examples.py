@@ -15,8 +15,6 @@ from signal_diffusion.report.clips import (
     TITLES,
     Panel,
     Scale,
-    Stretch,
-    is_again,
     players,
     spectrograms,
     stretch_of,
@@ -25,6 +23,8 @@ from signal_diffusion.report.clips import (
 
 #: Files at either end.
 MOST = 10
+#: Relative difference of a score that is computed again: rounding, on another machine.
+EQUAL = 1e-6
 #: The input's row and the model's, of one file.
 Both = tuple[Row, Row]
 
@@ -106,11 +106,42 @@ def chosen(
 def example_of(maker: Maker, pair: Pair, given: Row, result: Row) -> Example:
     """A file's scores and the part where most was removed; an error stands in its place."""
     scores = [_score(metric, given[metric], result[metric]) for metric in maker.metrics]
-    plain = Example(pair.name, pair.groups, scores)
+    plain, first = Example(pair.name, pair.groups, scores), maker.metrics[0]
     try:
-        return _drawn(maker, pair, plain, result[maker.metrics[0]])
+        stretch = stretch_of(pair, maker.method, first, domain=maker.domain, files=maker.files)
     except InputError as error:
         return replace(plain, trouble=f"It can't be shown: {error}.")
+    kind, draw = ("Waveform", waveforms) if stretch.form is None else ("Spectrogram", spectrograms)
+    panels, scale = draw(stretch)
+    caption, sounds = f"All of it, {stretch.seconds:.3g} s.", [""] * len(panels)
+    span = f"{stretch.begin:.4g} to {stretch.end:.4g}"
+    if stretch.end - stretch.begin < stretch.seconds - 1e-9:
+        caption = f"From {span} of {stretch.seconds:.4g} s, where most was removed."
+    if stretch.form is not None:
+        sounds, gain = players(stretch)
+        louder = f"{20 * math.log10(gain):+.0f} dB".replace("-", "−")
+        lossy = ", and are compressed by MP3" if stretch.form.container == "MP3" else ""
+        caption += f" All four sounds have the same gain, {louder}{lossy}."
+    found, again = result[first], stretch.score
+    same = found is again
+    if found is not None and again is not None:
+        same = math.isclose(again, found, rel_tol=EQUAL, abs_tol=EQUAL)
+    trouble = (
+        f"Made again for this page, the result scores {shown(first, again)}, not "
+        f"{shown(first, found)}: what is here is not what was scored."
+    )
+    return replace(
+        plain,
+        trouble="" if same else trouble,
+        caption=caption,
+        begin=f"{stretch.begin:.4g} s",
+        end=f"{stretch.end:.4g} s",
+        clips=[
+            Clip(title, panel, sound, f"{kind} of {plain.name}, {title.lower()}, from {span} s")
+            for title, panel, sound in zip(TITLES, panels, sounds, strict=True)
+        ],
+        scale=scale,
+    )
 
 
 def _score(metric: str, before: float | None, after: float | None) -> Score:
@@ -118,56 +149,3 @@ def _score(metric: str, before: float | None, after: float | None) -> Score:
     text = shown(metric, change, sign="+")
     better = better_by(metric, change) > 0 if change is not None and is_seen(text) else None
     return Score(METRICS[metric].heading, shown(metric, before), shown(metric, after), text, better)
-
-
-def _drawn(maker: Maker, pair: Pair, plain: Example, found: float | None) -> Example:
-    first = maker.metrics[0]
-    stretch = stretch_of(pair, maker.method, first, domain=maker.domain, files=maker.files)
-    clips, scale, note = (_seen if stretch.form is None else _audible)(stretch, plain.name)
-    again = f"Made again for this page, the result scores {shown(first, stretch.score)}, not "
-    again += f"{shown(first, found)}: what is here is not what was scored."
-    return replace(
-        plain,
-        trouble="" if is_again(stretch.score, found) else again,
-        caption=f"{_where(stretch)} {note}".strip(),
-        begin=f"{stretch.begin:.4g} s",
-        end=f"{stretch.end:.4g} s",
-        clips=clips,
-        scale=scale,
-    )
-
-
-def _where(stretch: Stretch) -> str:
-    if stretch.end - stretch.begin >= stretch.seconds - 1e-9:
-        return f"All of it, {stretch.seconds:.3g} s."
-    return (
-        f"From {stretch.begin:.4g} to {stretch.end:.4g} of {stretch.seconds:.4g} s, "
-        "where most was removed."
-    )
-
-
-def _audible(stretch: Stretch, name: str) -> tuple[list[Clip], Scale, str]:
-    """Spectrograms with sounds, and what was done to make them heard."""
-    panels, scale = spectrograms(stretch)
-    sounds, gain = players(stretch)
-    louder = f"{20 * math.log10(gain):+.0f} dB".replace("-", "−")
-    lossy = stretch.form is not None and stretch.form.container == "MP3"
-    caption = (
-        f"All four sounds have the same gain, {louder}{', and are compressed by MP3' * lossy}."
-    )
-    return _clips("Spectrogram", stretch, name, panels, sounds), scale, caption
-
-
-def _seen(stretch: Stretch, name: str) -> tuple[list[Clip], Scale, str]:
-    panels, scale = waveforms(stretch)
-    return _clips("Waveform", stretch, name, panels, [""] * len(panels)), scale, ""
-
-
-def _clips(
-    kind: str, stretch: Stretch, name: str, panels: Sequence[Panel], sounds: Sequence[str]
-) -> list[Clip]:
-    where = f"from {stretch.begin:.4g} to {stretch.end:.4g} s"
-    return [
-        Clip(title, panel, sound, f"{kind} of {name}, {title.lower()}, {where}")
-        for title, panel, sound in zip(TITLES, panels, sounds, strict=True)
-    ]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from signal_diffusion.errors import InputError, install
 from signal_diffusion.evaluation.measures import METRICS
@@ -16,9 +15,9 @@ from signal_diffusion.evaluation.pairs import Pair
 from signal_diffusion.evaluation.run import Row
 from signal_diffusion.files import atomic
 from signal_diffusion.files.atomic import require_writable
-from signal_diffusion.report import charts as charts
+from signal_diffusion.report import charts
 from signal_diffusion.report.clips import HIGH, WIDE, colour_bar
-from signal_diffusion.report.examples import Example, Maker, chosen, example_of
+from signal_diffusion.report.examples import Maker, chosen, example_of
 from signal_diffusion.report.tables import (
     GIVEN,
     changes_of,
@@ -74,43 +73,19 @@ def write_report(
     Raises:
         InputError: the page can't be written.
     """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     facts = json.loads((folder / FIGURES).read_text(encoding="utf-8"))
-    made = _examples(facts, rows, pairs, methods, domain=domain, progress=progress)
-    text = _filled(facts, rows, *made)
-    atomic.write(path, text)
-
-
-def _examples(
-    facts: Mapping[str, Any],
-    rows: Sequence[Row],
-    pairs: Sequence[Pair],
-    methods: Sequence[Method],
-    *,
-    domain: str | None,
-    progress: Progress | None,
-) -> tuple[list[Example], list[Example]]:
-    """The best files and the worst, made again."""
-    metrics, model = facts["metrics"], facts["compared_with"]
+    metrics, model, scored = facts["metrics"], facts["compared_with"], facts["methods"]
     best, worst = chosen(rows, metrics[0], model, GIVEN)
     files = {pair.name: pair for pair in pairs}
     method = next(method for method in methods if method.name == model)
     maker = Maker(method, metrics, domain, len(best) + len(worst))
-    found = []
+    examples = []
     for done, (given, result) in enumerate([*best, *worst], start=1):
-        found.append(example_of(maker, files[given["file"]], given, result))
+        examples.append(example_of(maker, files[given["file"]], given, result))
         if progress is not None:
             progress(done, maker.files)
-    return found[: len(best)], found[len(best) :]
-
-
-def _filled(
-    facts: Mapping[str, Any],
-    rows: Sequence[Row],
-    best: Sequence[Example],
-    worst: Sequence[Example],
-) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -118,17 +93,16 @@ def _filled(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    metrics, model, methods = facts["metrics"], facts["compared_with"], facts["methods"]
-    scores = {name: found["scores"] for name, found in methods.items()}
-    colours = charts.colours_of(list(methods), GIVEN)
+    scores = {name: found["scores"] for name, found in scored.items()}
+    colours = charts.colours_of(list(scored), GIVEN)
     changes = {metric: changes_of(rows, metric, model) for metric in metrics}
     failed = failures_of(rows)
-    return environment.get_template("report.html").render(
+    text = environment.get_template("report.html").render(
         facts=facts,
         model=model,
         given=GIVEN,
-        best=best,
-        worst=worst,
+        best=examples[: len(best)],
+        worst=examples[len(best) :],
         first=METRICS[metrics[0]].heading,
         direction=METRICS[metrics[0]].direction,
         verdicts=verdicts(facts, changes),
@@ -146,3 +120,4 @@ def _filled(
         wide=WIDE,
         high=HIGH,
     )
+    atomic.write(path, text)

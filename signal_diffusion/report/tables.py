@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from signal_diffusion.evaluation.measures import (
@@ -63,17 +63,13 @@ def lines(facts: Mapping[str, Any]) -> list[Line]:
     return [
         Line(
             name,
-            [_marked(cell(m, found["scores"].get(m)), at in best[m]) for m in metrics],
+            [replace(cell(m, found["scores"].get(m)), best=at in best[m]) for m in metrics],
             f"{found['files']}",
             _factor(found["real_time_factor"]),
             "–" if found["peak_memory_mb"] is None else f"{found['peak_memory_mb']:.0f}",
         )
         for at, (name, found) in enumerate(methods.items())
     ]
-
-
-def _marked(plain: Cell, best: bool) -> Cell:
-    return Cell(plain.mean, plain.ends, best=best)
 
 
 def _factor(value: float | None) -> str:
@@ -117,14 +113,10 @@ def failures_of(rows: Sequence[Row]) -> list[str]:
         if row["error"] is not None:
             found.setdefault((row["method"], row["error"]), []).append(row["file"])
     return [
-        f"{method} failed on {_files(part)}: {error}" for (method, error), part in found.items()
+        f"{method} failed on {f'{len(files)} files, the first of which is ' * (len(files) > 1)}"
+        f"{files[0]}: {error}"
+        for (method, error), files in found.items()
     ]
-
-
-def _files(names: Sequence[str]) -> str:
-    if len(names) == 1:
-        return names[0]
-    return f"{len(names)} files, the first of which is {names[0]}"
 
 
 def changes_of(rows: Sequence[Row], metric: str, model: str) -> list[float]:
@@ -139,16 +131,16 @@ def changes_of(rows: Sequence[Row], metric: str, model: str) -> list[float]:
 
 def verdicts(facts: Mapping[str, Any], changes: Mapping[str, Sequence[float]]) -> list[str]:
     """What the model did to each metric, a sentence each."""
-    return [_verdict(facts, metric, part) for metric, part in changes.items() if part]
-
-
-def _verdict(facts: Mapping[str, Any], metric: str, changes: Sequence[float]) -> str:
-    methods = (GIVEN, facts["compared_with"])
-    means = [facts["methods"][name]["scores"][metric]["mean"] for name in methods]
-    before, after = (shown(metric, mean) for mean in means)
-    better = sum(better_by(metric, change) > 0 for change in changes)
-    name, direction = METRICS[metric].heading, METRICS[metric].direction
-    return (
-        f"{name}: {before} → {after} on average, better in {better} of {len(changes)} files "
-        f"({direction})."
-    )
+    found = []
+    for metric, part in changes.items():
+        if part:
+            methods = (GIVEN, facts["compared_with"])
+            means = [facts["methods"][name]["scores"][metric]["mean"] for name in methods]
+            before, after = (shown(metric, mean) for mean in means)
+            better = sum(better_by(metric, change) > 0 for change in part)
+            name, direction = METRICS[metric].heading, METRICS[metric].direction
+            found.append(
+                f"{name}: {before} → {after} on average, better in {better} of {len(part)} files "
+                f"({direction})."
+            )
+    return found
