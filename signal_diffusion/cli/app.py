@@ -13,12 +13,11 @@ import signal_diffusion
 from signal_diffusion.cli.benchmark_command import benchmark
 from signal_diffusion.cli.denoise_command import denoise
 from signal_diffusion.cli.evaluate_command import evaluate
-from signal_diffusion.cli.generate_command import generate
+from signal_diffusion.cli.generate_command import generate, vocode
 from signal_diffusion.cli.memorisation_command import memorisation
 from signal_diffusion.cli.messages import say
 from signal_diffusion.cli.model_commands import TrainCommand, info, train
 from signal_diffusion.cli.score_command import score
-from signal_diffusion.cli.vocode_command import vocode
 from signal_diffusion.errors import InputError, one_line, reason
 
 #: The error of a wrong command line, which typer derives its own from.

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from signal_diffusion.cli import options as opt
-from signal_diffusion.cli import parsing
 from signal_diffusion.cli.messages import say
 from signal_diffusion.cli.options import argument, option
 from signal_diffusion.cli.terminal import bar, interruptible, libraries_silent
@@ -128,7 +127,7 @@ def benchmark(
     pieces = [None] if piece is None else lengths("piece", piece)
     runs = repeats if repeats is not None else 1 if quick else 3
     most = files if files is not None else 4 if quick else 24
-    parsing.require_least(1, repeats=runs, files=most, train_steps=train_steps)
+    opt.require_least(1, repeats=runs, files=most, train_steps=train_steps)
     if seconds is not None:
         lengths("seconds", str(seconds))
     if data is None and metrics is not None:
@@ -140,7 +139,7 @@ def benchmark(
     from signal_diffusion.streaming.settings import device_named
     from signal_diffusion.training.experiments import overrides_of, own_experiment
 
-    names = list(SAMPLERS) if samplers == "all" else dict.fromkeys(parsing.words(samplers))
+    names = list(SAMPLERS) if samplers == "all" else dict.fromkeys(opt.words(samplers))
     plan = measure.Plan(
         calls=counts,
         samplers=[sampler_named(name) for name in names],
@@ -156,7 +155,7 @@ def benchmark(
     with libraries_silent(), interruptible(kept), bar("measuring", quiet=quiet) as progress:
         chosen = None
         if data is not None:
-            wanted = parsing.words(metrics) or None
+            wanted = opt.words(metrics) or None
             chosen = measure.data_of(denoiser, data, files=most, metrics=wanted)
         found = measure.benchmark_model(
             denoiser,
@@ -169,7 +168,7 @@ def benchmark(
             begin=lambda: report.begin(output, force=force, resume=resume),
             progress=progress,
         )
-        command = parsing.command_line(context)
+        command = opt.command_line(context)
         text = report.write_benchmark(output, found, command=command)
     if quiet:
         return
@@ -190,7 +189,7 @@ def whole_numbers(name: str, given: str, *, most: int) -> list[int]:
     >>> whole_numbers("calls", "4,1", most=8)
     [1, 4]
     """
-    found = [int(word) if word.isdecimal() else 0 for word in parsing.words(given)]
+    found = [int(word) if word.isdecimal() else 0 for word in opt.words(given)]
     if not found or not all(1 <= number <= most for number in found):
         raise InputError(f"{name} is '{given}'; give whole numbers from 1 to {most}, e.g. 1,2")
     return sorted(set(found))
@@ -203,7 +202,7 @@ def lengths(name: str, given: str) -> list[float]:
     [0.5, 10.0]
     """
     try:
-        found = [float(word) for word in parsing.words(given)]
+        found = [float(word) for word in opt.words(given)]
     except ValueError:
         found = []
     if not found or not all(0 < number <= LONGEST for number in found):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from signal_diffusion.cli import options as opt
-from signal_diffusion.cli.parsing import names
 from signal_diffusion.cli.request import (
     PIPE,
     Request,
@@ -74,10 +73,10 @@ def denoise(
         sound=sound_of(channels or (), rate if raw else None, format),
         columns=Columns(
             rate=None if raw else rate,
-            channels=names(columns) or None,
+            channels=opt.names(columns) or None,
             time=time,
             delimiter=delimiter,
-            skip=names(skip),
+            skip=opt.names(skip),
         ),
         keep_noise=keep_noise,
         plot=plot,

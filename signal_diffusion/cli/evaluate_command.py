@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from signal_diffusion.cli import options as opt
-from signal_diffusion.cli import parsing
 from signal_diffusion.cli.messages import count as count_of
 from signal_diffusion.cli.messages import say
 from signal_diffusion.cli.options import argument, option
@@ -144,17 +143,17 @@ def evaluate(
     """
     if force and resume:
         raise InputError("force replaces results and resume keeps them: give one of the two")
-    parsing.require_least(0, seed=seed)
-    parsing.require_least(1, jobs=jobs)
-    levels, command = parsing.levels(snr), parsing.command_line(context)
+    opt.require_least(0, seed=seed)
+    opt.require_least(1, jobs=jobs)
+    levels, command = opt.levels(snr), opt.command_line(context)
     from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.evaluation import plan
     from signal_diffusion.evaluation.outputs import failed_lines, make_folder
     from signal_diffusion.tables.columns import Columns
 
     denoiser = Denoiser.from_pretrained(model)
-    calls = parsing.counts(steps or plan.usual_steps(denoiser))
-    table = Columns(rate, parsing.names(columns) or None, time, delimiter, parsing.names(skip))
+    calls = opt.counts(steps or plan.usual_steps(denoiser))
+    table = Columns(rate, opt.names(columns) or None, time, delimiter, opt.names(skip))
     sources = plan.Sources(
         data=data,
         clean=clean,
@@ -202,8 +201,8 @@ def evaluate(
         return
     if count is not None:
         raise InputError(f"count is {count}, but only generators draw: leave it")
-    rivals = plan.Rivals(parsing.words(against), against_command or (), against_folder or ())
-    task = plan.Evaluation.of(denoiser, ours, pairs, rivals, metrics=parsing.words(metrics))
+    rivals = plan.Rivals(opt.words(against), against_command or (), against_folder or ())
+    task = plan.Evaluation.of(denoiser, ours, pairs, rivals, metrics=opt.words(metrics))
     if html is not None:
         from signal_diffusion.report.page import require_report, write_report
 

@@ -1,4 +1,4 @@
-"""`signal-diffusion generate`."""
+"""`signal-diffusion generate` and `signal-diffusion vocode`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from signal_diffusion.errors import InputError
 
 if TYPE_CHECKING:
     from signal_diffusion.conditions import Condition, Value
+    from signal_diffusion.denoiser import NetworkDenoiser
     from signal_diffusion.tasks.generate import DrawnReport
+    from signal_diffusion.tasks.vocode import VocodedReport
 
 WHAT = "What to draw"
 #: Suffixes of the audio files that generated signals are written to.
@@ -72,12 +74,10 @@ def generate(
     """
     words = condition_words(context.args)
     _require(format=format, count=count, plot=plot)
-    from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.samplers import sampler_named
-    from signal_diffusion.streaming.settings import device_named
     from signal_diffusion.tasks.generate import Drawing, draw_files
 
-    denoiser = Denoiser.from_pretrained(model).to(device_named(device))
+    denoiser = _loaded(model, device)
     drawing = Drawing(
         model,
         listed(denoiser.conditions, words),
@@ -150,3 +150,65 @@ def listed(conditions: Sequence[Condition], words: Mapping[str, str]) -> dict[st
             has = ", ".join(f"--{own}" for own in named) or "no conditions"
             raise InputError(f"there is no option --{name}; this model has {has}")
     return {name: named[name].values(word) for name, word in words.items()}
+
+
+def _loaded(model: str, device: str) -> NetworkDenoiser:
+    from signal_diffusion.denoiser import Denoiser
+    from signal_diffusion.streaming.settings import device_named
+
+    return Denoiser.from_pretrained(model).to(device_named(device))
+
+
+Speech = Annotated[
+    Path,
+    opt.argument("Mel spectrogram (.npy, .npz), or speech to compute one of.", "SOURCE"),
+]
+Sound = Annotated[
+    Path,
+    opt.option("Audio file, or .npz for the spectrogram.", "-o", "--output", panel=opt.IO),
+]
+Vocoder = Annotated[str, opt.option("Shipped vocoder, or a model file.", panel=opt.SAMPLING)]
+
+
+def vocode(
+    source: Speech,
+    output: Sound,
+    model: Vocoder = "vocoder",
+    steps: Steps = 1,
+    sampler: opt.Sampler = "ddim",
+    seed: opt.Seed = 0,
+    force: opt.Force = False,
+    quiet: opt.Quiet = False,
+    device: opt.Device = "auto",
+) -> None:
+    """Turn a mel spectrogram into speech, or speech into one and back."""
+    from signal_diffusion.samplers import sampler_named
+    from signal_diffusion.tasks.vocode import vocode_file
+
+    denoiser = _loaded(model, device)
+    with (
+        libraries_silent(),
+        interruptible("nothing was written"),
+        bar("vocoding", quiet=quiet) as progress,
+    ):
+        report = vocode_file(
+            denoiser,
+            source,
+            output,
+            model=model,
+            steps=steps,
+            sampler=sampler_named(sampler),
+            seed=seed,
+            force=force,
+            progress=progress,
+        )
+    if not quiet:
+        say(_vocoded_line(report))
+
+
+def _vocoded_line(report: VocodedReport) -> str:
+    factor = report.taken / report.seconds if report.seconds else 0.0
+    return (
+        f"{report.path} -> {report.output}: {span(report.seconds)} in {span(report.taken)} "
+        f"(real-time factor {factor:.4f})"
+    )

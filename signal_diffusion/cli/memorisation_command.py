@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 from signal_diffusion.cli import options as opt
-from signal_diffusion.cli import parsing
 from signal_diffusion.cli.messages import say
 from signal_diffusion.cli.options import argument, option
 from signal_diffusion.cli.terminal import bar, libraries_silent
@@ -78,8 +77,8 @@ def memorisation(
     device: opt.Device = "auto",
 ) -> None:
     """Test whether a generator repeats what it was trained on: memorisation digits --data DATA."""
-    parsing.require_least(1, count=count)
-    parsing.require_least(0, pairs=pairs)
+    opt.require_least(1, count=count)
+    opt.require_least(0, pairs=pairs)
     _require_sets(data, train, held_out, where)
     columns = columns_of(where or [])
     from signal_diffusion.evaluation import memorisation as measure

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from signal_diffusion.cli import options as opt
 from signal_diffusion.cli.messages import count, say
-from signal_diffusion.cli.parsing import names
 from signal_diffusion.cli.terminal import libraries_silent
 from signal_diffusion.errors import InputError
 
@@ -57,10 +56,10 @@ def score(
 
     table = Columns(
         rate=rate,
-        channels=names(columns) or None,
+        channels=opt.names(columns) or None,
         time=time,
         delimiter=delimiter,
-        skip=names(skip),
+        skip=opt.names(skip),
     )
     with libraries_silent():
         report = score_table(

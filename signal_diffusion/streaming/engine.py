@@ -16,8 +16,14 @@ from signal_diffusion.dsp.resampling import Resampler
 from signal_diffusion.errors import InputError
 from signal_diffusion.samplers import Progress
 from signal_diffusion.schedules import Schedule, log_snr_grid, power_grid
-from signal_diffusion.streaming import upper_band
-from signal_diffusion.streaming.gain import Constant, Gain, Normal, Running, drift_filter
+from signal_diffusion.streaming.gain import (
+    LAG,
+    Constant,
+    Normal,
+    Running,
+    UpperBand,
+    drift_filter,
+)
 from signal_diffusion.streaming.masks import SILENCE, Missing, Silence
 from signal_diffusion.streaming.pieces import Pieces, Sampling
 from signal_diffusion.streaming.settings import Settings, model_or_given_rate
@@ -121,7 +127,7 @@ class Engine:
         self._upper = None
         if self.resampled and settings.band == "full":
             target = denoiser.level_db if denoiser.level_db is not None else 0.0
-            self._upper = upper_band.UpperBand(model_rate, rate, level_db=target)
+            self._upper = UpperBand(model_rate, rate, level_db=target)
         self._dry, self._given, self._levelled = Buffer(), Buffer(), Buffer()
         self._change, self._lower = Buffer(), Buffer()
         self._missing = Missing(rate, model_rate, channels=channels) if denoiser.masked else None
@@ -138,7 +144,7 @@ class Engine:
         if not self.resampled:
             return max(ahead, SILENCE - 1)
         lags = 2 * RESAMPLER_LAG * self.model_rate / min(self.rate, self.model_rate)
-        upper = upper_band.LAG if self._upper is not None else 0
+        upper = LAG if self._upper is not None else 0
         return max(math.ceil((ahead + upper + lags) * self.rate / self.model_rate), SILENCE - 1)
 
     def push(self, block: Array, missing: Array | None = None) -> Iterator[Estimates]:
@@ -176,7 +182,7 @@ class Engine:
             self._upper.flush()
         yield from self._ready(0)
 
-    def _levelling(self, denoiser: Denoiser, normal: Normal | None) -> Gain:
+    def _levelling(self, denoiser: Denoiser, normal: Normal | None) -> Constant | Running:
         if normal is not None:
             return Constant(normal.gain)
         assert denoiser.level_db is not None
