@@ -7,6 +7,9 @@ ESTOI, lower for the rest. Those of draws and bands are described with each.
 
 from signal_diffusion.metrics.closeness import (
     cosine_similarity,
+    envelope_peak,
+    envelope_peak_error,
+    kurtosis_error,
     log_spectral_distance,
     mad,
     multi_resolution_error,
@@ -15,12 +18,12 @@ from signal_diffusion.metrics.closeness import (
     snr,
     ssd,
 )
-from signal_diffusion.metrics.distributions import diversity, frechet_distance
-from signal_diffusion.metrics.draws import coverage, crps_of_draws, crps_of_normal
-from signal_diffusion.metrics.envelopes import (
-    envelope_peak,
-    envelope_peak_error,
-    kurtosis_error,
+from signal_diffusion.metrics.distributions import (
+    coverage,
+    crps_of_draws,
+    crps_of_normal,
+    diversity,
+    frechet_distance,
 )
 from signal_diffusion.metrics.listening import dnsmos, estoi, pesq_wb
 
