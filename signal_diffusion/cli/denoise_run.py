@@ -45,7 +45,7 @@ from signal_diffusion.tasks.jobs import (
     require_new,
     require_output,
 )
-from signal_diffusion.tasks.workers import ReportFile
+from signal_diffusion.tasks.workers import report_file, row_of
 
 if TYPE_CHECKING:
     from signal_diffusion.denoiser import NetworkDenoiser
@@ -121,14 +121,14 @@ def _outcome(pending: Sequence[Header], request: Request, work: Work) -> Outcome
     with ExitStack() as stack:
         report = None
         if path is not None:
-            report = stack.enter_context(ReportFile(path, [job.source for job in jobs]))
+            report = stack.enter_context(report_file(path, [job.source for job in jobs]))
         shown = stack.enter_context(bars(pending, quiet=request.quiet))
         stack.enter_context(shared_threads(request.jobs))
 
         def finished(job: Job, result: FileReport | Exception) -> None:
             shown.finish(job)
             if report is not None:
-                report.add(job, result)
+                report.add([row_of(job, result)])
 
         return run_jobs(jobs, work, workers=request.jobs, progress=shown.update, finished=finished)
 

@@ -118,8 +118,8 @@ def default_output(inputs: Sequence[str]) -> str:
     Raises:
         InputError: there are several inputs.
 
-    >>> default_output(["a/talk.wav"]), default_output(["takes/"]), default_output(["-"])
-    ('a/talk_clean.wav', 'takes_clean/', '-')
+    >>> default_output(["a/talk.wav"]), default_output(["-"])
+    ('a/talk_clean.wav', '-')
     """
     from signal_diffusion.tasks.inputs import is_pattern
 

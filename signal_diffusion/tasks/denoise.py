@@ -237,6 +237,17 @@ def _sound(blocks: Iterable[Array]) -> Iterator[Array]:
         yield x
 
 
+def normal_for(
+    denoiser: Denoiser, settings: Settings, blocks: Iterable[Array], rate: float
+) -> Normal:
+    """What brings a recording to the denoiser's level: by the level given, or by its blocks."""
+    given = given_normal(denoiser, settings.level)
+    if given is not None:
+        return given
+    rate = model_or_given_rate(denoiser, rate)
+    return measured_normal(denoiser, blocks, rate, noise_std=settings.noise_std)
+
+
 def measured_normal(
     denoiser: Denoiser, blocks: Iterable[Array], rate: float, *, noise_std: float | None = None
 ) -> Normal:
@@ -295,10 +306,8 @@ def _estimates(
     rate = model_or_given_rate(denoiser, sample_rate)
     mask = mask_of(missing, signal)
     x = samples_of(signal, mask)
-    normal = given_normal(denoiser, settings.level)
-    if normal is None:
-        blocks = (x[:, n : n + BLOCK] for n in range(0, x.shape[1], BLOCK))
-        normal = measured_normal(denoiser, blocks, rate, noise_std=settings.noise_std)
+    blocks = (x[:, n : n + BLOCK] for n in range(0, x.shape[1], BLOCK))
+    normal = normal_for(denoiser, settings, blocks, rate)
     engine = Engine(
         denoiser,
         settings,

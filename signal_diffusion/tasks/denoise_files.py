@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import replace
 from itertools import chain, starmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,12 +28,12 @@ from signal_diffusion.streaming.background import ahead, behind
 from signal_diffusion.streaming.engine import Engine
 from signal_diffusion.streaming.gain import Normal
 from signal_diffusion.streaming.noise_check import Removed, removed_noise
-from signal_diffusion.streaming.settings import LARGEST, Settings, model_or_given_rate
+from signal_diffusion.streaming.settings import LARGEST, Settings
 from signal_diffusion.tables import TableReader, TableWriter, opened_table, writing_table
 from signal_diffusion.tables.columns import Columns
-from signal_diffusion.tasks.denoise import bands_of, given_normal, measured_normal
-from signal_diffusion.tasks.file_report import FileReport, Stored, Tally
+from signal_diffusion.tasks.denoise import bands_of, given_normal, normal_for
 from signal_diffusion.tasks.stream import EVERY
+from signal_diffusion.tasks.workers import FileReport, Stored, Tally
 
 #: Power of the mean of channels over their own, below which they cancel each other: -20 dB.
 CANCELLED = 0.01
@@ -94,11 +95,13 @@ def denoise_file(
             titles = (f"{source.name}: before", "after", "removed")
             pictures = Spectrograms(titles, form.sample_rate, reader.frames)
             sinks.append(spectrogram_sink(outputs.enter_context(saving(pictures, plot, force))))
-        normal = file_normal(denoiser, reader, settings, mixer)
+        normal = normal_for(denoiser, settings, sound_blocks(reader, mixer), form.sample_rate)
         names = [str(n + 1) for n in range(form.channels)]
         removed = removed_noise(denoiser, settings, normal, form.sample_rate, names)
-        work = Work(denoiser, settings, normal, form, reader.frames, band=band, removed=removed)
-        tally = work.run(zip(ahead(sound_blocks(reader, mixer))), sinks, progress)
+        sinks += _measures(denoiser, settings, normal, band, removed)
+        blocks = zip(ahead(sound_blocks(reader, mixer)))
+        engine = _engine(denoiser, settings, normal, form, frames=reader.frames, progress=progress)
+        tally = _run(engine, form, blocks, sinks)
     note = notes(reader.note, None if mixer is None else mixer.note, note)
     return tally.report(source, target, began, note=note, removed=removed)
 
@@ -149,7 +152,8 @@ def denoise_table(
             noise = writing_table(keep_noise, reader, force=force, mask=False)
             sinks.append(noise_sink(outputs.enter_context(noise)))
         band = _band_file(outputs, uncertainty, form, force)
-        normal = _table_normal(denoiser, reader, settings)
+        sane = (_sane(block, reader) for block in reader.blocks())
+        normal = normal_for(denoiser, settings, sane, form.sample_rate)
         removed = removed_noise(denoiser, settings, normal, form.sample_rate, form.names)
         if plot is not None:
             curves = Curves(
@@ -164,8 +168,9 @@ def denoise_table(
                 source=source.name,
             )
             sinks.append(outputs.enter_context(saving(curves, plot, force)).push)
-        work = Work(denoiser, settings, normal, form, reader.frames, band=band, removed=removed)
-        tally = work.run(ahead(reader.marked()), sinks, progress)
+        sinks += _measures(denoiser, settings, normal, band, removed)
+        engine = _engine(denoiser, settings, normal, form, frames=reader.frames, progress=progress)
+        tally = _run(engine, form, ahead(reader.marked()), sinks)
     note = notes(*reader.notes(), writer.note)
     return tally.report(source, target, began, note=note, removed=removed)
 
@@ -190,69 +195,39 @@ def denoise_pipe(
     form = replace(source.form, channels=1) if mix else source.form
     mixer = Mix() if mix else None
     normal = given_normal(denoiser, settings.level)
-    if normal is None and isinstance(source, Reader):
-        normal = file_normal(denoiser, source, settings, mixer)
+    if isinstance(source, Reader):
+        normal = normal_for(denoiser, settings, sound_blocks(source, mixer), form.sample_rate)
     least = max(1, round(EVERY * (denoiser.sample_rate or form.sample_rate)))
-    work = Work(denoiser, settings, normal, form, least=least)
-    tally = work.run(zip(sound_blocks(source, mixer)), [estimate_sink(sink)])
+    engine = _engine(denoiser, settings, normal, form, least=least)
+    tally = _run(engine, form, zip(sound_blocks(source, mixer)), [estimate_sink(sink)])
     note = notes(getattr(source, "note", None), None if mixer is None else mixer.note)
     return tally.report("-", "-", began, note=note)
 
 
-@dataclass
-class Work:
-    """The denoising of one recording.
+def _engine(
+    denoiser: Denoiser, settings: Settings, normal: Normal | None, form: Stored, **more: Any
+) -> Engine:
+    rate, channels = form.sample_rate, form.channels
+    return Engine(
+        denoiser, settings, rate=rate, channels=channels, dtype=form.dtype, normal=normal, **more
+    )
 
-    Attributes:
-        denoiser, settings, normal, frames, least: see `streaming.engine.Engine`.
-        form: of the recording.
-        band: file for the spread of the draws.
-        removed: takes what is removed.
-    """
 
-    denoiser: Denoiser
-    settings: Settings
-    normal: Normal | None
-    form: Stored
-    frames: int | None = None
-    _: KW_ONLY
-    least: int | None = None
-    band: ArraysWriter | None = None
-    removed: Removed | None = None
+def _run(
+    engine: Engine, form: Stored, blocks: Iterable[tuple[Array, ...]], sinks: Sequence[Sink]
+) -> Tally:
+    """Hand all that becomes of some blocks, or blocks with masks, to the sinks."""
+    tally = Tally(form)
+    every: list[Sink] = [tally, *sinks]
 
-    def run(
-        self,
-        blocks: Iterable[tuple[Array, ...]],
-        sinks: Sequence[Sink],
-        progress: Progress | None = None,
-    ) -> Tally:
-        """Hand all that becomes of some blocks, or blocks with masks, to the sinks."""
-        tally, form = Tally(self.form), self.form
-        every: list[Sink] = [tally, *sinks]
-        if self.band is not None and self.normal is not None:
-            every.append(spread_sink(self.band, self.denoiser, self.settings, self.normal))
-        if self.removed is not None:
-            every.append(self.removed)
-        engine = Engine(
-            self.denoiser,
-            self.settings,
-            rate=form.sample_rate,
-            channels=form.channels,
-            dtype=form.dtype,
-            normal=self.normal,
-            least=self.least,
-            frames=self.frames,
-            progress=progress,
-        )
+    def all_sinks(noisy: Array, draws: Array) -> None:
+        for sink in every:
+            sink(noisy, draws)
 
-        def all_sinks(noisy: Array, draws: Array) -> None:
-            for sink in every:
-                sink(noisy, draws)
-
-        with behind(all_sinks) as push:
-            for pair in chain(chain.from_iterable(starmap(engine.push, blocks)), engine.flush()):
-                push(*pair)
-        return tally
+    with behind(all_sinks) as push:
+        for pair in chain(chain.from_iterable(starmap(engine.push, blocks)), engine.flush()):
+            push(*pair)
+    return tally
 
 
 def notes(*lines: str | None) -> str | None:
@@ -270,10 +245,17 @@ def noise_sink(writer: Writer | TableWriter) -> Sink:
     return lambda noisy, draws: writer.write(noisy - draws.mean(axis=1))
 
 
-def spread_sink(
-    arrays: ArraysWriter, denoiser: Denoiser, settings: Settings, normal: Normal
-) -> Sink:
-    """Writes the deviation of the draws and the ends of their band, calibrated where it can be."""
+def _measures(
+    denoiser: Denoiser,
+    settings: Settings,
+    normal: Normal,
+    arrays: ArraysWriter | None,
+    removed: Removed | None,
+) -> list[Sink]:
+    """What looks at the noise, and writes the spread of the draws, calibrated where it can be."""
+    sinks: list[Sink] = [] if removed is None else [removed]
+    if arrays is None:
+        return sinks
     bands, scale = bands_of(denoiser, settings), settings.strength / normal.gain
     arrays.put("calibrated", bands is not None)
 
@@ -281,7 +263,7 @@ def spread_sink(
         for name, block in zip(BAND, spread(draws, bands, scale)[1:], strict=True):
             arrays.write(name, block)
 
-    return sink
+    return [sink, *sinks]
 
 
 def spectrogram_sink(pictures: Spectrograms) -> Sink:
@@ -308,16 +290,6 @@ def _band_file(
     arrays = outputs.enter_context(writing_npz(path, BAND, channels=form.channels, force=force))
     arrays.put("sample_rate", form.sample_rate)
     return arrays
-
-
-def file_normal(denoiser: Denoiser, reader: Reader, settings: Settings, mix: Mix | None) -> Normal:
-    """What brings the file to the denoiser's level, as it is given or found by a first pass."""
-    given = given_normal(denoiser, settings.level)
-    if given is not None:
-        return given
-    rate = model_or_given_rate(denoiser, reader.form.sample_rate)
-    blocks = sound_blocks(reader, mix)
-    return measured_normal(denoiser, blocks, rate, noise_std=settings.noise_std)
 
 
 class Mix:
@@ -351,16 +323,6 @@ def sound_blocks(reader: Reader | PipeReader, mix: Mix | None) -> Iterator[Array
         if np.abs(block).max(initial=0) > LARGEST:
             raise InputError(f"{name} holds samples over {LARGEST:g}: it is damaged")
         yield block if mix is None else mix(block)
-
-
-def _table_normal(denoiser: Denoiser, reader: TableReader, settings: Settings) -> Normal:
-    """What brings the channels to the denoiser's level, as it is given or found by a first pass."""
-    given = given_normal(denoiser, settings.level)
-    if given is not None:
-        return given
-    rate = model_or_given_rate(denoiser, reader.form.sample_rate)
-    blocks = (_sane(block, reader) for block in reader.blocks())
-    return measured_normal(denoiser, blocks, rate, noise_std=settings.noise_std)
 
 
 def _sane(block: Array, reader: TableReader) -> Array:

@@ -32,7 +32,7 @@ def diffwave(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Array:
-    """Sound (256 N,) of mel frames (bands, N), as `nn.unit_mel.UnitMel` makes them.
+    """Sound (256 N,) of mel frames (bands, N), as `nn.mel.UnitMel` makes them.
 
     The whole is computed at once: memory goes by the length.
 
@@ -133,5 +133,5 @@ def _checked(frames: NDArray[np.floating] | Tensor, mel: UnitMel) -> Tensor:
             f"(bands, frames) = ({mel.bands}, 1 or more)"
         )
     if not ((found >= 0) & (found <= 1)).all():
-        raise InputError("the mel spectrogram goes beyond 0 and 1: make it by nn.unit_mel.UnitMel")
+        raise InputError("the mel spectrogram goes beyond 0 and 1: make it by nn.mel.UnitMel")
     return found

@@ -68,29 +68,36 @@ def generate(
     Raises:
         InputError: the model is no generator, or a condition or setting can't be used.
     """
-    length = _length(denoiser, length)
+    own = require_generator(denoiser)
+    require_whole("length", length, least=denoiser.codec.hop)
+    length = own if length is None else length
     require_whole("steps", steps, least=1)
     require_whole("seed", seed, least=0)
     numbers = list(range(len(asked)) if draws is None else draws)
     cond = encoded(denoiser.conditions, asked)
     guided = ClassifierFree(denoiser, guidance)
-    frames = denoiser.codec.encode(torch.zeros(1, 1, length)).shape[-1]
-    starts = range(0, len(numbers), BATCH)
-    parts = [
-        _signals(
-            guided,
-            numbers[n : n + BATCH],
-            None if cond is None else cond[n : n + BATCH],
-            length=length,
-            frames=frames,
-            steps=steps,
-            sampler=sampler,
-            seed=seed,
-            progress=part_of(progress, index, len(starts)),
+    codec, device = denoiser.codec, next(denoiser.parameters()).device
+    times = power_grid(guided.schedule, steps, power=1.0)
+    frames = codec.encode(torch.zeros(1, 1, length)).shape[-1]
+    starts, parts = range(0, len(numbers), BATCH), [np.zeros((0, length), np.float32)]
+    for index, n in enumerate(starts):
+        rows = [(0, number) for number in numbers[n : n + BATCH]]
+        noise = Noise(seed, rows=rows, channels=codec.state_channels(1))
+        x = samplers.initial_state(
+            guided.schedule,
+            times[0],
+            noise=noise,
+            start=0,
+            length=frames,
+            sigma_data=denoiser.sigma_data,
         )
-        for index, n in enumerate(starts)
-    ]
-    return np.concatenate(parts) if parts else np.zeros((0, length), np.float32)
+        c = None if cond is None else cond[n : n + BATCH].to(device)
+        report = part_of(progress, index, len(starts))
+        with torch.no_grad():
+            state = sampler(guided, x.to(device), times, cond=c, noise=noise, progress=report)
+            signals: Array = codec.decode(state, length)[:, 0].float().cpu().numpy()
+        parts.append(signals / np.maximum(np.abs(signals).max(axis=1, keepdims=True), 1))
+    return np.concatenate(parts)
 
 
 def combinations(
@@ -107,38 +114,6 @@ def combinations(
     return wanted, list(range(count)) * len(values)
 
 
-def _signals(
-    guided: ClassifierFree,
-    numbers: Sequence[int],
-    cond: Tensor | None,
-    *,
-    length: int,
-    frames: int,
-    steps: int,
-    sampler: Callable[..., Tensor],
-    seed: int,
-    progress: Progress | None,
-) -> Array:
-    denoiser: Any = guided.denoiser
-    device = next(denoiser.parameters()).device
-    channels = denoiser.codec.state_channels(1)
-    noise = Noise(seed, rows=[(0, number) for number in numbers], channels=channels)
-    times = power_grid(guided.schedule, steps, power=1.0)
-    x = samplers.initial_state(
-        guided.schedule,
-        times[0],
-        noise=noise,
-        start=0,
-        length=frames,
-        sigma_data=denoiser.sigma_data,
-    )
-    cond = None if cond is None else cond.to(device)
-    with torch.no_grad():
-        state = sampler(guided, x.to(device), times, cond=cond, noise=noise, progress=progress)
-        signals: Array = denoiser.codec.decode(state, length)[:, 0].float().cpu().numpy()
-    return signals / np.maximum(np.abs(signals).max(axis=1, keepdims=True), 1)
-
-
 def require_generator(denoiser: NetworkDenoiser) -> int:
     """Samples of the signals that a generator draws.
 
@@ -148,14 +123,6 @@ def require_generator(denoiser: NetworkDenoiser) -> int:
     if denoiser.kind != "generator" or denoiser.length is None or denoiser.schedule.paired:
         raise InputError("this model denoises, it draws no signals: choose a generator")
     return denoiser.length
-
-
-def _length(denoiser: NetworkDenoiser, length: int | None) -> int:
-    own = require_generator(denoiser)
-    if length is None:
-        return own
-    require_whole("length", length, least=denoiser.codec.hop)
-    return length
 
 
 #: Signals that are drawn before they are written.
@@ -183,6 +150,17 @@ class Drawing:
     sampler: Callable[..., Tensor] = samplers.ddim
     guidance: float = GUIDANCE
 
+    def origin(self, **more: Any) -> dict[str, Any]:
+        """The provenance of all signals, or of one."""
+        return provenance(
+            self.model,
+            seed=self.seed,
+            steps=self.steps,
+            sampler=self.sampler.__name__,
+            guidance=self.guidance,
+            **more,
+        )
+
 
 @dataclass(frozen=True)
 class Item:
@@ -192,9 +170,9 @@ class Item:
     draw: int
     path: Path
 
-    @property
-    def title(self) -> str:
-        return self.path.stem
+
+#: A signal (L,) with its description.
+Drawn = tuple[Item, Array]
 
 
 @dataclass(frozen=True)
@@ -244,11 +222,12 @@ def draw_files(
     _require_new(output, [item.path for item in pending], force=force)
     drawn = _drawn(denoiser, drawing, pending, rate, progress)
     if output.suffix.lower() == ".npz":
-        first = _into_npz(drawn, pending, output, drawing, rate=rate, force=force)
+        first = _into_npz(drawn, output, drawing, rate, force)
     else:
         first = _into_files(drawn, drawing, rate, force or resume)
     if plot is not None and first:
-        draw_grid(plot, [x for _, x in first], [name for name, _ in first], rate, force=force)
+        names = [item.path.stem for item, _ in first]
+        draw_grid(plot, [x for _, x in first], names, rate, force=force)
     seconds = (denoiser.length or 0) / rate if drawing.seconds is None else drawing.seconds
     taken = time.perf_counter() - began
     return DrawnReport(str(output), len(pending), len(items) - len(pending), seconds, taken)
@@ -260,15 +239,12 @@ def _items(drawing: Drawing, output: Path, format: str) -> list[Item]:
         if len(wanted) > 1:
             raise InputError(f"{output} is one file, but {len(wanted)} signals are asked for")
         return [Item(wanted[0], draws[0], output)]
-    stems = ["_".join(map(_word, one.values())) or Path(drawing.model).stem for one in wanted]
-    return [
-        Item(one, draw, output / f"{stem}_{draw:03d}.{format}")
-        for one, draw, stem in zip(wanted, draws, stems, strict=True)
-    ]
-
-
-def _word(value: Value) -> str:
-    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+    items = []
+    for one, draw in zip(wanted, draws, strict=True):
+        words = [f"{v:g}" if isinstance(v, (int, float)) else str(v) for v in one.values()]
+        stem = "_".join(words) or Path(drawing.model).stem
+        items.append(Item(one, draw, output / f"{stem}_{draw:03d}.{format}"))
+    return items
 
 
 def _require_new(output: Path, paths: Sequence[Path], *, force: bool) -> None:
@@ -289,7 +265,7 @@ def _drawn(
     items: Sequence[Item],
     rate: int,
     progress: Progress | None,
-) -> Iterator[tuple[Item, Array]]:
+) -> Iterator[Drawn]:
     """Items with their signals (L,), a group at a time."""
     length = None if drawing.seconds is None else round(drawing.seconds * rate)
     starts = range(0, len(items), TOGETHER)
@@ -309,44 +285,25 @@ def _drawn(
         yield from zip(part, signals, strict=True)
 
 
-def _into_files(
-    drawn: Iterator[tuple[Item, Array]], drawing: Drawing, rate: int, force: bool
-) -> list[tuple[str, Array]]:
-    first: list[tuple[str, Array]] = []
+def _into_files(drawn: Iterator[Drawn], drawing: Drawing, rate: int, force: bool) -> list[Drawn]:
+    first: list[Drawn] = []
     for item, signal in drawn:
         os.makedirs(item.path.parent, exist_ok=True)
-        origin = _origin(drawing, condition=dict(item.values), draw=item.draw)
+        origin = drawing.origin(condition=dict(item.values), draw=item.draw)
         write_generated(item.path, signal[None], rate, origin, force=force)
         if len(first) < MOST:
-            first.append((item.title, signal))
+            first.append((item, signal))
     return first
 
 
 def _into_npz(
-    drawn: Iterator[tuple[Item, Array]],
-    items: Sequence[Item],
-    output: Path,
-    drawing: Drawing,
-    *,
-    rate: int,
-    force: bool,
-) -> list[tuple[str, Array]]:
+    drawn: Iterator[Drawn], output: Path, drawing: Drawing, rate: int, force: bool
+) -> list[Drawn]:
     pairs = list(drawn)
     with writing_npz(output, [], 1, force=force) as arrays:
         arrays.put("signals", np.stack([signal for _, signal in pairs]))
         arrays.put("sample_rate", rate)
-        arrays.put("provenance", json.dumps(_origin(drawing)))
+        arrays.put("provenance", json.dumps(drawing.origin()))
         for name in drawing.lists:
-            arrays.put(name, np.array([item.values[name] for item in items]))
-    return [(item.title, signal) for item, signal in pairs[:MOST]]
-
-
-def _origin(drawing: Drawing, **more: Any) -> dict[str, Any]:
-    return provenance(
-        drawing.model,
-        seed=drawing.seed,
-        steps=drawing.steps,
-        sampler=drawing.sampler.__name__,
-        guidance=drawing.guidance,
-        **more,
-    )
+            arrays.put(name, np.array([item.values[name] for item, _ in pairs]))
+    return pairs[:MOST]

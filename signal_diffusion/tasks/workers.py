@@ -1,4 +1,4 @@
-"""Denoise many files, one after another or several at the same time."""
+"""Denoise many files, one after another or several at the same time, and report on each."""
 
 from __future__ import annotations
 
@@ -7,23 +7,116 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
+
+from signal_diffusion.dsp import Array
+from signal_diffusion.dsp.levels import FRAME, LevelMeter
 from signal_diffusion.errors import InputError, reason
 from signal_diffusion.files.journal import Journal, Row
 from signal_diffusion.samplers import Progress
-from signal_diffusion.tasks.file_report import FileReport
-from signal_diffusion.tasks.jobs import Job, plan
-
-__all__ = ["Job", "Outcome", "plan", "run_jobs"]
-
+from signal_diffusion.streaming.noise_check import ChannelNoise, Removed
+from signal_diffusion.tasks.jobs import Job
 
 #: Seconds after which a waiting main thread looks up, since not every system lets Ctrl-C wake it.
 LOOK_UP = 0.5
+
+
+#: Of the frames whose levels are told, s.
+FRAME_SECONDS = 0.032
+
+
+class Stored(Protocol):
+    """What counts of the form of a recording, of sound or of readings."""
+
+    @property
+    def sample_rate(self) -> float: ...
+
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What was done to one file.
+
+    Attributes:
+        path, output: the files.
+        sample_rate, channels, seconds: of the output, in Hz and s.
+        level_in_db, level_out_db: of the loud frames, dB of full scale.
+        estimated_snr_db: the power of what was kept over that of what was removed; None where
+            nothing was kept or removed.
+        processing_seconds, real_time_factor: time of the work in s, and that over `seconds`.
+        note: what could not be given back as it came.
+        noise: of denoisers that go by the noise, what was called noise; None for others.
+    """
+
+    path: str
+    output: str
+    sample_rate: float
+    channels: int
+    seconds: float
+    level_in_db: float
+    level_out_db: float
+    estimated_snr_db: float | None
+    processing_seconds: float
+    real_time_factor: float
+    note: str | None
+    noise: tuple[ChannelNoise, ...] | None = None
+
+
+class Tally:
+    """Levels and powers of what comes by."""
+
+    def __init__(self, form: Stored) -> None:
+        self.form, self.frames = form, 0
+        frame = max(FRAME, round(FRAME_SECONDS * form.sample_rate))
+        self.before, self.after = (LevelMeter(form.channels, frame=frame) for _ in range(2))
+        self.kept = self.removed = 0.0
+
+    def __call__(self, noisy: Array, draws: Array) -> None:
+        mean = draws.mean(axis=1)
+        self.frames += noisy.shape[1]
+        self.before.push(noisy)
+        self.after.push(mean)
+        self.kept += float(np.square(mean, dtype=np.float64).sum())
+        self.removed += float(np.square(noisy - mean, dtype=np.float64).sum())
+
+    def report(
+        self,
+        source: Path | str,
+        target: Path | str,
+        began: float,
+        *,
+        note: str | None = None,
+        removed: Removed | None = None,
+    ) -> FileReport:
+        """What was seen, as a row, of work that began at a time of `time.perf_counter`."""
+        form, spent = self.form, time.perf_counter() - began
+        seconds = self.frames / form.sample_rate
+        both = self.kept > 0 and self.removed > 0
+        return FileReport(
+            path=str(source),
+            output=str(target),
+            sample_rate=form.sample_rate,
+            channels=form.channels,
+            seconds=seconds,
+            level_in_db=round(self.before.level_db, 2),
+            level_out_db=round(self.after.level_db, 2),
+            estimated_snr_db=round(10 * math.log10(self.kept / self.removed), 2) if both else None,
+            processing_seconds=round(spent, 3),
+            real_time_factor=round(spent / seconds, 5) if seconds else 0.0,
+            note=note,
+            noise=None if removed is None else removed.channels(),
+        )
 
 
 Work = Callable[[Job, Progress], FileReport]
@@ -134,38 +227,18 @@ def _make_folders(job: Job) -> None:
             raise InputError(f"{path} can't be written: {error.strerror or error}") from error
 
 
-class ReportFile(AbstractContextManager["ReportFile"]):
-    """A journal that gets a line for each recording that is done.
-
-    A line holds the fields of `FileReport` and `error`: null, or why there is no output. Lines of
-    other recordings, from earlier runs, stay.
+def report_file(path: Path, again: Iterable[Path]) -> Journal:
+    """A journal for a row of each recording that is done; see `row_of`.
 
     Args:
         path: of the report.
-        again: paths of the recordings that will be done, whose old lines go.
+        again: paths of the recordings that will be done, whose old rows go.
 
     Raises:
         InputError: the file can't be written, or is something else than a report.
     """
-
-    def __init__(self, path: Path, again: Iterable[Path]) -> None:
-        named = {source.resolve() for source in again}
-        self._journal = Journal(path, _source, keep=lambda row: _source(row) not in named)
-
-    def __enter__(self) -> ReportFile:
-        self._journal.__enter__()
-        return self
-
-    def __exit__(self, *given: Any) -> None:
-        self._journal.__exit__(*given)
-
-    def add(self, job: Job, result: FileReport | Exception) -> None:
-        """Write the line of one recording.
-
-        Raises:
-            InputError: the disk is full.
-        """
-        self._journal.add([_row(job, result)])
+    named = {source.resolve() for source in again}
+    return Journal(path, _source, keep=lambda row: _source(row) not in named)
 
 
 def _source(row: Row) -> Path | None:
@@ -175,8 +248,9 @@ def _source(row: Row) -> Path | None:
     return None
 
 
-def _row(job: Job, result: FileReport | Exception) -> dict[str, Any]:
-    row: dict[str, Any] = {item.name: None for item in fields(FileReport)}
+def row_of(job: Job, result: FileReport | Exception) -> Row:
+    """The fields of a `FileReport` and `error`: null, or why there is no output."""
+    row: Row = {item.name: None for item in fields(FileReport)}
     row |= {"path": str(job.source), "output": str(job.target), "error": None}
     if isinstance(result, Exception):
         return {**row, "error": reason(result)}

@@ -12,7 +12,7 @@ from signal_diffusion.files import atomic, npz
 from signal_diffusion.files.npz import writing_npz
 from signal_diffusion.plots import spectrograms
 from signal_diffusion.tasks.jobs import Job
-from signal_diffusion.tasks.workers import ReportFile
+from signal_diffusion.tasks.workers import report_file, row_of
 
 
 def noise(channels: int, length: int) -> np.ndarray:
@@ -94,9 +94,9 @@ def test_a_full_disk_is_one_line_of_a_picture_and_a_report_too(
     job = Job(Path("a.wav"), Path("b.wav"))
     with (
         pytest.raises(InputError, match=r"r.jsonl can't be written: No space"),
-        ReportFile(tmp_path / "r.jsonl", []) as report,
+        report_file(tmp_path / "r.jsonl", []) as report,
     ):
-        report.add(job, InputError("a.wav is empty"))
+        report.add([row_of(job, InputError("a.wav is empty"))])
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a", "missing/a.npz"])

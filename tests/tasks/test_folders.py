@@ -17,7 +17,8 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.files import atomic
 from signal_diffusion.tasks.denoise_files import FileReport
 from signal_diffusion.tasks.inputs import counted
-from signal_diffusion.tasks.workers import Job, Outcome, plan, run_jobs
+from signal_diffusion.tasks.jobs import Job, plan
+from signal_diffusion.tasks.workers import Outcome, run_jobs
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -148,7 +148,7 @@ def test_extreme_samples(tmp_path, denoiser, name, rate) -> None:
 def test_absurd_rates(tmp_path, denoiser, rate) -> None:
     source = tmp_path / "in.wav"
     soundfile.write(source, np.full(100, 0.1), rate, "PCM_16")
-    with pytest.raises(InputError, match=f"sample_rate is {rate} Hz.*it takes 62.5 to"):
+    with pytest.raises(InputError, match=rf"sample_rate is {rate} Hz.*it takes 1000 to 4.096e\+06"):
         denoise_file(denoiser, source, tmp_path / "out.wav")
     assert not (tmp_path / "out.wav").exists()
 
