@@ -16,6 +16,7 @@ from signal_diffusion import audio
 from signal_diffusion.audio.files import Reader, Writer, opened, writing
 from signal_diffusion.audio.forms import Form, stored_form
 from signal_diffusion.audio.pipes import PipeReader, PipeWriter
+from signal_diffusion.cli.denoise_command import PIPE, Request
 from signal_diffusion.cli.messages import (
     count,
     done_line,
@@ -27,7 +28,6 @@ from signal_diffusion.cli.messages import (
     span,
     summary_lines,
 )
-from signal_diffusion.cli.request import PIPE, Request
 from signal_diffusion.cli.terminal import bars
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import remove_leftovers

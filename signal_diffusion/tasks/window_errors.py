@@ -81,8 +81,10 @@ def window_errors(
     size = max(1, piece // (channels * unit)) * unit
     before, after = denoiser.context()
     before = math.ceil(before / denoiser.hop) * denoiser.hop
-    marked = blocks if missing is None else map(_above, blocks, missing)
-    for start, past, both in overlapping(marked, size=size, before=before, after=after):
+    # Readings (C, n) over what tells which were filled in, (2C, n).
+    if missing is not None:
+        blocks = map(np.concatenate, zip(blocks, missing, strict=False))
+    for start, past, both in overlapping(blocks, size=size, before=before, after=after):
         x, filled = both[:channels], both[channels:, past : past + size] > 0
         given = torch.from_numpy(np.ascontiguousarray(x, np.float32))
         given = given.reshape(len(batch), state, -1).to(next(denoiser.parameters()).device)
@@ -95,11 +97,6 @@ def window_errors(
         ).reshape(len(LEVELS), channels, -1)
         inner = errors[..., past : past + size].cpu().double().numpy()
         yield from _windows(np.where(filled, np.nan, inner) if filled.size else inner, rows)
-
-
-def _above(readings: Array, mask: Array) -> Array:
-    """Readings (C, n) over what tells which were filled in, (2C, n)."""
-    return np.concatenate([readings, mask])
 
 
 def squared_errors(
