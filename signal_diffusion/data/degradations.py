@@ -43,12 +43,12 @@ def made_rooms(rng: np.random.Generator, size: int, *, length: int, rate: int) -
 
 
 def real_rooms(rng: np.random.Generator, rooms: Corpus, size: int, *, length: int) -> Tensor:
-    """Responses (size, length) of measured rooms, half of them made drier by a further decay."""
+    """Responses (size, length) of measured rooms, a third of them made drier by a further decay."""
     found = np.zeros((size, length), np.float32)
     for row, index in zip(found, rng.integers(len(rooms), size=size), strict=True):
         response = rooms.clip(int(index))[:length]
         row[: len(response)] = response
-    seconds = np.where(rng.random((size, 1)) < 0.5, rng.uniform(0.1, 1.0, (size, 1)), 60.0)
+    seconds = np.where(rng.random((size, 1)) < 1 / 3, rng.uniform(0.1, 1.0, (size, 1)), 60.0)
     found *= np.exp(-6.9 * np.arange(length) / (rooms.sample_rate * seconds))
     fade = min(length, 1024)
     found[:, -fade:] *= np.linspace(1, 0, fade)
