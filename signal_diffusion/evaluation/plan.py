@@ -10,9 +10,16 @@ from typing import Any
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.baselines import FILTERS
-from signal_diffusion.evaluation.external_methods import Command, Made
 from signal_diffusion.evaluation.measures import OF_VOCODERS, metrics_named
-from signal_diffusion.evaluation.methods import Filter, GriffinLim, Method, Modelled, Untouched
+from signal_diffusion.evaluation.methods import (
+    Command,
+    Filter,
+    GriffinLim,
+    Made,
+    Method,
+    Modelled,
+    Untouched,
+)
 from signal_diffusion.evaluation.outputs import groups_of, model_description, write_evaluation
 from signal_diffusion.evaluation.pairs import Pair, folder_pairs, mixes, originals, with_groups
 from signal_diffusion.evaluation.run import evaluate

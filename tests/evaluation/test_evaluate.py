@@ -13,8 +13,8 @@ from builders import Command, network, noise, put
 
 from signal_diffusion.audio import read
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.external_methods import Command as Outside
 from signal_diffusion.evaluation.measures import METRICS, metrics_named
+from signal_diffusion.evaluation.methods import Command as Outside
 from signal_diffusion.evaluation.methods import Filter, Modelled, Untouched
 from signal_diffusion.evaluation.pairs import Pair, folder_pairs, mixes, with_groups
 from signal_diffusion.evaluation.run import evaluate

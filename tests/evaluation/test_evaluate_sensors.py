@@ -14,10 +14,9 @@ from signal_diffusion import metrics
 from signal_diffusion.audio import Recording, write
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.external_methods import Command as Outside
-from signal_diffusion.evaluation.external_methods import Made
 from signal_diffusion.evaluation.measures import metrics_named
-from signal_diffusion.evaluation.methods import Filter, Modelled, Untouched
+from signal_diffusion.evaluation.methods import Command as Outside
+from signal_diffusion.evaluation.methods import Filter, Made, Modelled, Untouched
 from signal_diffusion.evaluation.outputs import groups_of
 from signal_diffusion.evaluation.pairs import folder_pairs, mixes
 from signal_diffusion.evaluation.readings import read_readings

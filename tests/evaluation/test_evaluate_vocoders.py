@@ -11,8 +11,8 @@ from builders import Command
 from signal_diffusion.audio import Recording, read, write
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.dsp.resampling import resample
-from signal_diffusion.evaluation.external_methods import Command as Outside
-from signal_diffusion.evaluation.external_methods import Made
+from signal_diffusion.evaluation.methods import Command as Outside
+from signal_diffusion.evaluation.methods import Made
 from signal_diffusion.evaluation.pairs import originals
 from signal_diffusion.evaluation.run import evaluate
 from signal_diffusion.metrics import log_spectral_distance
