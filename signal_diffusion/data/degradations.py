@@ -14,6 +14,26 @@ from torch import Tensor
 from signal_diffusion.data.corpus import Corpus
 
 
+def equalisers(rng: np.random.Generator, size: int, *, bins: int, spread_db: float) -> Tensor:
+    """Random smooth responses (size, bins): walks over ten points, warped to hearing."""
+    points = rng.standard_normal((size, 1, 10)).cumsum(axis=-1) * spread_db / 2
+    points -= points.mean(axis=-1, keepdims=True)
+    smooth = torch.nn.functional.interpolate(
+        torch.from_numpy(points.astype(np.float32)), size=256, mode="linear", align_corners=True
+    )
+    warped = torch.linspace(0, 1, bins).mul(20).log1p().div(np.log(21)).mul(255).long()
+    return 10 ** (smooth[:, 0, warped] / 20)
+
+
+def slow_gains(rng: np.random.Generator, size: int, *, length: int) -> Tensor:
+    """Slow random gains (size, length), flat for most clips."""
+    points = rng.standard_normal((size, 1, 9)) * 6.0 * (rng.random((size, 1, 1)) < 0.3)
+    gain = torch.nn.functional.interpolate(
+        torch.from_numpy(10 ** (points / 20)).float(), size=length, mode="linear"
+    )
+    return gain[:, 0]
+
+
 def narrow_bands(rng: np.random.Generator, size: int, *, bins: int, rate: int) -> Tensor:
     """Magnitudes of telephones and the like: a high-pass at 80 to 400 Hz, a low-pass at 2 to 7 kHz.
 

@@ -19,9 +19,11 @@ from signal_diffusion.data.corpus import Corpus
 from signal_diffusion.data.degradations import (
     clipped,
     coded,
+    equalisers,
     made_rooms,
     narrow_bands,
     real_rooms,
+    slow_gains,
     whispered,
 )
 from signal_diffusion.dsp.levels import level_db
@@ -113,16 +115,16 @@ class Mixer:
         """A batch of `size` clips."""
         speech, voices = self._speech(rng, size)
         noise, noises, kinds = self._noise(rng, size)
-        response = _equaliser(rng, size, self.speech_eq_db)
+        response = equalisers(rng, size, bins=OUTPUT // 2 + 1, spread_db=self.speech_eq_db)
         response = self._in_rooms(rng, response, self.room, self.real_room)
-        noise_response = _equaliser(rng, size, self.noise_eq_db)
+        noise_response = equalisers(rng, size, bins=OUTPUT // 2 + 1, spread_db=self.noise_eq_db)
         noise_response = self._in_rooms(
             rng, noise_response, self.noise_room / 2, self.noise_room / 2
         )
         response, noise_response = self._limit_bands(rng, response, noise_response)
         clean = _filtered(speech, response)[:, -self.length :]
         noise = _filtered(noise, noise_response)[:, -self.length :]
-        noise = noise * _modulation(rng, size, self.length)
+        noise = noise * slow_gains(rng, size, length=self.length)
         names = [f"{v} + {n}" for v, n in zip(voices, noises, strict=True)]
         clean, noisy = self._at_snr(rng, clean, noise, kinds=kinds)
         return Batch(clean[:, None], noisy[:, None], names)
@@ -329,26 +331,6 @@ def _filtered(pieces: Tensor, response: Tensor) -> Tensor:
     bins = min(spectrum.shape[-1], response.shape[-1])
     spectrum = spectrum[:, :bins] * response[:, :bins]
     return torch.fft.irfft(spectrum, OUTPUT) * (OUTPUT / pieces.shape[-1])
-
-
-def _equaliser(rng: np.random.Generator, size: int, spread_db: float) -> Tensor:
-    """Random smooth responses (size, OUTPUT // 2 + 1): walks over ten points, warped to hearing."""
-    points = rng.standard_normal((size, 1, 10)).cumsum(axis=-1) * spread_db / 2
-    points -= points.mean(axis=-1, keepdims=True)
-    smooth = torch.nn.functional.interpolate(
-        torch.from_numpy(points.astype(np.float32)), size=256, mode="linear", align_corners=True
-    )
-    warped = torch.linspace(0, 1, OUTPUT // 2 + 1).mul(20).log1p().div(np.log(21)).mul(255).long()
-    return 10 ** (smooth[:, 0, warped] / 20)
-
-
-def _modulation(rng: np.random.Generator, size: int, length: int) -> Tensor:
-    """Slow random gains (size, length), flat for most clips."""
-    points = rng.standard_normal((size, 1, 9)) * 6.0 * (rng.random((size, 1, 1)) < 0.3)
-    gain = torch.nn.functional.interpolate(
-        torch.from_numpy(10 ** (points / 20)).float(), size=length, mode="linear"
-    )
-    return gain[:, 0]
 
 
 def _hum(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.nn.embedding import TimeEmbedding
+from signal_diffusion.nn.stack import TimeEmbedding
 
 
 class BandStack(nn.Module):

@@ -259,10 +259,18 @@ def test_balance_draws_sources_by_a_power_of_their_length(speech):
 def test_every_kind_of_noise_and_degradation_is_drawn(mixer):
     kinds = "one", "two", "scattered", "babble", "music", "accompanied", "tune", "made"
     for kind in kinds:
-        every = dataclasses.replace(
-            mixer, shares={kind: 1.0}, rooms=mixer.noise, room=0.5, real_room=0.5, noise_room=0.5,
-            band_limited=0.5, whispered=0.5, clipped=0.5, coded=0.5, usual=0.5, noise_only=0.0,
-        )  # fmt: skip
+        halves = [
+            "room",
+            "real_room",
+            "noise_room",
+            "band_limited",
+            "whispered",
+            "clipped",
+            "coded",
+            "usual",
+        ]
+        shares = {"shares": {kind: 1.0}, "noise_only": 0.0, **dict.fromkeys(halves, 0.5)}
+        every = dataclasses.replace(mixer, rooms=mixer.noise, **shares)
         batch = every(rng(), 6)
         assert bool(batch.noisy.isfinite().all()) and bool(batch.clean.isfinite().all())
         assert batch.noisy.shape == (6, 1, 16384)

@@ -7,7 +7,8 @@ from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.nn.band_stack import BandStack
 from signal_diffusion.nn.frames import CompressedSTFT
 from signal_diffusion.schedules import BrownianBridge
-from signal_diffusion.speech_loss import Disturbance, SpeechLoss, power_of
+from signal_diffusion.training.losses import Prediction
+from signal_diffusion.training.speech_loss import Disturbance, SpeechLoss, power_of
 
 LENGTH = 16384
 
@@ -31,7 +32,7 @@ def voice(seed=0):
 def terms(denoiser, estimate, clean):
     codec = denoiser.codec
     states = codec.encode(estimate).requires_grad_(), codec.encode(clean)
-    found = SpeechLoss()(*states, clean, torch.ones(len(clean), 1, 1), denoiser)
+    found = SpeechLoss()(Prediction(*states, clean, torch.ones(len(clean), 1, 1), denoiser))
     return states[0], found
 
 

@@ -99,10 +99,8 @@ def test_gated_taps_are_dilated_convolutions(past, future):
 def model():
     """A denoiser of half a second's sight."""
     torch.manual_seed(0)
-    backbone = BandStack(
-        66, bands=[4, 1], widths=[4, 17], channels=12, hidden=8, mixed=2, layers=5,
-        dilation_cycle=3, paired=True,
-    )  # fmt: skip
+    options = {**SMALL, "bands": [4, 1], "widths": [4, 17]}
+    backbone = BandStack(66, layers=5, paired=True, **options)
     for p in backbone.parameters():
         p.data = torch.randn(p.shape) * 0.2
     codec = CompressedSTFT(window=64, hop=32)

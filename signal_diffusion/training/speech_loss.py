@@ -1,6 +1,6 @@
 """The training loss of speech: compressed spectra, the error of the waveform, what is heard of it.
 
-As in `losses`: `loss(x_hat, x_0, signal, t, denoiser) -> {name: term}`.
+As in `losses`: `loss(prediction) -> {name: term}`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from signal_diffusion.training.losses import Prediction
+
 if TYPE_CHECKING:
-    from signal_diffusion.denoiser import NetworkDenoiser
     from signal_diffusion.nn.frames import CompressedSTFT
 
 
@@ -60,17 +61,12 @@ class SpeechLoss(nn.Module):
         self.removed, self.power, self.floor = removed, power, floor
         self.disturbance = Disturbance(sample_rate=sample_rate, window=window)
 
-    def forward(
-        self,
-        x_hat: Tensor,
-        x_0: Tensor,
-        signal: Tensor,
-        t: Tensor,
-        denoiser: NetworkDenoiser,
-    ) -> dict[str, Tensor]:
-        codec = cast("CompressedSTFT", denoiser.codec)
-        estimate = codec.decode(x_hat, signal.shape[-1])
-        made, wanted = (v.unflatten(1, (2, -1)) for v in (codec.encode(estimate), x_0))
+    def forward(self, prediction: Prediction) -> dict[str, Tensor]:
+        codec, signal = cast("CompressedSTFT", prediction.denoiser.codec), prediction.signal
+        estimate = prediction.waveform
+        made, wanted = (
+            state.unflatten(1, (2, -1)) for state in (codec.encode(estimate), prediction.x_0)
+        )
         bins = [power_of(codec, v) for v in (made, wanted)]
         # |X|^0.3, and what turns a state into X |X|^-0.7; far below any sound, both are smooth.
         sizes = [(u + 1e-5) ** (self.power / 2) for u in bins]
