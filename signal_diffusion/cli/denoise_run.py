@@ -75,7 +75,11 @@ def denoise_files(request: Request) -> None:
         _remove_leftovers(jobs, request)
     headers = [header_of(job, mix=request.sound.mix, columns=request.columns) for job in jobs]
     _require_ready(headers, request)
-    pending = _remaining(headers, request)
+    pending = [
+        header
+        for header in headers
+        if not (request.resume and all(map(os.path.exists, header.written.outputs)))
+    ]
     if request.dry_run:
         _rehearse(headers, pending, request, left_out=left_out)
     elif pending:
@@ -163,7 +167,12 @@ def _require_ready(headers: Sequence[Header], request: Request) -> None:
     Of many files, those that can't be read are left to fail on their own.
     """
     require_distinct([header.written for header in headers])
-    _require_tables(headers, request)
+    sound = [header.job.source for header in headers if not header.table]
+    if request.window is not None and sound:
+        raise InputError(
+            f"window is for pictures of tables, but {sound[0]} is sound, which is drawn whole: "
+            "leave it"
+        )
     if not (request.force or request.resume):
         require_new([path for header in headers for path in header.written.outputs])
     _require_report(headers, request)
@@ -173,13 +182,6 @@ def _require_ready(headers: Sequence[Header], request: Request) -> None:
         require_output(headers[0], places, force=force, dry_run=request.dry_run)
     else:
         require_folders(places)
-
-
-def _remaining(headers: Sequence[Header], request: Request) -> list[Header]:
-    """What is left to do: all, or, where a run goes on, what lacks an output."""
-    if not request.resume:
-        return list(headers)
-    return [header for header in headers if not all(map(os.path.exists, header.written.outputs))]
 
 
 def _report_path(request: Request) -> Path | None:
@@ -196,15 +198,6 @@ def _remove_leftovers(jobs: Sequence[Job], request: Request) -> None:
     folders |= {report.parent} if report is not None else set()
     for folder in sorted(folder for folder in folders if os.path.isdir(folder)):
         audio.remove_leftovers(folder)
-
-
-def _require_tables(headers: Sequence[Header], request: Request) -> None:
-    sound = [header.job.source for header in headers if not header.table]
-    if request.window is not None and sound:
-        raise InputError(
-            f"window is for pictures of tables, but {sound[0]} is sound, which is drawn whole: "
-            "leave it"
-        )
 
 
 def _require_report(headers: Sequence[Header], request: Request) -> None:
@@ -229,7 +222,6 @@ def _rehearse(
     Args:
         headers: of all files.
         pending: those among them that would be denoised.
-        request: what the command line asks for.
         left_out: suffixes of what can't be read at all.
 
     Raises:

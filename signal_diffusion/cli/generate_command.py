@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 WHAT = "What to draw"
 #: Suffixes of the audio files that generated signals are written to.
 FORMATS = ("wav", "flac", "ogg", "opus", "mp3")
-
 Model = Annotated[str, opt.argument("Shipped generator, or a model file.", "MODEL")]
 Output = Annotated[
     Path,

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 #: Notes that are told one by one; the rest is in the report.
 MOST_NOTES = 10
-
-
 #: Unicode's categories of control characters, halves of others, and ends of lines.
 ODD = ("Cc", "Cs", "Zl", "Zp")
 

@@ -15,7 +15,6 @@ from signal_diffusion.errors import InputError
 SAMPLER_NAMES = "ddim, ddpm, heun, dpmpp_2m, few_step"
 #: ffmpeg's names, which `audio.pipes.RAW_FORMATS` maps to libsndfile's.
 RAW_FORMATS = ("u8", "s16le", "s24le", "s32le", "f32le", "f64le", "mulaw", "alaw")
-
 IO, HOW_MUCH, SAMPLING, MANY = "Input and output", "Strength", "Sampling", "Many files"
 TABLES = "Tables of sensor readings: CSV, Parquet, NPY, NPZ, WFDB"
 
@@ -83,7 +82,6 @@ Uncertainty = Annotated[
     str | None, option("Write the spread of --shots: an NPZ, or a folder.", panel=IO)
 ]
 Quiet = Annotated[bool, option("Print errors only.", "--quiet", panel=IO)]
-
 Columns = Annotated[
     list[str] | None,
     option(

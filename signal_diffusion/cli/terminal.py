@@ -134,8 +134,6 @@ def _is_the_real_one() -> bool:
 
 #: Ctrl-C, the end that a system asks for, and a terminal that went away.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
-
-
 #: What shells add to a signal's number.
 KILLED = 128
 

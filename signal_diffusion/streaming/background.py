@@ -12,8 +12,6 @@ from typing import Any, TypeVar, cast
 import torch
 
 T = TypeVar("T")
-
-
 END = object()
 
 
@@ -88,11 +86,9 @@ def shared_threads(workers: int) -> AbstractContextManager[None]:
 
 def quickest(run: Callable[[], object], *, repeats: int) -> Taken:
     """The quickest of some runs, after one that warms up: others on the machine only add time."""
-    run()
-    return min((_once(run) for _ in range(repeats)), key=lambda taken: taken.seconds)
-
-
-def _once(run: Callable[[], object]) -> Taken:
-    began, busy = time.perf_counter(), time.process_time()
-    run()
-    return Taken(time.perf_counter() - began, time.process_time() - busy)
+    runs = []
+    for _ in range(1 + repeats):
+        began, busy = time.perf_counter(), time.process_time()
+        run()
+        runs.append(Taken(time.perf_counter() - began, time.process_time() - busy))
+    return min(runs[1:], key=lambda taken: taken.seconds)

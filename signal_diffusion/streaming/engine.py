@@ -30,20 +30,12 @@ from signal_diffusion.streaming.settings import Settings, model_or_given_rate
 
 #: Samples (C, n) of a recording, and the estimates (C, shots, n) of them.
 Estimates = tuple[Array, Array]
-
-
 #: Samples of the lower rate that a resampler may hold back, at most (measured).
 RESAMPLER_LAG = 1400
-
-
 #: Samples, over all rows, that go back at once, which bounds the memory for it.
 SLICE = 1 << 16
-
-
 #: Channels that fit into bounded memory.
 MOST_ROWS = 256
-
-
 #: Draws of all channels that do.
 MOST_DRAWS = 4096
 

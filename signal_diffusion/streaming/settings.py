@@ -19,20 +19,12 @@ from signal_diffusion.dsp.gaps import filled
 from signal_diffusion.errors import InputError
 
 Signal = TypeVar("Signal", Tensor, NDArray[np.floating])
-
-
 Mask = Tensor | NDArray[np.bool_]
-
-
 #: Rows up to which a short array is taken for channels, not for the frames of a turned array.
 MOST_CHANNELS = 64
-
-
 #: Largest ratio of a recording's rate to the denoiser's, and of that to the recording's: below, too
 #: little of the band that the denoiser works on is left.
 MOST_RESAMPLED, LEAST_RESAMPLED = 256, 16
-
-
 #: Largest magnitude of a sample: what is larger is no recording, and float32 would overflow.
 LARGEST = 1e36
 
@@ -146,12 +138,8 @@ def _require_signal(signal: object) -> None:
 
 
 BANDS = ("full", "model")
-
-
 #: Seconds of the longest piece.
 LONGEST = 1e6
-
-
 #: Steps of a posterior sample, where several are drawn and nothing else is said.
 STEPS_OF_SHOTS = 16
 
@@ -238,14 +226,8 @@ def require_whole(name: str, value: int | None, *, least: int) -> None:
 
 def device_named(name: str) -> str:
     """The device of a name, of which "auto" is the best there is."""
-    import torch
-
-    here = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    available = [device for device, there in here.items() if there]
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = [device for device, there in here.items() if there] + ["cpu"]
     if name == "auto":
         return available[0]
     if name not in available:

@@ -34,12 +34,8 @@ from signal_diffusion.tasks.window_errors import (
 
 #: Rows of a window where nothing tells it, and at most.
 ROWS, MOST_ROWS = 32, 1 << 16
-
-
 #: Rows, or windows, that medians are taken of: more are thinned out evenly.
 MOST_LOOKED_AT = 1 << 16
-
-
 #: Windows of a baseline: the deviation of fewer tells nothing.
 FEWEST = 8
 
@@ -315,7 +311,15 @@ def written_scores(
                 for each in block:
                     valid = each[~np.isnan(each)]
                     score, time = float(valid.mean()) if len(valid) else math.nan, next(times)
-                    table.writerow([time, *(_written(value) for value in (score, *each))])
+                    table.writerow(
+                        [
+                            time,
+                            *(
+                                "" if math.isnan(value) else f"{value:.4f}"
+                                for value in (score, *each)
+                            ),
+                        ]
+                    )
                     unscored += math.isnan(score)
                     if score > highest:
                         highest, at = score, time
@@ -325,10 +329,6 @@ def written_scores(
                 "take longer windows (--window), or columns with fewer gaps (--columns)"
             )
     return highest, at, unscored
-
-
-def _written(score: float) -> str:
-    return "" if math.isnan(score) else f"{score:.4f}"
 
 
 def window_times(reader: TableReader, rows: int) -> Iterator[str]:

@@ -39,8 +39,6 @@ from signal_diffusion.tasks.workers import FileReport, Stored, Tally
 CANCELLED = 0.01
 #: Takes the samples (C, n) of a recording and the draws (C, shots, n) of the clean one.
 Sink = Callable[[Array, Array], None]
-
-
 #: Arrays that tell the spread of several draws.
 BAND = ("std", "low", "high")
 

@@ -16,26 +16,11 @@ from signal_diffusion.tables import is_table
 
 #: Suffixes of what soundfile reads and nothing is written as: such recordings become WAV.
 READ_ONLY = (
-    ".avr",
-    ".ircam",
-    ".mp1",
-    ".mp2",
-    ".nist",
-    ".paf",
-    ".pvf",
-    ".sf",
-    ".sph",
-    ".svx",
-    ".voc",
+    *(".avr", ".ircam", ".mp1", ".mp2", ".nist", ".paf"),
+    *(".pvf", ".sf", ".sph", ".svx", ".voc"),
 )
-
-
 SOUND = (*CONTAINERS, *READ_ONLY)
-
-
 DANGLING = "link that leads nowhere"
-
-
 #: Called with what a recording is that can't be read: its suffix, or `DANGLING`.
 LeftOut = Callable[[str], None]
 

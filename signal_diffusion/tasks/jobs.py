@@ -106,7 +106,11 @@ def _names(pairs: Sequence[tuple[Path, Path]]) -> list[list[Path]]:
     wanted = [_wanted(source, name) for source, name in pairs]
     taken = Counter(path for paths in wanted for path in paths)
     return [
-        [path if path == name or taken[path] == 1 else _longer(name, path) for path in paths]
+        [
+            # Else a recording's whole name, and the suffix of what is written.
+            path if path == name or taken[path] == 1 else name.with_name(name.name + path.suffix)
+            for path in paths
+        ]
         for (_, name), paths in zip(pairs, wanted, strict=True)
     ]
 
@@ -117,24 +121,15 @@ def _wanted(source: Path, name: Path) -> list[Path]:
     return [sound, name.with_suffix(PLOT), name.with_suffix(UNCERTAINTY)]
 
 
-def _longer(name: Path, path: Path) -> Path:
-    """A recording's whole name, and the suffix of what is written."""
-    return name.with_name(name.name + path.suffix)
-
-
 def _job(source: Path, names: Sequence[Path], places: Sequence[str | None], *, one: bool) -> Job:
     """The job of a recording whose outputs have these names below output folders."""
     sound, picture, arrays = names
     target, *sides = (
-        None if place is None else _placed(place, inside, one=one)
+        None if place is None else Path(place, inside if is_folder(place, one=one) else "")
         for place, inside in zip(places, (sound, sound, picture, arrays), strict=True)
     )
     assert target is not None
     return Job(source, target, *sides)
-
-
-def _placed(place: str, name: Path, *, one: bool) -> Path:
-    return Path(place) / name if is_folder(place, one=one) else Path(place)
 
 
 def is_folder(place: str, *, one: bool) -> bool:
@@ -189,7 +184,8 @@ def header_of(job: Job, *, mix: bool = False, columns: Columns = Columns()) -> H
     """
     try:
         if is_table(job.source):
-            return _of_table(job, columns)
+            with opened_table(job.source, columns) as table:
+                return Header(job, job, table.form, table.frames)
         with opened(job.source) as reader:
             form, frames = reader.form, reader.frames
             if frames == 0:
@@ -197,19 +193,12 @@ def header_of(job: Job, *, mix: bool = False, columns: Columns = Columns()) -> H
                 next(reader.blocks(), None)
         form = replace(form, channels=1) if mix else form
         target, _, note = stored_form(job.target, form, frames=frames)
-        keep_noise = _stored(job.keep_noise, form, frames)
+        keep_noise = job.keep_noise
+        if keep_noise is not None:
+            keep_noise = stored_form(keep_noise, form, frames=frames)[0]
     except InputError as error:
         return Header(job, job, error=str(error))
     return Header(job, replace(job, target=target, keep_noise=keep_noise), form, frames, note)
-
-
-def _of_table(job: Job, columns: Columns) -> Header:
-    with opened_table(job.source, columns) as reader:
-        return Header(job, job, reader.form, reader.frames)
-
-
-def _stored(path: Path | None, form: Form, frames: int | None) -> Path | None:
-    return None if path is None else stored_form(path, form, frames=frames)[0]
 
 
 def require_new(paths: Sequence[Path]) -> None:

@@ -36,16 +36,10 @@ from signal_diffusion.streaming.settings import Settings, require_whole
 
 #: Calls of the network: more change little.
 STEPS = 1
-
-
 #: Frames that are turned into sound at once: eight seconds, and their context.
 PIECE = 512
-
-
 #: Frames that stand for all, where a sampler doesn't tell what it depends on.
 FAR = 1 << 40
-
-
 #: Natural logarithm of a power that no recording in [-1, 1] has.
 MOST = 30.0
 
@@ -92,7 +86,9 @@ def vocode(
     start, cond = codec.compressed(mel.magnitudes(frames)), conditioner(frames)
     times, channels = power_grid(denoiser.schedule, steps), start.shape[1]
     noise = Noise(seed, rows=[(0, 0)], channels=channels)
-    past, future = _context(denoiser, mel, samplers.network_calls(sampler, steps))
+    calls = samplers.network_calls(sampler, steps)
+    context = (FAR, FAR) if calls is None else denoiser.context(calls)
+    past, future = (-(-n // mel.hop) for n in context)
     count = frames.shape[-1]
     parts: list[Array] = []
     both = torch.cat([start, cond], dim=1)[0].cpu().numpy()
@@ -143,14 +139,6 @@ def checked_frames(log_mel: NDArray[np.floating] | Tensor, mel: Mel) -> Tensor:
             f"natural logarithm of power; this vocoder takes {mel.told}"
         )
     return frames[None]
-
-
-def _context(denoiser: NetworkDenoiser, mel: Mel, calls: int | None) -> tuple[int, int]:
-    """Frames that a frame of the sound depends on before and after itself."""
-    if calls is None:
-        return FAR, FAR
-    past, future = (-(-n // mel.hop) for n in denoiser.context(calls))
-    return past, future
 
 
 #: Of the algorithm of Griffin and Lim in `librosa`.

@@ -25,8 +25,6 @@ from signal_diffusion.tasks.jobs import Job
 
 #: Seconds after which a waiting main thread looks up, since not every system lets Ctrl-C wake it.
 LOOK_UP = 0.5
-
-
 #: Of the frames whose levels are told, s.
 FRAME_SECONDS = 0.032
 
@@ -120,8 +118,6 @@ class Tally:
 
 
 Work = Callable[[Job, Progress], FileReport]
-
-
 Result = tuple[Job, FileReport | BaseException]
 
 
@@ -207,16 +203,14 @@ def _results(
             for job in jobs:
                 pool.submit(do, job)
             for _ in jobs:
-                yield _next(results)
+                result = None
+                while result is None:
+                    with suppress(Empty):
+                        result = results.get(timeout=LOOK_UP)
+                yield result
         finally:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _next(results: SimpleQueue[Result]) -> Result:
-    while True:
-        with suppress(Empty):
-            return results.get(timeout=LOOK_UP)
 
 
 def _make_folders(job: Job) -> None:
