@@ -32,11 +32,13 @@ Sources = tuple[Source, Source, Recordings]
 
 @dataclass(frozen=True)
 class ManifestSources:
-    """Speech, noise, music and pairs of one manifest with the columns domain, split and subset.
+    """Speech, noise, music, rooms and pairs of one manifest with columns domain, split, subset.
 
     Args:
         root: folder of the recordings and of `manifest`.
         sample_rate: Hz.
+        voices: domains of the manifest that are speech.
+        held_out: subsets that are left out of training and heard in validation alone.
         quiet_floor_db: least `floor_db` of the speech: dB between its loud and its quiet frames.
         mixer: options of `Mixer`.
         mixes: held-out mixes to validate on, besides the manifest's pairs.
@@ -46,6 +48,8 @@ class ManifestSources:
     root: str
     manifest: str = "manifest.csv"
     sample_rate: int = 16000
+    voices: Sequence[str] = ("speech",)
+    held_out: Sequence[str] = ()
     quiet_floor_db: float = 35.0
     mixer: Mapping[str, Any] = field(default_factory=dict)
     mixes: int = 18
@@ -57,10 +61,25 @@ class ManifestSources:
         return train, valid, Recordings(pairs)
 
     def _mixer(self, split: str) -> Mixer:
-        speech, noise = self._clips("speech", split), self._clips("noise", split)
-        music = self._clips("music", split, required=False)
-        corpus = self._corpus(music) if music else None
-        return Mixer(self._corpus(speech), self._corpus(noise), corpus, **self.mixer)
+        speech = [c for domain in self.voices for c in self._clips(domain, split, required=False)]
+        noise = self._noise(split)
+        music, rooms = (
+            self._corpus(clips) if clips else None
+            for clips in (
+                self._clips("music", split, required=False),
+                self._clips("rooms", "train", required=False),
+            )
+        )
+        if not speech:
+            raise InputError(f"{self.manifest} has no speech of the split {split}")
+        return Mixer(self._corpus(speech), self._corpus(noise), music, rooms, **self.mixer)
+
+    def _noise(self, split: str) -> list[Clip]:
+        """What is not held out, or, to validate on, what is, beside the split's own."""
+        train = self._clips("noise", "train")
+        if split == "train":
+            return [c for c in train if c.group not in self.held_out]
+        return self._clips("noise", split) + [c for c in train if c.group in self.held_out]
 
     def _corpus(self, clips: Sequence[Clip]) -> Corpus:
         return Corpus(clips, sample_rate=self.sample_rate, cache=self.cache)

@@ -6,8 +6,9 @@ change of speed and rooms are one multiplication in the frequency domain for a w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,18 +16,24 @@ from torch import Tensor
 
 from signal_diffusion.data.batches import Batch
 from signal_diffusion.data.corpus import Corpus
+from signal_diffusion.data.degradations import (
+    clipped,
+    coded,
+    equalisers,
+    made_rooms,
+    narrow_bands,
+    real_rooms,
+    slow_gains,
+    whispered,
+)
 from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
 
-#: Lengths of the input piece for an output of 36864 samples: the speeds 0.89 to 1.10, chosen for
-#: quick Fourier transforms.
-OUTPUT = 36864
-
-
-ECHO = 2048
-
-
-SPEEDS = (32768, 34560, 36000, 36864, 37500, 38400, 40500)
+#: Lengths of the input piece for an output of 65536 samples: the speeds 0.89 to 1.10, and 1.25 for
+#: voices as high as a child's, chosen for quick Fourier transforms.
+OUTPUT = 65536
+ECHO = 16384
+SPEEDS = (58320, 61440, 62500, 64000, 65536, 67500, 69120, 72000, 82944)
 
 
 @dataclass(frozen=True)
@@ -37,24 +44,41 @@ class Mixer:
         speech: what is wanted.
         noise: recordings of noise.
         music: further recordings that serve as noise, or None.
+        rooms: impulse responses of rooms, or None.
         length: samples of a clip, at most `OUTPUT - ECHO`.
         snr_db: range of the signal-to-noise ratio over the active parts of the speech.
+        usual_snr_db, usual: range that it has in a share of the clips.
+        least_snr_db: least ratio to kinds of noise that could be taken for what is wanted.
         shares: how often the noise is one recording, two at once, two with their phases scattered
-            (a stationary noise of the same spectrum), babble of several speakers of `speech`,
-            music, or made from random numbers.
+            (a stationary noise of the same spectrum), babble of one to eight speakers of `speech`,
+            music, music with a recording of noise, a tune made of the music's notes, or made from
+            random numbers.
         speech_eq_db, noise_eq_db: standard deviation of the equalisers.
-        room: share of the clips with a simple room: noise that decays in 0.05 to 0.5 s.
-        band_limited: share of the clips without anything above a random cutoff.
+        room, real_room: share of the clips with a made room and with one of `rooms`, which is part
+            of what is wanted: a voice keeps the whole of its reverberation.
+        noise_room: share of the noises with a room, of either kind.
+        band_limited: share of the clips in a narrow band, as by a telephone; of those, nine in ten
+            have the noise in it, too.
+        whispered: share of the voices that whisper.
+        clipped, coded: share of the mixtures that are clipped, or coded by mu-law, as what is
+            wanted is not.
         noise_only, speech_only: share of the clips without any speech, or without any noise.
         level_jitter_db: standard deviation of the level around the normalised one.
-        groups: share of each group of the speech; groups not named share the rest by their size.
+        groups, noise_groups, music_groups: share of each group of the speech, noise and music;
+            groups not named share the rest by their size.
+        balance: a recording is drawn as often as its source's length to this power says: 1 draws
+            every second alike, 0 every source.
     """
 
     speech: Corpus
     noise: Corpus
     music: Corpus | None = None
+    rooms: Corpus | None = None
     length: int = 32768
     snr_db: tuple[float, float] = (-5.0, 20.0)
+    usual_snr_db: tuple[float, float] = (0.0, 15.0)
+    usual: float = 0.0
+    least_snr_db: dict[str, float] = field(default_factory=dict)
     shares: dict[str, float] = field(
         default_factory=lambda: {
             "one": 0.35,
@@ -68,12 +92,20 @@ class Mixer:
     speech_eq_db: float = 2.5
     noise_eq_db: float = 7.0
     room: float = 0.2
+    real_room: float = 0.0
+    noise_room: float = 0.0
     band_limited: float = 0.05
+    whispered: float = 0.0
+    clipped: float = 0.0
+    coded: float = 0.0
     noise_only: float = 0.03
     speech_only: float = 0.02
     level_db: float = 0.0
     level_jitter_db: float = 2.0
     groups: dict[str, float] = field(default_factory=dict)
+    noise_groups: dict[str, float] = field(default_factory=dict)
+    music_groups: dict[str, float] = field(default_factory=dict)
+    balance: float = 1.0
 
     def __post_init__(self) -> None:
         if not 512 <= self.length <= OUTPUT - ECHO:
@@ -82,31 +114,58 @@ class Mixer:
     def __call__(self, rng: np.random.Generator, size: int) -> Batch:
         """A batch of `size` clips."""
         speech, voices = self._speech(rng, size)
-        noise, noises = self._noise(rng, size)
-        clean = _filtered(speech, self._speech_response(rng, size))[:, -self.length :]
-        noise = _filtered(noise, _equaliser(rng, size, self.noise_eq_db))[:, -self.length :]
-        noise = noise * _modulation(rng, size, self.length)
-        clean, noise = self._limit_bands(rng, clean, noise)
+        noise, noises, kinds = self._noise(rng, size)
+        response = equalisers(rng, size, bins=OUTPUT // 2 + 1, spread_db=self.speech_eq_db)
+        response = self._in_rooms(rng, response, self.room, self.real_room)
+        noise_response = equalisers(rng, size, bins=OUTPUT // 2 + 1, spread_db=self.noise_eq_db)
+        noise_response = self._in_rooms(
+            rng, noise_response, self.noise_room / 2, self.noise_room / 2
+        )
+        response, noise_response = self._limit_bands(rng, response, noise_response)
+        clean = _filtered(speech, response)[:, -self.length :]
+        noise = _filtered(noise, noise_response)[:, -self.length :]
+        noise = noise * slow_gains(rng, size, length=self.length)
         names = [f"{v} + {n}" for v, n in zip(voices, noises, strict=True)]
-        clean, noisy = self._at_snr(rng, clean, noise)
+        clean, noisy = self._at_snr(rng, clean, noise, kinds=kinds)
         return Batch(clean[:, None], noisy[:, None], names)
 
     def _speech(self, rng: np.random.Generator, size: int) -> tuple[Tensor, list[str]]:
         taken = int(rng.choice(SPEEDS))
-        picks = rng.choice(len(self.speech), size, p=clip_weights(self.speech, self.groups))
-        pieces = [self.speech.crop(rng, int(i), taken) for i in picks]
-        return _stack(pieces), [self.speech.clips[i].name for i in picks]
+        drawn = [self._voice(rng, taken) for _ in range(size)]
+        return _stack([piece for piece, _ in drawn]), [name for _, name in drawn]
 
-    def _noise(self, rng: np.random.Generator, size: int) -> tuple[Tensor, list[str]]:
-        taken = int(rng.choice(SPEEDS))
-        kinds = [k for k in self.shares if k != "music" or self.music is not None]
+    def _voice(self, rng: np.random.Generator, length: int) -> tuple[np.ndarray, str]:
+        index = _drawn(rng, self._odds["speech"])
+        piece, name = self.speech.crop(rng, index, length), self.speech.clips[index].name
+        if rng.random() >= self.whispered:
+            return piece, name
+        return whispered(rng, piece), f"whispered {name}"
+
+    @cached_property
+    def _odds(self) -> dict[str, np.ndarray]:
+        """Sums of the probabilities of the clips of each corpus, up to each of them."""
+        drawn = {
+            "speech": (self.speech, self.groups, 1.0),
+            "noise": (self.noise, self.noise_groups, self.balance),
+            "music": (self.music, self.music_groups, self.balance),
+        }
+        return {
+            name: clip_weights(corpus, dict(groups), balance=balance).cumsum()
+            for name, (corpus, groups, balance) in drawn.items()
+            if corpus is not None
+        }
+
+    def _noise(self, rng: np.random.Generator, size: int) -> tuple[Tensor, list[str], list[str]]:
+        taken = int(rng.choice(SPEEDS[:-1]))
+        tuned = "music", "accompanied", "tune"
+        kinds = [k for k in self.shares if k not in tuned or self.music is not None]
         shares = np.array([self.shares[k] for k in kinds])
-        drawn = rng.choice(kinds, size, p=shares / shares.sum())
+        drawn = [str(kind) for kind in rng.choice(kinds, size, p=shares / shares.sum())]
         made = [getattr(self, f"_{kind}")(rng, taken) for kind in drawn]
-        return _stack([piece for piece, _ in made]), [name for _, name in made]
+        return _stack([piece for piece, _ in made]), [name for _, name in made], drawn
 
     def _one(self, rng: np.random.Generator, length: int) -> tuple[np.ndarray, str]:
-        return _piece(rng, self.noise, length)
+        return _piece(rng, self.noise, length, odds=self._odds["noise"])
 
     def _two(self, rng: np.random.Generator, length: int) -> tuple[np.ndarray, str]:
         (first, a), (second, b) = self._one(rng, length), self._one(rng, length)
@@ -120,11 +179,35 @@ class Mixer:
 
     def _music(self, rng: np.random.Generator, length: int) -> tuple[np.ndarray, str]:
         assert self.music is not None
-        return _piece(rng, self.music, length)
+        piece, name = _piece(rng, self.music, length, odds=self._odds["music"])
+        if rng.random() < 0.6:
+            return piece, name
+        other, beside = _piece(rng, self.music, length, odds=self._odds["music"])
+        return piece + 10 ** (rng.uniform(-10, 0) / 20) * other, f"{name} + {beside}"
+
+    def _accompanied(self, rng: np.random.Generator, length: int) -> tuple[np.ndarray, str]:
+        (tune, a), (noise, b) = self._music(rng, length), self._one(rng, length)
+        return tune + 10 ** (rng.uniform(-10, 10) / 20) * noise, f"{a} + {b}"
+
+    def _tune(self, rng: np.random.Generator, length: int) -> tuple[np.ndarray, str]:
+        """Notes and hits of the music's recordings to a beat, since long pieces are few."""
+        assert self.music is not None
+        tune = np.zeros(length, np.float32)
+        beat = int(self.music.sample_rate * rng.uniform(0.12, 0.4))
+        played = rng.integers(len(self.music), size=int(rng.integers(3, 9)))
+        for start in range(-int(rng.integers(beat)), length, beat):
+            for index in rng.choice(played, int(rng.integers(0, 4))):
+                first = int(self.music.starts[index])
+                last = min(int(self.music.ends[index]), first + 2 * self.music.sample_rate)
+                note = self.music.samples[first:last][max(0, -start) : length - start]
+                end = max(0, start) + len(note)
+                tune[max(0, start) : end] += note * np.float32(rng.uniform(0.2, 1) / 32768)
+        return tune / (np.sqrt(np.mean(tune**2)) + 1e-5), f"tune of {len(played)}"
 
     def _babble(self, rng: np.random.Generator, length: int) -> tuple[np.ndarray, str]:
-        voices = int(rng.integers(3, 9))
-        pieces = [_piece(rng, self.speech, length)[0] for _ in range(voices)]
+        voices = int(rng.integers(1, 9))
+        odds = self._odds["speech"]
+        pieces = [_piece(rng, self.speech, length, odds=odds)[0] for _ in range(voices)]
         mixed = sum(10 ** (rng.uniform(-10, 0) / 20) * piece for piece in pieces)
         if rng.random() < 0.5:
             mixed = mixed + 10 ** (rng.uniform(-15, 0) / 20) * self._one(rng, length)[0]
@@ -140,45 +223,79 @@ class Mixer:
             noise = 0.3 * noise + 10 * clicks * rng.standard_normal(length, dtype=np.float32)
         return noise, "made noise"
 
-    def _speech_response(self, rng: np.random.Generator, size: int) -> Tensor:
-        response = _equaliser(rng, size, self.speech_eq_db)
-        rooms = torch.from_numpy(rng.random(size) < self.room)
-        if not rooms.any():
+    def _in_rooms(
+        self, rng: np.random.Generator, response: Tensor, made: float, real: float
+    ) -> Tensor:
+        """Responses (B, bins), some of them with that of a room, at which `OUTPUT` is circular."""
+        size, kind = len(response), rng.random(len(response))
+        rows = np.flatnonzero(kind < made)
+        rooms = [made_rooms(rng, len(rows), length=ECHO, rate=self.speech.sample_rate)]
+        if self.rooms is not None:
+            measured = np.flatnonzero(kind > 1 - real)
+            rooms.append(real_rooms(rng, self.rooms, len(measured), length=ECHO))
+            rows = np.concatenate([rows, measured])
+        if not len(rows):
             return response
-        return torch.where(
-            rooms[:, None], response * _rooms(rng, size, self.speech.sample_rate), response
-        )
+        spectra = torch.ones(size, response.shape[-1], dtype=torch.complex64)
+        spectra[torch.from_numpy(rows)] = torch.fft.rfft(torch.cat(rooms), OUTPUT)
+        return response * spectra
 
     def _limit_bands(
-        self, rng: np.random.Generator, clean: Tensor, noise: Tensor
+        self, rng: np.random.Generator, response: Tensor, noise_response: Tensor
     ) -> tuple[Tensor, Tensor]:
-        rows = np.flatnonzero(rng.random(len(clean)) < self.band_limited)
-        for row in rows:
-            bins = self.length // 2 + 1
-            cutoff = int(bins * rng.uniform(0.35, 0.9))
-            spectra = torch.fft.rfft(torch.stack([clean[row], noise[row]]))
-            spectra[:, cutoff:] = 0
-            clean[row], noise[row] = torch.fft.irfft(spectra, self.length)
-        return clean, noise
+        """Responses to speech and noise (B, bins), some of them in a narrow band."""
+        size, bins = len(response), response.shape[-1]
+        kind = torch.from_numpy(rng.random((size, 1)))
+        if not bool((kind < self.band_limited).any()):
+            return response, noise_response
+        bands = narrow_bands(rng, size, bins=bins, rate=self.speech.sample_rate)
+        return (
+            torch.where(kind < self.band_limited, response * bands, response),
+            torch.where(kind < 0.9 * self.band_limited, noise_response * bands, noise_response),
+        )
 
     def _at_snr(
-        self, rng: np.random.Generator, clean: Tensor, noise: Tensor
+        self, rng: np.random.Generator, clean: Tensor, noise: Tensor, *, kinds: Sequence[str]
     ) -> tuple[Tensor, Tensor]:
-        snr = torch.from_numpy(rng.uniform(*self.snr_db, len(clean)).astype(np.float32))
+        size = len(clean)
+        snr = torch.from_numpy(self._snr(rng, kinds).astype(np.float32))
         gain = _active_rms(clean) / (_active_rms(noise) * 10 ** (snr[:, None] / 20) + 1e-9)
-        kind = torch.from_numpy(rng.random((len(clean), 1)))
+        kind = torch.from_numpy(rng.random((size, 1)))
         clean = torch.where(kind < self.noise_only, 0.0, clean)
         noise = torch.where(kind > 1 - self.speech_only, 0.0, noise * gain.clamp_max(1e4))
-        jitter = rng.standard_normal((len(clean), 1)).astype(np.float32) * self.level_jitter_db
+        noisy = clean + noise
+        kind = torch.from_numpy(rng.random((size, 1)))
+        heard = (clean.abs().amax(dim=-1, keepdim=True) > 0) & (noise.abs().amax(-1, True) > 0)
+        noisy = torch.where(heard & (kind < self.clipped), clipped(rng, noisy), noisy)
+        noisy = torch.where(heard & (kind > 1 - self.coded), coded(rng, noisy), noisy)
+        jitter = rng.standard_normal((size, 1)).astype(np.float32) * self.level_jitter_db
         wanted = self.level_db + torch.from_numpy(jitter)
-        level = 10 ** ((wanted - level_db(clean + noise)) / 20)
-        return clean * level, (clean + noise) * level
+        level = 10 ** ((wanted - level_db(noisy)) / 20)
+        return clean * level, noisy * level
+
+    def _snr(self, rng: np.random.Generator, kinds: Sequence[str]) -> np.ndarray:
+        size = len(kinds)
+        usual = rng.random(size) < self.usual
+        drawn = np.where(
+            usual, rng.uniform(*self.usual_snr_db, size), rng.uniform(*self.snr_db, size)
+        )
+        least = np.array([self.least_snr_db.get(kind, -np.inf) for kind in kinds])
+        again = rng.uniform(0, 15, size) + np.where(np.isfinite(least), least, 0)
+        return np.where(drawn < least, again, drawn)
 
 
-def clip_weights(corpus: Corpus, groups: dict[str, float]) -> np.ndarray:
-    """Probability of each clip: by its length, with the shares of some groups given."""
+def clip_weights(
+    corpus: Corpus, groups: Mapping[str, float], *, balance: float = 1.0
+) -> np.ndarray:
+    """Probability of each clip: by its length, with the shares of some groups given.
+
+    With a balance below 1, a source's probability is its length to that power.
+    """
     lengths = (corpus.ends - corpus.starts).astype(np.float64)
     names = np.array([clip.group for clip in corpus.clips])
+    if balance < 1:
+        _, source = np.unique([c.speaker for c in corpus.clips], return_inverse=True)
+        lengths *= np.bincount(source, lengths)[source] ** (balance - 1)
     rest = 1.0 - sum(share for name, share in groups.items() if (names == name).any())
     weights = np.where(np.isin(names, list(groups)), 0.0, lengths)
     weights *= rest / max(weights.sum(), 1e-9)
@@ -188,8 +305,15 @@ def clip_weights(corpus: Corpus, groups: dict[str, float]) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _piece(rng: np.random.Generator, corpus: Corpus, length: int) -> tuple[np.ndarray, str]:
-    index = int(rng.integers(len(corpus)))
+def _drawn(rng: np.random.Generator, odds: np.ndarray) -> int:
+    """An index drawn by the sums of probabilities."""
+    return min(int(np.searchsorted(odds, rng.random() * odds[-1], side="right")), len(odds) - 1)
+
+
+def _piece(
+    rng: np.random.Generator, corpus: Corpus, length: int, *, odds: np.ndarray
+) -> tuple[np.ndarray, str]:
+    index = _drawn(rng, odds)
     piece = corpus.crop(rng, index, length)
     return piece / (np.sqrt(np.mean(piece**2)) + 1e-5), corpus.clips[index].name
 
@@ -207,36 +331,6 @@ def _filtered(pieces: Tensor, response: Tensor) -> Tensor:
     bins = min(spectrum.shape[-1], response.shape[-1])
     spectrum = spectrum[:, :bins] * response[:, :bins]
     return torch.fft.irfft(spectrum, OUTPUT) * (OUTPUT / pieces.shape[-1])
-
-
-def _equaliser(rng: np.random.Generator, size: int, spread_db: float) -> Tensor:
-    """Random smooth responses (size, OUTPUT // 2 + 1): walks over ten points, warped to hearing."""
-    points = rng.standard_normal((size, 1, 10)).cumsum(axis=-1) * spread_db / 2
-    points -= points.mean(axis=-1, keepdims=True)
-    smooth = torch.nn.functional.interpolate(
-        torch.from_numpy(points.astype(np.float32)), size=256, mode="linear", align_corners=True
-    )
-    warped = torch.linspace(0, 1, OUTPUT // 2 + 1).mul(20).log1p().div(np.log(21)).mul(255).long()
-    return 10 ** (smooth[:, 0, warped] / 20)
-
-
-def _rooms(rng: np.random.Generator, size: int, rate: int) -> Tensor:
-    """Spectra of rooms: a direct path, then noise 3 to 20 dB below it that decays exponentially."""
-    seconds = rng.uniform(0.05, 0.5, (size, 1))
-    tail = rng.standard_normal((size, ECHO)) * np.exp(-6.9 * np.arange(ECHO) / (rate * seconds))
-    tail /= np.linalg.norm(tail, axis=1, keepdims=True)
-    tail *= 10 ** (rng.uniform(-20, -3, (size, 1)) / 20)
-    tail[:, 0] = 1.0
-    return torch.fft.rfft(torch.from_numpy(tail.astype(np.float32)), OUTPUT)
-
-
-def _modulation(rng: np.random.Generator, size: int, length: int) -> Tensor:
-    """Slow random gains (size, length), flat for most clips."""
-    points = rng.standard_normal((size, 1, 9)) * 6.0 * (rng.random((size, 1, 1)) < 0.3)
-    gain = torch.nn.functional.interpolate(
-        torch.from_numpy(10 ** (points / 20)).float(), size=length, mode="linear"
-    )
-    return gain[:, 0]
 
 
 def _hum(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:

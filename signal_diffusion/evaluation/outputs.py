@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -129,12 +129,12 @@ def write_files(
         InputError: something can't be written.
     """
     frame = pandas.DataFrame(rows)
-    _whole(folder / CSV, lambda path: frame.to_csv(path, index=False, lineterminator="\n"))
+    atomic.write(folder / CSV, frame.to_csv(index=False, lineterminator="\n"))
     if find_spec("pyarrow") is not None:
-        _whole(folder / PARQUET, lambda path: frame.to_parquet(path, index=False))
-    facts = {**facts, "versions": versions()}
-    _whole(folder / FIGURES, lambda path: write_results(path, command, **facts))
-    _whole(folder / TABLE, lambda path: path.write_text(text, encoding="utf-8"))
+        with atomic.writing(folder / PARQUET) as partial:
+            frame.to_parquet(partial, index=False)
+    write_results(folder / FIGURES, command, **facts, versions=versions())
+    atomic.write(folder / TABLE, text)
 
 
 def versions() -> dict[str, str]:
@@ -189,11 +189,6 @@ def failed_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         heads = [file] if everywhere else [f"{method} on {file}" for method in names]
         lines += [f"failed: {head}: {error}" for head in heads]
     return lines
-
-
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    with atomic.writing(path) as partial:
-        write(partial)
 
 
 def write_results(path: Path, command: str, **found: Any) -> None:

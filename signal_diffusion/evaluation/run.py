@@ -7,10 +7,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Container, Generator, Hashable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import BaseContext
@@ -26,6 +26,7 @@ from signal_diffusion.evaluation.pairs import Pair, Sound, digest_of
 from signal_diffusion.files.journal import Journal, Row
 from signal_diffusion.metrics.alignment import ALIGNMENT, alignment
 from signal_diffusion.samplers import Progress
+from signal_diffusion.streaming.background import threads
 
 #: Version of the rows: those of other versions are computed again.
 VERSION = 2
@@ -79,19 +80,22 @@ def evaluate(
     wanted = _keys(pairs, methods, metrics)
     every = {key for keys in wanted for key in keys}
     kept = Journal(
-        folder / ROWS, _key, keep=lambda row: _key(row) in every and row.get("error") is None
+        folder / ROWS,
+        lambda row: row.get("key"),
+        keep=lambda row: row.get("key") in every and row.get("error") is None,
     )
-    pending = list(_remaining(pairs, methods, metrics, wanted, kept.rows))
+    pending = []
+    for pair, keys in zip(pairs, wanted, strict=True):
+        left = [at for at, key in enumerate(keys) if key not in kept.rows]
+        if left:
+            chosen = tuple(methods[at] for at in left), tuple(keys[at] for at in left)
+            pending.append(Work(pair, *chosen, tuple(metrics)))
     with kept, closing(_results(pending, jobs)) as results:
         for done, made in enumerate(results, start=len(pairs) - len(pending) + 1):
             kept.add(made)
             if progress is not None:
                 progress(done, len(pairs))
     return [kept.rows[key] for keys in wanted for key in keys]
-
-
-def _key(row: Row) -> str | None:
-    return row.get("key")
 
 
 def require_distinct(methods: Sequence[Method]) -> None:
@@ -113,24 +117,10 @@ def _keys(
     ]
 
 
-def _remaining(
-    pairs: Sequence[Pair],
-    methods: Sequence[Method],
-    metrics: Sequence[str],
-    wanted: Sequence[tuple[str, ...]],
-    done: Container[Hashable],
-) -> Iterator[Work]:
-    for pair, keys in zip(pairs, wanted, strict=True):
-        left = [at for at, key in enumerate(keys) if key not in done]
-        if left:
-            chosen = tuple(methods[at] for at in left), tuple(keys[at] for at in left)
-            yield Work(pair, *chosen, tuple(metrics))
-
-
 def _results(pending: Sequence[Work], jobs: int) -> Generator[list[Row], None, None]:
     """The rows of each work, as they come."""
     if jobs == 1 or len(pending) < 2:
-        with _one_thread():
+        with threads(1):
             yield from map(scored, pending)
         return
     pool = ProcessPoolExecutor(min(jobs, len(pending)), _context(), initializer=_begin)
@@ -169,16 +159,6 @@ def _begin() -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def scored(work: Work) -> list[Row]:

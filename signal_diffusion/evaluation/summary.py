@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -167,20 +166,13 @@ class Column(Protocol):
 
 def notes(rows: Rows) -> list[str]:
     """Lines on likely mistakes in a method, and on what could not be scored."""
-    lines = _left_out(rows)
+    lines = []
+    if count := {row["file"]: row["unscored"] for row in rows if row["unscored"]}:
+        total, files = sum(count.values()), len({row["file"] for row in rows})
+        lines = [f"{total} missing readings in {len(count)} of {files} files are not scored"]
     for name, subset in by_column(rows, "method").items():
         lines += [f"{name}: {line}" for line in _oddities(subset)]
     return lines
-
-
-def _left_out(rows: Rows) -> list[str]:
-    """A line on readings that are missing in the recordings, whatever the method."""
-    count = {row["file"]: row["unscored"] for row in rows if row["unscored"]}
-    if not count:
-        return []
-    files = len({row["file"] for row in rows})
-    total = sum(count.values())
-    return [f"{total} missing readings in {len(count)} of {files} files are not scored"]
 
 
 def _oddities(rows: Rows) -> list[str]:
@@ -190,8 +182,8 @@ def _oddities(rows: Rows) -> list[str]:
     gain = float(np.median([row["gain_db"] for row in aligned])) if aligned else 0.0
     offset = float(np.median([row["offset"] for row in aligned])) if aligned else 0.0
     turned = sum(row["polarity"] < 0 for row in aligned)
-    orders = [row["channels"] for row in done if row["channels"] is not None]
-    moved = sum(channels != _own(channels) for channels in orders)
+    orders = [row["channels"].split() for row in done if row["channels"] is not None]
+    moved = sum(order != [f"{n + 1}" for n in range(len(order))] for order in orders)
     unscored = [row["note"] for row in done if row["note"] is not None]
     found = {
         f"{len(rows) - len(done)} of {len(rows)} files failed": len(done) < len(rows),
@@ -205,11 +197,6 @@ def _oddities(rows: Rows) -> list[str]:
     return [line for line, odd in found.items() if odd]
 
 
-def _own(channels: str) -> str:
-    """Channels in their own order, as many as there are."""
-    return " ".join(str(n + 1) for n in range(len(channels.split())))
-
-
 def markdown(
     found: Mapping[str, Any], metrics: Sequence[str], columns: Mapping[str, Column] = METRICS
 ) -> str:
@@ -221,7 +208,10 @@ def markdown(
         columns: how each is shown.
     """
     head = [columns[metric].heading for metric in metrics]
-    cells = partial(_cells, shown=[(metric, columns[metric]) for metric in metrics])
+
+    def cells(scores: Mapping[str, Mapping[str, float]], sign: str = "") -> list[str]:
+        return [_cell(columns[metric], scores.get(metric), sign) for metric in metrics]
+
     lines = [
         [
             name,
@@ -246,16 +236,6 @@ def markdown(
             ]
             parts += [markdown_table([group, "", *head], lines)]
     return "\n\n".join(parts)
-
-
-def _cells(
-    scores: Mapping[str, Mapping[str, float]],
-    *,
-    shown: Sequence[tuple[str, Column]],
-    sign: str = "",
-) -> list[str]:
-    """Means, with the ends of their intervals."""
-    return [_cell(column, scores.get(metric), sign) for metric, column in shown]
 
 
 def _cell(column: Column, found: Mapping[str, float] | None, sign: str) -> str:

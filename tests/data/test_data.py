@@ -231,15 +231,57 @@ def test_pairs_match_by_their_path_below_the_folders(tmp_path):
 
 
 def test_rooms_echo_forwards_only(mixer):
-    from signal_diffusion.data.speech_mixing import ECHO, OUTPUT, _filtered, _rooms
+    from signal_diffusion.data.speech_mixing import ECHO, OUTPUT, _filtered
 
     impulse = torch.zeros(4, OUTPUT)
     impulse[:, OUTPUT - 100] = 1.0
-    kept = _filtered(impulse, _rooms(rng(), 4, RATE))[:, ECHO:]
+    flat = torch.ones(4, OUTPUT // 2 + 1)
+    kept = _filtered(impulse, mixer._in_rooms(rng(), flat, 1.0, 0.0))[:, ECHO:]
     assert kept[:, : OUTPUT - 100 - ECHO].abs().max() < 1e-5
     torch.testing.assert_close(kept[:, OUTPUT - 100 - ECHO], torch.ones(4), atol=1e-3, rtol=0)
-    with pytest.raises(InputError, match="length is 36000"):
-        dataclasses.replace(mixer, length=36000)
+    with pytest.raises(InputError, match="length is 50000"):
+        dataclasses.replace(mixer, length=50000)
+
+
+def test_balance_draws_sources_by_a_power_of_their_length(speech):
+    clips = [
+        dataclasses.replace(c, speaker="one" if i else "two") for i, c in enumerate(speech.clips)
+    ]
+    corpus = Corpus(clips, sample_rate=RATE)
+    lengths = corpus.ends - corpus.starts
+    share = np.array([lengths[0], lengths[1:].sum()])
+    for balance in (1.0, 0.5, 0.0):
+        weights = clip_weights(corpus, {}, balance=balance)
+        wanted = share**balance / (share**balance).sum()
+        np.testing.assert_allclose([weights[0], weights[1:].sum()], wanted)
+
+
+def test_every_kind_of_noise_and_degradation_is_drawn(mixer):
+    kinds = "one", "two", "scattered", "babble", "music", "accompanied", "tune", "made"
+    for kind in kinds:
+        halves = [
+            "room",
+            "real_room",
+            "noise_room",
+            "band_limited",
+            "whispered",
+            "clipped",
+            "coded",
+            "usual",
+        ]
+        shares = {"shares": {kind: 1.0}, "noise_only": 0.0, **dict.fromkeys(halves, 0.5)}
+        every = dataclasses.replace(mixer, rooms=mixer.noise, **shares)
+        batch = every(rng(), 6)
+        assert bool(batch.noisy.isfinite().all()) and bool(batch.clean.isfinite().all())
+        assert batch.noisy.shape == (6, 1, 16384)
+
+
+def test_ratios_are_not_below_the_least_of_a_kind(mixer):
+    drawn = dataclasses.replace(
+        mixer, snr_db=(-10, 30), usual=0.5, least_snr_db={"babble": 5.0}
+    )._snr(rng(), ["babble", "one"] * 500)
+    assert drawn[::2].min() >= 5 and drawn[1::2].min() < -8 and drawn.max() > 28
+    assert 0.6 < np.mean((drawn[1::2] >= 0) & (drawn[1::2] <= 15)) < 0.8
 
 
 def test_missing_partner_is_named(tmp_path):
