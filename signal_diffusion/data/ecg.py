@@ -138,9 +138,9 @@ class ElectrodeMixer:
         both = both * 10 ** ((wanted - level_db(both[1])) / 20)
         turn = np.where(rng.random((size, 1, 1)) < self.turned, -1, 1).astype(np.float32)
         both = both * torch.from_numpy(turn)
-        told = [f"{a} + {b}" for a, b in zip(names, kinds, strict=True)]
+        pairs = [f"{a} + {b}" for a, b in zip(names, kinds, strict=True)]
         mask = torch.from_numpy(missing[:, None].astype(np.float32)) if self.gaps.share else None
-        return Batch(both[0], both[1], told, mask)
+        return Batch(both[0], both[1], pairs, mask)
 
     def _lead(self, rng: np.random.Generator, length: int) -> tuple[Array, str]:
         lead = self.leads[int(rng.integers(len(self.leads)))]

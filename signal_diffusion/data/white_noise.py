@@ -150,9 +150,9 @@ def _files(root: Path) -> list[Path]:
         return [root]
     if not root.is_dir():
         raise InputError(f"{root}: there is no such folder: give one of noisy recordings")
-    known = [p for p in sorted(root.rglob("*")) if is_table(p) or p.suffix.lower() in CONTAINERS]
+    files = [p for p in sorted(root.rglob("*")) if is_table(p) or p.suffix.lower() in CONTAINERS]
     # A WFDB record is its header and its samples: one of the two names it.
-    found = [p for p in known if p.suffix.lower() != ".dat"]
+    found = [p for p in files if p.suffix.lower() != ".dat"]
     if not found:
         raise InputError(f"{root} has no recordings: it needs .csv, .parquet, .npy, .hea or sound")
     return found

@@ -87,7 +87,7 @@ class QtSources:
     def __call__(self) -> tuple[Source, Source, Recordings]:
         noise = wander(self.noise, self.version)[0]
         held = max(LENGTH, round(VALID_NOISE * len(noise)))
-        found = {name: some for name, some in beats(self.qt) if name not in TEST_RECORDS}
+        found = {name: x for name, x in beats(self.qt) if name not in TEST_RECORDS}
         kept = list(found)[::VALID_EVERY]
         train = self._mixer({k: v for k, v in found.items() if k not in kept}, noise[:-held])
         valid = self._mixer({k: found[k] for k in kept}, noise[-held:])
