@@ -20,6 +20,12 @@ from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
 
 Mask = NDArray[np.bool_]
+#: Factors on the heart's pace, as (samples taken, samples given).
+PACES = ((3840, 4608), (4200, 4608), (4608, 4608), (5000, 4608), (5400, 4608))
+#: Samples that are cut off at both ends, where the change of pace wraps around.
+EDGE = 256
+#: Kinds of recorded noise.
+KINDS = ("bw", "em", "ma")
 
 
 @dataclass(frozen=True)
@@ -62,17 +68,6 @@ class Gaps:
             start = int(rng.integers(length - size + 1))
             mask[start : start + size] = True
         return mask
-
-
-#: Factors on the heart's pace, as (samples taken, samples given).
-PACES = ((3840, 4608), (4200, 4608), (4608, 4608), (5000, 4608), (5400, 4608))
-
-
-#: Samples that are cut off at both ends, where the change of pace wraps around.
-EDGE = 256
-
-
-KINDS = ("bw", "em", "ma")
 
 
 @dataclass(frozen=True)
