@@ -112,7 +112,13 @@ class Reader:
             require_finite(frames, str(self.path), count, self.form.sample_rate, later=rest)
             count += len(frames)
             yield np.ascontiguousarray(frames.T)
-        self._require_complete(count)
+        if count < (self.frames or 0):
+            raise InputError(
+                f"{self.path} is cut short: its header promises {self.frames} frames, it holds "
+                f"{count}"
+            )
+        if count == 0:
+            raise InputError(f"{self.path} holds no samples: there is nothing to process")
 
     def _frames(self, size: int, dtype: str) -> Iterator[Array]:
         size = max(1, min(size, BLOCK_SAMPLES // self.form.channels))
@@ -126,15 +132,6 @@ class Reader:
             except soundfile.SoundFileError as error:
                 why = reason(error)
                 raise InputError(f"{self.path} is cut short or damaged ({why})") from error
-
-    def _require_complete(self, count: int) -> None:
-        if count < (self.frames or 0):
-            raise InputError(
-                f"{self.path} is cut short: its header promises {self.frames} frames, it holds "
-                f"{count}"
-            )
-        if count == 0:
-            raise InputError(f"{self.path} holds no samples: there is nothing to process")
 
 
 @contextmanager
@@ -281,7 +278,11 @@ def writing(
             # Tags that can't be written are no reason to lose the recording.
             with suppress(Exception):
                 write_tags(tags, like, partial, form)
-        _require_whole(path, partial, writer.frames)
+        # What arrived may be less than what was written, as on a full disk.
+        with failures(path):
+            found = soundfile.info(native(partial)).frames if writer.frames else 0
+        if found != writer.frames:
+            raise InputError(f"{path} can't be written: {found} of {writer.frames} frames arrived")
         publish(partial, path, force=force)
 
 
@@ -343,13 +344,3 @@ def _tags_of(like: Path) -> Tags | None:
     with suppress(Exception):
         return read_tags(like, Form.of(soundfile.info(native(like))))
     return None
-
-
-def _require_whole(path: Path, partial: Path, frames: int) -> None:
-    """Raise an InputError if the file does not hold what was written, as on a full disk."""
-    if frames == 0:
-        return
-    with failures(path):
-        found = soundfile.info(native(partial)).frames
-    if found != frames:
-        raise InputError(f"{path} can't be written: {found} of {frames} frames arrived")
