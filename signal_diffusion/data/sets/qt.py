@@ -23,7 +23,7 @@ from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
 from signal_diffusion.tables import opened_table
-from signal_diffusion.tables.base import library
+from signal_diffusion.tables.columns import library
 
 #: Every which training record is kept for validation, and which share of the noise, its end.
 VALID_EVERY, VALID_NOISE = 8, 0.2
