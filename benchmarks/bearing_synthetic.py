@@ -99,7 +99,7 @@ def generator(windows: Windows, *, steps: int, seed: int) -> NetworkDenoiser:
 def drawn(denoiser: NetworkDenoiser, like: Windows, *, seed: int) -> Windows:
     """A window of each one's class, diameter and speed."""
     signals = generate(
-        denoiser, asked=like.values, length=LENGTH, steps=STEPS, guidance=1.0, seed=seed
+        denoiser, requested=like.values, length=LENGTH, steps=STEPS, guidance=1.0, seed=seed
     )
     return Windows(scaled(signals), like.values)
 

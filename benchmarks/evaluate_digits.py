@@ -75,7 +75,7 @@ def drawn(denoiser: NetworkDenoiser, count: int, *, steps: int, guidance: float)
         for name in classes
         for number in range(each)
     ]
-    signals = generate(denoiser, asked=values, steps=steps, guidance=guidance)
+    signals = generate(denoiser, requested=values, steps=steps, guidance=guidance)
     labels, voices = ([str(one[name]) for one in values] for name in ("class", "speaker"))
     return digits(signals, labels, voices)
 

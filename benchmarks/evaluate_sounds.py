@@ -123,7 +123,7 @@ def drawn(
     """Rounds of what the model draws when asked for what others are, `count` or more in all."""
     rounds = -(-count // len(like.values))
     signals = generate(
-        denoiser, asked=list(like.values) * rounds, steps=steps, guidance=guidance, seed=seed
+        denoiser, requested=list(like.values) * rounds, steps=steps, guidance=guidance, seed=seed
     )
     return [sounds_of(part, like.values) for part in np.split(signals, rounds)]
 

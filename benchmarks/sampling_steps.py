@@ -123,7 +123,7 @@ class DrawnDigits:
     def drawn(self, sampler: Sampler, steps: int, guidance: float = GUIDANCE) -> Scores:
         """Scores of one way of drawing."""
         signals = generate(
-            self.denoiser, asked=self.values, steps=steps, sampler=sampler, guidance=guidance
+            self.denoiser, requested=self.values, steps=steps, sampler=sampler, guidance=guidance
         )
         signals = np.nan_to_num(signals)  # A sampler that diverges is judged as it sounds: silent.
         judge, seen, _ = self.judged

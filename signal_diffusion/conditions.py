@@ -1,7 +1,7 @@
-"""What a generator can be asked for: one of several names, or a number, as it goes to the network.
+"""Conditions of a generator: one of several names, or a number, as the network takes them.
 
 A condition turns values into rows of numbers, and all conditions of a model side by side make its
-conditioner (B, K, 1); a row of zeros asks for nothing.
+conditioner (B, K, 1); a row of zeros stands for no condition.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from torch import Tensor
 
 from signal_diffusion.errors import InputError
 
-#: A name or a number; None asks for nothing.
+#: A name or a number; None is no condition.
 Value = str | float | None
 
 
 class Condition(ABC):
-    """One thing that can be asked for; subclasses are frozen dataclasses.
+    """One condition of a generator; subclasses are frozen dataclasses.
 
     Attributes:
         name: as the command line has it, e.g. "class" or "pitch".
-        width: numbers that say a value.
+        width: numbers that encode a value.
     """
 
     name: str
@@ -49,8 +49,8 @@ class Condition(ABC):
 
     @property
     @abstractmethod
-    def told(self) -> str:
-        """What is allowed, in words."""
+    def description(self) -> str:
+        """The allowed values, in words."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Names(Condition):
         return found
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         return ", ".join(self.names)
 
     def _place(self, word: str) -> int:
@@ -96,12 +96,12 @@ class Names(Condition):
             return list(self.names).index(word)
         if word.isdecimal() and int(word) < len(self.names):
             return int(word)
-        raise InputError(f"{self.name} is '{word}'; choose of {self.told}, or all")
+        raise InputError(f"{self.name} is '{word}'; choose of {self.description}, or all")
 
 
 @dataclass(frozen=True)
 class Number(Condition):
-    """A number between two others, told by how near it is to each of `knots` even places.
+    """A number between two others, encoded by how near it is to each of `knots` even places.
 
     >>> Number("pitch", 40, 80, knots=3).row(50)
     tensor([0.5000, 0.5000, 0.0000])
@@ -133,7 +133,7 @@ class Number(Condition):
         return found
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         return f"a number from {self.low:g} to {self.high:g}"
 
     def _number(self, word: str) -> float:
@@ -142,13 +142,13 @@ class Number(Condition):
         except ValueError:
             number = float("nan")
         if not self.low <= number <= self.high:
-            raise InputError(f"{self.name} is '{word}'; give {self.told}")
+            raise InputError(f"{self.name} is '{word}'; give {self.description}")
         return number
 
 
 @dataclass(frozen=True)
 class Pitch(Number):
-    """A pitch in semitones, told as a number is, and by where its partials lie.
+    """A pitch in semitones, encoded as a number and by the places of its partials.
 
     Partial k lies 12 log2 k semitones above the pitch; a second row of places, as far apart as the
     knots and going on to the highest partial, tells how near each is to a partial. So a network
@@ -179,17 +179,19 @@ class Pitch(Number):
         return self.knots + math.ceil(12 * math.log2(self.partials) * self._each)
 
 
-def encoded(conditions: Sequence[Condition], asked: Sequence[Mapping[str, Value]]) -> Tensor | None:
-    """The conditioner (B, K, 1) of B signals, each asked for by name; None if there is nothing.
+def encoded(
+    conditions: Sequence[Condition], requested: Sequence[Mapping[str, Value]]
+) -> Tensor | None:
+    """The conditioner (B, K, 1) of B signals, from values by name; None if the model has none.
 
     Raises:
         InputError: a model has no such condition, or not that value.
     """
     if not conditions:
-        _require_known((), asked)
+        _require_names((), requested)
         return None
-    _require_known([condition.name for condition in conditions], asked)
-    rows = [torch.cat([_row(c, one.get(c.name)) for c in conditions]) for one in asked]
+    _require_names([condition.name for condition in conditions], requested)
+    rows = [torch.cat([_row(c, one.get(c.name)) for c in conditions]) for one in requested]
     return torch.stack(rows)[..., None]
 
 
@@ -197,8 +199,8 @@ def _row(condition: Condition, value: Value) -> Tensor:
     return torch.zeros(condition.width) if value is None else condition.row(value)
 
 
-def _require_known(names: Sequence[str], asked: Sequence[Mapping[str, Value]]) -> None:
-    unknown = [name for one in asked for name in one if name not in names]
+def _require_names(names: Sequence[str], requested: Sequence[Mapping[str, Value]]) -> None:
+    unknown = [name for one in requested for name in one if name not in names]
     if unknown:
-        known = ", ".join(names) or "none"
-        raise InputError(f"this model has no condition '{unknown[0]}'; it has: {known}")
+        present = ", ".join(names) or "none"
+        raise InputError(f"this model has no condition '{unknown[0]}'; it has: {present}")

@@ -27,13 +27,13 @@ def shipped_models() -> Rows:
     rows: Rows = [("model", "domain", "rate", "parameters", "licence")]
     for name in shipped():
         denoiser = Denoiser.from_pretrained(name)
-        licence = told(denoiser.card.get("licence", "unknown"))
+        licence = plain(denoiser.card.get("licence", "unknown"))
         rows.append((name, _domain(denoiser), _rate(denoiser), _parameters(denoiser), licence))
     return rows
 
 
 def model_facts(name_or_path: str | Path) -> Rows:
-    """Pairs of what is told and its value: measured ones first, then the model's card.
+    """Pairs of a name and its value: measured ones first, then the model's card.
 
     Raises:
         InputError: there is no such model, or its file is damaged.
@@ -49,9 +49,9 @@ def model_facts(name_or_path: str | Path) -> Rows:
         *_views(denoiser),
         ("compute", f"{macs(denoiser) / 1e9:.3g} GMAC per {second} and call"),
         *_bands(denoiser),
-        *_asked(denoiser),
+        *_conditions(denoiser),
     ]
-    return rows + [(key.replace("_", " "), told(value)) for key, value in denoiser.card.items()]
+    return rows + [(key.replace("_", " "), plain(value)) for key, value in denoiser.card.items()]
 
 
 def macs(denoiser: NetworkDenoiser) -> float:
@@ -86,16 +86,16 @@ def duration(samples: int, rate: float | None) -> str:
     return f"{samples} samples" if rate is None else f"{1000 * samples / rate:.0f} ms"
 
 
-def told(value: Any) -> str:
+def plain(value: Any) -> str:
     """One line for an entry of a model card.
 
-    >>> told({"PESQ": 2.5, "data": ["a", "b"]})
+    >>> plain({"PESQ": 2.5, "data": ["a", "b"]})
     'PESQ 2.5; data a, b'
     """
     if isinstance(value, dict):
-        return "; ".join(f"{key} {told(inner)}" for key, inner in value.items())
+        return "; ".join(f"{key} {plain(inner)}" for key, inner in value.items())
     if isinstance(value, list):
-        return ", ".join(told(inner) for inner in value)
+        return ", ".join(plain(inner) for inner in value)
     return " ".join(str(value).split())
 
 
@@ -116,7 +116,7 @@ def recording_facts(path: Path) -> Rows:
     if frames is not None:
         rows.append(("length", f"{frames / form.sample_rate:.3f} s"))
     found = read_provenance(path) or {"synthetic": "it doesn't say so"}
-    return rows + [(key.replace("_", " "), told(value)) for key, value in found.items()]
+    return rows + [(key.replace("_", " "), plain(value)) for key, value in found.items()]
 
 
 def _views(denoiser: NetworkDenoiser) -> Rows:
@@ -125,13 +125,13 @@ def _views(denoiser: NetworkDenoiser) -> Rows:
         return [("length", duration(denoiser.length or 0, denoiser.sample_rate))]
     view = f"{duration(denoiser.receptive_field, denoiser.sample_rate)} a call"
     if denoiser.kind == "vocoder":
-        return [("receptive field", view), ("takes", cast(Mel, denoiser.mel).told)]
+        return [("receptive field", view), ("takes", cast(Mel, denoiser.mel).description)]
     return [("receptive field", view), ("latency", _latency(denoiser))]
 
 
-def _asked(denoiser: NetworkDenoiser) -> Rows:
-    """What a generator can be asked for."""
-    return [(f"--{condition.name}", condition.told) for condition in denoiser.conditions]
+def _conditions(denoiser: NetworkDenoiser) -> Rows:
+    """The conditions of a generator and their values."""
+    return [(f"--{condition.name}", condition.description) for condition in denoiser.conditions]
 
 
 def _latency(denoiser: NetworkDenoiser) -> str:
@@ -146,8 +146,8 @@ def _bands(denoiser: NetworkDenoiser) -> Rows:
     bands = denoiser.bands
     if bands is None:
         return []
-    told = f"90 %, calibrated for {bands.steps} steps, on {bands.told or 'data that is not told'}"
-    return [("bands", told)]
+    data = bands.told or "data that is not named"
+    return [("bands", f"90 %, calibrated for {bands.steps} steps, on {data}")]
 
 
 def _domain(denoiser: NetworkDenoiser) -> str:

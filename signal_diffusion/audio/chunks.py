@@ -56,15 +56,12 @@ def share_held(path: Path) -> Fraction:
     end = path.stat().st_size
     with path.open("rb") as file:
         for chunk in _promised(file, end):
-            if chunk.name in BEFORE_SOUND and not _unknown(chunk.size):
+            unknown = chunk.size == 0 or any(chunk.size in about for about in UNKNOWN)
+            if chunk.name in BEFORE_SOUND and not unknown:
                 before = BEFORE_SOUND[chunk.name]
                 held = min(chunk.size, end - chunk.start) - before
                 return Fraction(max(held, 0), max(chunk.size - before, 1))
     return Fraction(1)
-
-
-def _unknown(size: int) -> bool:
-    return size == 0 or any(size in about for about in UNKNOWN)
 
 
 def _promised(file: BinaryIO, end: int) -> Iterator[Chunk]:
@@ -75,7 +72,7 @@ def _promised(file: BinaryIO, end: int) -> Iterator[Chunk]:
         if name == b"ds64" and size >= 16:
             sound = int.from_bytes(file.read(16)[8:], "little")
         size = sound if name == b"data" and size == IN_DS64 and sound else size
-        if not _printable(name):
+        if not all(32 <= byte < 127 for byte in name):
             return
         yield Chunk(name, position + 8, size)
         position += 8 + size + size % 2
@@ -133,10 +130,6 @@ def _header(file: BinaryIO, position: int, order: str) -> tuple[bytes, int]:
     return name, size
 
 
-def _printable(name: bytes) -> bool:
-    return all(32 <= byte < 127 for byte in name)
-
-
 def _parts(file: BinaryIO, chunk: Chunk) -> Iterator[bytes]:
     """The content of a chunk in blocks."""
     file.seek(chunk.start)
@@ -149,7 +142,7 @@ def _parts(file: BinaryIO, chunk: Chunk) -> Iterator[bytes]:
 def _append(file: BinaryIO, name: bytes, size: int, parts: Iterator[bytes]) -> None:
     order, end = _order(file), file.seek(0, os.SEEK_END)
     total = end + end % 2 + size + size % 2
-    if order is None or not _fits(file, total):
+    if order is None or (total >= IN_DS64 and _header(file, 0, order)[0] != b"RF64"):
         return
     try:
         file.seek(end)
@@ -160,11 +153,6 @@ def _append(file: BinaryIO, name: bytes, size: int, parts: Iterator[bytes]) -> N
     except BaseException:
         file.truncate(end)
         raise
-
-
-def _fits(file: BinaryIO, total: int) -> bool:
-    file.seek(0)
-    return total < IN_DS64 or file.read(4) == b"RF64"
 
 
 def _set_size(file: BinaryIO, order: str, total: int) -> None:

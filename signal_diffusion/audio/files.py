@@ -13,11 +13,11 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from signal_diffusion.audio.bitrates import compression
 from signal_diffusion.audio.chunks import share_held
 from signal_diffusion.audio.forms import (
     UNREADABLE,
     Form,
+    compression,
     native,
     nearest_form,
     quantised,
@@ -31,13 +31,11 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside, failures, publish, require_writable
 
 BLOCK = 1 << 16
-
-
-#: Of all channels, read at once: a damaged header may tell of a thousand.
+#: Of all channels, read at once: a damaged header may promise a thousand channels.
 BLOCK_SAMPLES = 1 << 21
-
-
 UNKNOWN_FRAMES = 1 << 62
+#: Frames that libsndfile gets at once: its Vorbis encoder keeps them on the stack.
+WRITTEN_BLOCK = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class Reader:
 
     def __init__(self, path: Path, file: soundfile.SoundFile) -> None:
         self.path, self.note = path, None
-        self.form = Form(file.samplerate, file.channels, file.format, file.subtype)
+        self.form = Form.of(file)
         self.frames = _promised(path, self.form, file.frames)
         self._unfinished = self.frames == 0 and is_unfinished(path)
         if self._unfinished:
@@ -114,7 +112,13 @@ class Reader:
             require_finite(frames, str(self.path), count, self.form.sample_rate, later=rest)
             count += len(frames)
             yield np.ascontiguousarray(frames.T)
-        self._require_complete(count)
+        if count < (self.frames or 0):
+            raise InputError(
+                f"{self.path} is cut short: its header promises {self.frames} frames, it holds "
+                f"{count}"
+            )
+        if count == 0:
+            raise InputError(f"{self.path} holds no samples: there is nothing to process")
 
     def _frames(self, size: int, dtype: str) -> Iterator[Array]:
         size = max(1, min(size, BLOCK_SAMPLES // self.form.channels))
@@ -128,15 +132,6 @@ class Reader:
             except soundfile.SoundFileError as error:
                 why = reason(error)
                 raise InputError(f"{self.path} is cut short or damaged ({why})") from error
-
-    def _require_complete(self, count: int) -> None:
-        if count < (self.frames or 0):
-            raise InputError(
-                f"{self.path} is cut short: its header promises {self.frames} frames, it holds "
-                f"{count}"
-            )
-        if count == 0:
-            raise InputError(f"{self.path} holds no samples: there is nothing to process")
 
 
 @contextmanager
@@ -222,10 +217,6 @@ def _require_readable(path: Path) -> None:
     )
 
 
-#: Frames that libsndfile gets at once: its Vorbis encoder keeps them on the stack.
-WRITTEN_BLOCK = 1 << 14
-
-
 class Writer:
     """A recording that is being written; `writing` makes one.
 
@@ -287,7 +278,11 @@ def writing(
             # Tags that can't be written are no reason to lose the recording.
             with suppress(Exception):
                 write_tags(tags, like, partial, form)
-        _require_whole(path, partial, writer.frames)
+        # What arrived may be less than what was written, as on a full disk.
+        with failures(path):
+            found = soundfile.info(native(partial)).frames if writer.frames else 0
+        if found != writer.frames:
+            raise InputError(f"{path} can't be written: {found} of {writer.frames} frames arrived")
         publish(partial, path, force=force)
 
 
@@ -322,8 +317,18 @@ def check_output(path: str | Path, form: Form, *, force: bool = False) -> None:
 def _created(
     path: Path, partial: Path, form: Form, like: Path | None
 ) -> Iterator[soundfile.SoundFile]:
+    level, mode = compression(form, like)
     with failures(path):
-        file = _new_sound_file(partial, form, like)
+        file = soundfile.SoundFile(
+            native(partial),
+            "w",
+            form.sample_rate,
+            form.channels,
+            form.subtype,
+            format=form.container,
+            compression_level=level,
+            bitrate_mode=mode,
+        )
     try:
         yield file
     except BaseException:
@@ -334,44 +339,8 @@ def _created(
         file.close()
 
 
-def _new_sound_file(path: Path, form: Form, like: Path | None) -> soundfile.SoundFile:
-    level, mode = _compression(form, like)
-    return soundfile.SoundFile(
-        native(path),
-        "w",
-        form.sample_rate,
-        form.channels,
-        form.subtype,
-        format=form.container,
-        compression_level=level,
-        bitrate_mode=mode,
-    )
-
-
-def _compression(form: Form, like: Path | None) -> tuple[float | None, str | None]:
-    # Whatever is odd about the source's headers, its bit rate is only a wish.
-    with suppress(Exception):
-        return compression(form, like)
-    return compression(form, None)
-
-
 def _tags_of(like: Path) -> Tags | None:
     # Tags are read by another library, which may trip over what libsndfile accepts.
     with suppress(Exception):
-        return read_tags(like, _form_of(like))
+        return read_tags(like, Form.of(soundfile.info(native(like))))
     return None
-
-
-def _form_of(path: Path) -> Form:
-    info = soundfile.info(native(path))
-    return Form(info.samplerate, info.channels, info.format, info.subtype)
-
-
-def _require_whole(path: Path, partial: Path, frames: int) -> None:
-    """Raise an InputError if the file does not hold what was written, as on a full disk."""
-    if frames == 0:
-        return
-    with failures(path):
-        found = soundfile.info(native(partial)).frames
-    if found != frames:
-        raise InputError(f"{path} can't be written: {found} of {frames} frames arrived")

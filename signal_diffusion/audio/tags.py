@@ -83,7 +83,7 @@ def read_tags(path: Path, form: Form) -> Tags:
         _read_strings(tags, path)
     if tags.id3 is not None:
         tags.fields.update(_texts(tags.id3))
-        tags.pictures = [_as_picture(f) for f in _all(tags.id3) if f.FrameID == "APIC"]
+        tags.pictures = [_as_picture(f) for f in tags.id3.values() if f.FrameID == "APIC"]
     return tags
 
 
@@ -158,17 +158,13 @@ def _read_strings(tags: Tags, path: Path) -> None:
 def _texts(frames: ID3) -> dict[str, list[str]]:
     """The texts of an ID3 tag by the names of Vorbis comments."""
     texts = {}
-    for frame in _all(frames):
+    for frame in frames.values():
         name = {"COMM": "comment", "TXXX": getattr(frame, "desc", "").lower()}.get(
             frame.FrameID, NAMES.get(frame.FrameID)
         )
         if name:
             texts[name] = [str(text) for text in frame.text]
     return texts
-
-
-def _all(frames: ID3) -> list[Any]:
-    return list(frames.values())
 
 
 def _as_picture(frame: Any) -> Picture:
@@ -189,18 +185,13 @@ def _frames(tags: Tags) -> ID3:
             frames.add(FRAMES[name](encoding=3, text=texts))
         elif name not in own:
             frames.add(id3.TXXX(encoding=3, desc=name, text=texts))
-    if tags.id3 is None:
-        _add_pictures(frames, tags.pictures)
-    return frames
-
-
-def _add_pictures(frames: ID3, pictures: list[Picture]) -> None:
-    for number, given in enumerate(pictures):
+    for number, given in enumerate(tags.pictures if tags.id3 is None else ()):
         # ID3 tells pictures apart by their descriptions.
         desc = given.desc if number == 0 else f"{given.desc} ({number + 1})"
         frames.add(
             id3.APIC(encoding=3, mime=given.mime, type=given.type, desc=desc, data=given.data)
         )
+    return frames
 
 
 def _version(frames: ID3) -> int:

@@ -77,7 +77,8 @@ def read_header(read: Callable[[int], bytes]) -> tuple[Form, int | None]:
         elif name == b"ds64" and size in FORMAT_BYTES:
             long_size = int.from_bytes(_chunk(read, size)[8:16], "little")
         else:
-            _skip(read, size + size % 2)
+            for start in range(0, size + size % 2, PIECE):
+                read(min(size + size % 2 - start, PIECE))
     if form is None:
         raise InputError("standard input is a damaged WAV: its samples come before their format")
     if container == "RF64" and size == UNKNOWN:
@@ -109,7 +110,11 @@ def is_unfinished(path: Path) -> bool:
 
 def header(form: Form, frames: int | None) -> bytes:
     """A WAV header; its sizes are 0xFFFFFFFF where the frames are not known or pass 4 GB."""
-    layout = _layout(form) + _fact(form, frames)
+    layout = _layout(form)
+    if not form.subtype.startswith("PCM"):
+        # All but PCM must give the count of frames.
+        count = UNKNOWN if frames is None else min(frames, UNKNOWN)
+        layout += struct.pack("<4sII", b"fact", 4, count)
     data = data_bytes(form, frames)
     whole = UNKNOWN if data is None else 4 + len(layout) + 8 + data + data % 2
     start = struct.pack("<4sI4s", b"RIFF", whole, b"WAVE")
@@ -125,13 +130,6 @@ def data_bytes(form: Form, frames: int | None) -> int | None:
 def frame_bytes(form: Form) -> int:
     """Bytes of one sample of every channel."""
     return form.channels * ENCODINGS[form.subtype][1]
-
-
-def _fact(form: Form, frames: int | None) -> bytes:
-    """The count of frames, which all but PCM must give."""
-    if form.subtype.startswith("PCM"):
-        return b""
-    return struct.pack("<4sII", b"fact", 4, UNKNOWN if frames is None else min(frames, UNKNOWN))
 
 
 def _layout(form: Form) -> bytes:
@@ -178,9 +176,3 @@ def _form(container: str, layout: bytes) -> Form:
 
 def _chunk(read: Callable[[int], bytes], size: int) -> bytes:
     return read(size + size % 2)[:size]
-
-
-def _skip(read: Callable[[int], bytes], size: int) -> None:
-    while size:
-        read(min(size, PIECE))
-        size -= min(size, PIECE)

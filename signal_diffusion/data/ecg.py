@@ -20,6 +20,12 @@ from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
 
 Mask = NDArray[np.bool_]
+#: Factors on the heart's pace, as (samples taken, samples given).
+PACES = ((3840, 4608), (4200, 4608), (4608, 4608), (5000, 4608), (5400, 4608))
+#: Samples that are cut off at both ends, where the change of pace wraps around.
+EDGE = 256
+#: Kinds of recorded noise.
+KINDS = ("bw", "em", "ma")
 
 
 @dataclass(frozen=True)
@@ -62,17 +68,6 @@ class Gaps:
             start = int(rng.integers(length - size + 1))
             mask[start : start + size] = True
         return mask
-
-
-#: Factors on the heart's pace, as (samples taken, samples given).
-PACES = ((3840, 4608), (4200, 4608), (4608, 4608), (5000, 4608), (5400, 4608))
-
-
-#: Samples that are cut off at both ends, where the change of pace wraps around.
-EDGE = 256
-
-
-KINDS = ("bw", "em", "ma")
 
 
 @dataclass(frozen=True)
@@ -138,9 +133,9 @@ class ElectrodeMixer:
         both = both * 10 ** ((wanted - level_db(both[1])) / 20)
         turn = np.where(rng.random((size, 1, 1)) < self.turned, -1, 1).astype(np.float32)
         both = both * torch.from_numpy(turn)
-        told = [f"{a} + {b}" for a, b in zip(names, kinds, strict=True)]
+        pairs = [f"{a} + {b}" for a, b in zip(names, kinds, strict=True)]
         mask = torch.from_numpy(missing[:, None].astype(np.float32)) if self.gaps.share else None
-        return Batch(both[0], both[1], told, mask)
+        return Batch(both[0], both[1], pairs, mask)
 
     def _lead(self, rng: np.random.Generator, length: int) -> tuple[Array, str]:
         lead = self.leads[int(rng.integers(len(self.leads)))]

@@ -22,12 +22,12 @@ class LabelledClips:
 
     Clips are brought to a peak of 1; shorter ones begin within the first `offset` samples and are
     followed by silence, longer ones fade out over the last sixteenth. A clip that is sped up is
-    raised, too: the condition `raised`, if there is one, is told the number of semitones more.
+    raised, too: the condition `raised`, if there is one, takes so many semitones more.
 
     Args:
         corpus: the clips.
         conditions: of the model.
-        asked: what each clip is, by the conditions' names.
+        values: of each clip, by the conditions' names.
         length: samples of a clip.
         offset: most samples of silence at the beginning.
         speeds: range of the factor that a clip is sped up by, with its pitch.
@@ -40,7 +40,7 @@ class LabelledClips:
 
     corpus: Corpus
     conditions: Sequence[Condition]
-    asked: Sequence[Mapping[str, Value]]
+    values: Sequence[Mapping[str, Value]]
     length: int
     offset: int = 0
     speeds: tuple[float, float] = (1.0, 1.0)
@@ -60,7 +60,7 @@ class LabelledClips:
         picks = [int(i) for i in rng.integers(len(self.corpus), size=size)]
         drawn = [self._variant(rng, index) for index in picks]
         clean = torch.from_numpy(np.stack([x for x, _ in drawn]))[:, None]
-        shown = [{} if rng.random() < self.free else asked for _, asked in drawn]
+        shown = [{} if rng.random() < self.free else values for _, values in drawn]
         names = [self.corpus.clips[i].name for i in picks]
         return Batch(clean, clean, names, encoded(self.conditions, shown))
 
@@ -75,26 +75,26 @@ class LabelledClips:
             x = tilted(x, rng.uniform(-self.tilt_db, self.tilt_db))
         gain = 10 ** (-rng.uniform(0, self.level_jitter_db) / 20)
         x = gain * fitted(x, self.length, at=int(rng.integers(self.offset + 1)))
-        return x, self._raised(self.asked[index], 12 * math.log2(speed))
+        return x, self._raised(self.values[index], 12 * math.log2(speed))
 
     def _layered(self, rng: np.random.Generator, index: int) -> np.ndarray:
         x = self.corpus.clip(index)
         if not self.layered or rng.random() >= self.layered:
             return x
-        kind = [i for i, one in enumerate(self.asked) if one == self.asked[index]]
+        kind = [i for i, one in enumerate(self.values) if one == self.values[index]]
         other = self.corpus.clip(int(rng.choice(kind)))
         out = np.zeros(max(len(x), len(other)), np.float32)
         out[: len(x)] = x / (np.abs(x).max() + 1e-9)
         out[: len(other)] += rng.uniform() * other / (np.abs(other).max() + 1e-9)
         return out
 
-    def _raised(self, asked: Mapping[str, Value], semitones: float) -> Mapping[str, Value]:
-        """What a clip is once it is raised; a pitch beyond its condition's range is not told."""
+    def _raised(self, values: Mapping[str, Value], semitones: float) -> Mapping[str, Value]:
+        """What a clip is once it is raised; without a pitch beyond its condition's range."""
         condition = next((c for c in self.conditions if c.name == self.raised), None)
-        pitch = None if condition is None else asked.get(condition.name)
+        pitch = None if condition is None else values.get(condition.name)
         if condition is None or pitch is None:
-            return asked
-        return {**asked, condition.name: _known(condition, str(float(pitch) + semitones))}
+            return values
+        return {**values, condition.name: _value(condition, str(float(pitch) + semitones))}
 
 
 def fitted(x: np.ndarray, length: int, *, at: int = 0) -> np.ndarray:
@@ -131,8 +131,8 @@ class LabelledSources:
     Args:
         root, manifest: the folder and its table, see `corpus.list_manifest`.
         where: column to allowed values, besides the split.
-        columns: the column that tells a condition, by its name; others are looked for under their
-            own name. Values that the condition doesn't have ask for nothing.
+        columns: the column of a condition, by its name; others are looked for under their
+            own name. Values that the condition doesn't have count as none.
         conditions: of the model.
         sample_rate: Hz.
         clips: options of `LabelledClips`.
@@ -156,15 +156,15 @@ class LabelledSources:
         """The clips of one split of the manifest."""
         rows = manifest_rows(self.root, self.manifest, where={**self.where, "split": [split]})
         corpus = Corpus(clips_of(self.root, rows), sample_rate=self.sample_rate)
-        asked = [self._asked(row) for row in rows]
-        return LabelledClips(corpus, self.conditions, asked, **self.clips)  # type: ignore[arg-type]
+        values = [self._values(row) for row in rows]
+        return LabelledClips(corpus, self.conditions, values, **self.clips)  # type: ignore[arg-type]
 
-    def _asked(self, row: Mapping[str, str]) -> dict[str, Value]:
+    def _values(self, row: Mapping[str, str]) -> dict[str, Value]:
         column = {c.name: self.columns.get(c.name, c.name) for c in self.conditions}
-        return {c.name: _known(c, row.get(column[c.name])) for c in self.conditions}
+        return {c.name: _value(c, row.get(column[c.name])) for c in self.conditions}
 
 
-def _known(condition: Condition, value: str | None) -> Value:
+def _value(condition: Condition, value: str | None) -> Value:
     try:
         return None if not value else condition.values(value)[0]
     except InputError:

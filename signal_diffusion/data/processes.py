@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from signal_diffusion.data.batches import Batch, Recordings, Source
+from signal_diffusion.data.batches import Batch, Recordings, Source, recordings_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,4 @@ class AutoRegressiveSources:
     recordings: int = 16
 
     def __call__(self) -> tuple[Source, Source, Recordings]:
-        batch = self.process(np.random.default_rng(0), self.recordings)
-        items = list(zip(batch.clean, batch.noisy, batch.names, strict=True))
-        return self.process, self.process, Recordings(items)
+        return self.process, self.process, recordings_of(self.process, self.recordings)

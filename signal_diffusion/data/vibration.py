@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from signal_diffusion.data.batches import Batch, Recordings, Source
+from signal_diffusion.data.batches import Batch, Recordings, Source, recordings_of
 from signal_diffusion.data.corpus import Corpus, list_manifest, manifest_rows
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import level_db
@@ -114,9 +114,7 @@ class VibrationSources:
 
     def __call__(self) -> tuple[Source, Source, Recordings]:
         train, valid = (self.mixer_of(split) for split in ("train", "valid"))
-        batch = valid(np.random.default_rng(0), self.recordings)
-        items = zip(batch.clean, batch.noisy, batch.names, strict=True)
-        return train, valid, Recordings(list(items))
+        return train, valid, recordings_of(valid, self.recordings)
 
     def mixer_of(self, split: str) -> MachineMixer:
         """The mixer of the records and noises of one split."""

@@ -20,6 +20,14 @@ from signal_diffusion.errors import InputError
 
 #: Share of each recording, its end, that is held out, and samples of it at most.
 HELD_OUT, MOST_HELD_OUT = 0.15, 1 << 16
+#: Samples of a segment of the spectrum, in recordings that hold `SEGMENTS` of them.
+LONGEST, SHORTEST, SEGMENTS = 4096, 64, 64
+#: Standard deviations of an estimated power by which it must exceed that of the noise.
+CLEARLY = 5.0
+#: Bins that are looked at together, by which weak power over wide bands is found.
+WIDTHS = (1, 9, 33, 129)
+#: Bins that are kept on both sides of one with power: the window's lobe.
+BESIDE = 2
 
 
 @dataclass(frozen=True)
@@ -150,9 +158,9 @@ def _files(root: Path) -> list[Path]:
         return [root]
     if not root.is_dir():
         raise InputError(f"{root}: there is no such folder: give one of noisy recordings")
-    known = [p for p in sorted(root.rglob("*")) if is_table(p) or p.suffix.lower() in CONTAINERS]
+    files = [p for p in sorted(root.rglob("*")) if is_table(p) or p.suffix.lower() in CONTAINERS]
     # A WFDB record is its header and its samples: one of the two names it.
-    found = [p for p in known if p.suffix.lower() != ".dat"]
+    found = [p for p in files if p.suffix.lower() != ".dat"]
     if not found:
         raise InputError(f"{root} has no recordings: it needs .csv, .parquet, .npy, .hea or sound")
     return found
@@ -166,22 +174,6 @@ def _samples(path: Path, rate: float | None) -> Array:
             return np.concatenate(list(reader.blocks()), axis=1)
     with opened(path) as sound:
         return np.concatenate(list(sound.blocks()), axis=1).astype(np.float64)
-
-
-#: Samples of a segment of the spectrum, in recordings that hold `SEGMENTS` of them.
-LONGEST, SHORTEST, SEGMENTS = 4096, 64, 64
-
-
-#: Standard deviations of an estimated power by which it must exceed that of the noise.
-CLEARLY = 5.0
-
-
-#: Bins that are looked at together, by which weak power over wide bands is found.
-WIDTHS = (1, 9, 33, 129)
-
-
-#: Bins that are kept on both sides of one with power: the window's lobe.
-BESIDE = 2
 
 
 def signal_bands(x: Array) -> Array:

@@ -226,7 +226,7 @@ def workload(denoiser: NetworkDenoiser, plan: Plan) -> tuple[Callable[..., Array
         own = require_generator(denoiser)
         length = own if plan.seconds is None else max(1, round(plan.seconds * rate))
         values = [{one.name: one.values("all")[0] for one in denoiser.conditions}]
-        draw = partial(generate, denoiser, asked=values, length=length, guidance=plan.guidance)
+        draw = partial(generate, denoiser, requested=values, length=length, guidance=plan.guidance)
         return draw, length / rate
     x = made_noise(denoiser, plan.seconds)
     seconds = x.shape[-1] / rate

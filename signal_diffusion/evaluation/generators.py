@@ -315,7 +315,7 @@ def _drawn(
         began = clock()
         signals = generate(
             denoiser,
-            asked=like.values,
+            requested=like.values,
             steps=settings.times,
             sampler=settings.sampler,
             seed=settings.seed,

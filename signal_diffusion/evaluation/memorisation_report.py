@@ -217,7 +217,7 @@ def drawn_signals(
         raise InputError("this model has no sample rate, which files need")
     values = random_values(denoiser.conditions, count, seed)
     signals = generate(
-        denoiser, asked=values, steps=steps, guidance=guidance, seed=seed, progress=progress
+        denoiser, requested=values, steps=steps, guidance=guidance, seed=seed, progress=progress
     )
     facts = provenance(source, seed=seed, steps=steps, guidance=guidance)
     names = [" ".join([*map(str, one.values()), f"{n:03d}"]) for n, one in enumerate(values)]

@@ -27,8 +27,8 @@ KEY = "signal_diffusion"
 FORMAT = 1
 MOST_TABLES = 10**6
 SHIPPED = Path(__file__).parents[1] / "models"
-#: Arguments of a model that tell of it.
-TOLD = ("card", "bands")
+#: Arguments of a model that change no estimate.
+DESCRIPTIVE = ("card", "bands")
 PLAIN = (str, int, float, bool, type(None))
 #: Classes that model files name by the path they had when the files were written.
 MOVED = {
@@ -149,7 +149,7 @@ def fingerprint(path: str | Path) -> str:
     settings that are as they are by default, which later versions may add to.
     """
     settings = _set(header(path)["model"])
-    arguments = {k: v for k, v in settings["arguments"].items() if k not in TOLD}
+    arguments = {k: v for k, v in settings["arguments"].items() if k not in DESCRIPTIVE}
     found = hashlib.sha256(json.dumps([settings["class"], arguments], sort_keys=True).encode())
     with safe_open(resolve(path), framework="pt") as file:
         for key in sorted(file.keys()):

@@ -11,6 +11,10 @@ from torch import Tensor
 from signal_diffusion.errors import InputError
 
 Signal = Tensor | np.ndarray
+#: Hz: slower changes of the envelope are drifts, and no blows of a fault.
+SLOWEST = 5.0
+#: Share of a frequency within which its peak is looked for.
+NEAR = 0.02
 
 
 def snr(estimate: Signal, reference: Signal) -> Tensor:
@@ -193,12 +197,6 @@ def _power_spectrogram(x: Tensor, window: int, hop: int) -> Tensor:
     taper = torch.hann_window(window, dtype=x.dtype, device=x.device)
     stft = torch.stft(x, window, hop, window=taper, center=False, return_complex=True)
     return stft.abs().square()
-
-
-#: Hz: slower changes of the envelope are drifts, and no blows of a fault.
-SLOWEST = 5.0
-#: Share of a frequency within which its peak is looked for.
-NEAR = 0.02
 
 
 def kurtosis_error(estimate: Signal, reference: Signal) -> Tensor:

@@ -70,10 +70,10 @@ def diversity(
     members: dict[object, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group, []).append(index)
-    some = [points[indices] for indices in members.values() if len(indices) > 1]
-    if not some:
+    grouped = [points[indices] for indices in members.values() if len(indices) > 1]
+    if not grouped:
         raise InputError("no group has two points: draw more of each")
-    return float(np.mean([_mean_apart(distances(group, group)) for group in some]))
+    return float(np.mean([_mean_apart(distances(group, group)) for group in grouped]))
 
 
 def _mean_apart(found: Tensor) -> float:

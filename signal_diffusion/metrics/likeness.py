@@ -53,7 +53,7 @@ def imprints(signals: Signal, *, sample_rate: int) -> Tensor:
     if x.ndim != 2 or not x.numel():
         raise InputError(f"signals have the shape {tuple(x.shape)}: pass (n, L), neither 0")
     mel = imprint_mel(sample_rate)
-    return torch.cat([_imprint(mel(some.float())) for some in x.split(SIGNALS)])
+    return torch.cat([_imprint(mel(part.float())) for part in x.split(SIGNALS)])
 
 
 def _imprint(log_mel: Tensor) -> Tensor:

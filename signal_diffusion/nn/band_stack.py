@@ -18,9 +18,9 @@ class BandStack(nn.Module):
     """Gated dilated blocks over frames of bands, with a complex gain and a residual for each bin.
 
     A spectrum is cut into bands of some bins, each of which becomes `channels` numbers a frame. All
-    bands go through the same blocks, told apart by a learnt embedding of their place alone, so that
+    bands go through the same blocks and differ by a learnt embedding of their place alone, so that
     what is learnt of one serves the others and a voice without some of them is still a voice. In
-    each block, the bands of a frame hear each other through a few channels.
+    each block, the bands of a frame exchange a few channels.
 
     The estimate is `gain * reference + residual` in every bin, where the reference is the
     observation y if there is one and the state otherwise; the complex gain starts at 1, the
@@ -31,7 +31,7 @@ class BandStack(nn.Module):
         bands, widths: how many bands there are of how many bins, from the lowest frequency up; what
             they hold beyond K/2 bins is zeros.
         channels, hidden: width of a band's residual path and of its bottleneck.
-        mixed: channels of a band that the other bands of the frame hear.
+        mixed: channels of a band that enter the other bands of the frame.
         layers, dilation_cycle: block i has dilation 2^(i mod dilation_cycle).
         paired: whether an observation y comes with the state.
         cond_channels: channels of the per-frame conditioner (B, cond_channels, N), 0 for none. It
@@ -170,7 +170,7 @@ class BandStack(nn.Module):
 
 
 class BandBlock(nn.Module):
-    """What the bands tell each other, and a dilated gate of three taps, added to a residual path.
+    """An exchange between the bands, and a dilated gate of three taps, added to a residual path.
 
         n = layer_norm(x);  h = silu(n A + silu(silu(n B) across all bands) C)
         x + (h * V)(sigmoid(h * G)) D
@@ -201,10 +201,10 @@ class BandBlock(nn.Module):
         """Residual path (N, rows of bands, C) to the next."""
         steps, rows, channels = x.shape
         normal = F.layer_norm(x, (channels,)).flatten(0, 1)
-        told = F.silu(self.told(normal)).view(steps * rows // self.bands, -1)
-        heard = F.silu(self.across(told)).view(steps * rows, -1)
+        mixed = F.silu(self.told(normal)).view(steps * rows // self.bands, -1)
+        mixed = F.silu(self.across(mixed)).view(steps * rows, -1)
         h = self.inward(normal)
-        h = F.silu(torch.addmm(h, heard.to(h), self.heard.weight.t().to(h)))
+        h = F.silu(torch.addmm(h, mixed.to(h), self.heard.weight.t().to(h)))
         h = GatedTaps.apply(h.view(steps, rows, -1), self.dilated.to(h), *self.shifts)
         return torch.addmm(x.flatten(0, 1), h.flatten(0, 1), self.outward.weight.t().to(h)).view_as(
             x

@@ -93,10 +93,10 @@ def inferring(
         entries = conditioner.weight.chunk(len(blocks))
     many = max(1, TILE // max(1, steps))
     for first in range(0, rows, many):
-        some = slice(first, first + many)
-        part = None if cond is None else _of(some, cond)
+        part = slice(first, first + many)
+        entering = None if cond is None else _of(part, cond)
         layers = [
-            _Layer(block, share, paths[some], _of(some, block.time(time)), entry, cond=part)
+            _Layer(block, share, paths[part], _of(part, block.time(time)), entry, cond=entering)
             for block, share, entry in zip(blocks, shares, entries, strict=True)
         ]
         for step in range(0, steps, TILE):
@@ -178,9 +178,9 @@ class _Layer:
         tile[:, : self.channels] += self.offset
 
 
-def _of(some: slice, values: Tensor) -> Tensor:
+def _of(part: slice, values: Tensor) -> Tensor:
     """What belongs to some rows, or to all of them alike."""
-    return values if len(values) == 1 else values[some]
+    return values if len(values) == 1 else values[part]
 
 
 def _three_taps(h: Tensor, past: int, future: int) -> Tensor:

@@ -73,7 +73,7 @@ class Mel:
         return power.sqrt()
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """The settings, in words."""
         high = self.sample_rate / 2 if self.high is None else self.high
         return (

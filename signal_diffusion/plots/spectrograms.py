@@ -235,7 +235,8 @@ def _drawn(
     from matplotlib.figure import Figure
 
     _, unit, scale = next(time for time in TIMES if seconds >= time[0])
-    highest, frequency = _frequency_axis(sample_rate)
+    slow = sample_rate < 2000
+    highest = sample_rate / (2 if slow else 2000)
     top = top_level(powers)
     figure = Figure(figsize=(9, 0.6 + 2 * len(titles)), dpi=100, layout="constrained")
     panels = figure.subplots(len(titles), sharex=True, squeeze=False)[:, 0]
@@ -251,18 +252,12 @@ def _drawn(
             extent=(0, width / scale, 0, highest),
         )
         axes.set_title(title, loc="left", fontsize=11, parse_math=False)
-        axes.set_ylabel(frequency)
+        axes.set_ylabel("frequency, Hz" if slow else "frequency, kHz")
     axes.set_xlim(0, seconds / scale)
     axes.set_xlabel(f"time, {unit}")
     mapped = ScalarMappable(Normalize(top - RANGE_DB, top), colours())
     figure.colorbar(mapped, ax=panels, label="level, dB of full scale", pad=0.015, aspect=40)
     return figure
-
-
-def _frequency_axis(sample_rate: float) -> tuple[float, str]:
-    if sample_rate < 2000:
-        return sample_rate / 2, "frequency, Hz"
-    return sample_rate / 2000, "frequency, kHz"
 
 
 def top_level(powers: Sequence[Array]) -> float:

@@ -1,18 +1,20 @@
-"""Which columns of a table are its channels, and which one is the time."""
+"""Tables as every container gives them, and which of their columns are channels or the time."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import Any, Protocol
 
-from signal_diffusion.errors import InputError
+import numpy as np
+
+from signal_diffusion.dsp import Array
+from signal_diffusion.errors import InputError, install
 from signal_diffusion.tables.time import UNITS
-
-if TYPE_CHECKING:
-    from signal_diffusion.tables.base import Source
 
 TIME = re.compile(
     r"((elapsed|rel|relative|abs|absolute|unix|epoch|local|utc|gmt|sample|recording)[\s_]*)?"
@@ -42,6 +44,62 @@ CONTAINERS = {
 #: Lowest and highest rate, Hz: a reading in 30 years, and above what converters do.
 RATES = (1e-9, 1e12)
 MOST_COLUMNS = 1 << 14
+#: Rows of a block from a binary file; even, since a format of WFDB packs two numbers at a time.
+ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows of a table, from any container.
+
+    Attributes:
+        start: number of rows before them in the table.
+        columns: by their places in the source's names. Each is an array (n,) of numbers, texts or
+            time stamps, or an object that keeps more and that `numpy.asarray` turns into one.
+    """
+
+    start: int
+    columns: dict[int, Any]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def readings(self, places: Sequence[int]) -> Array:
+        """Columns of numbers (C, n) float64, NaN where one is missing."""
+        return np.stack([np.asarray(self.columns[at], np.float64) for at in places])
+
+
+class Source(Protocol):
+    """A table in a file.
+
+    Attributes:
+        path: the file.
+        names, units: names and units of all columns, "" for an unknown unit.
+        numeric: which of the columns hold numbers.
+        texts: for the places of columns of texts that look like numbers, why they are none.
+        temporal: which columns have the form of time stamps; None if the container has no stamps.
+        rate: sample rate in Hz, None if the file does not hold it.
+        length: number of rows, None if counting them takes a pass.
+        first: number of the first row in the file, for messages.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    texts: Mapping[int, str] = MappingProxyType({})
+    temporal: tuple[bool, ...] | None = None
+    rate: float | None = None
+    length: int | None = None
+    first: int = 1
+
+    def blocks(self, places: Collection[int] | None = None) -> Iterator[Block]:
+        """All rows from the beginning on.
+
+        Args:
+            places: places of the columns that are needed; None for all of them.
+        """
+        ...
 
 
 def pick(source: Source, columns: Columns, time: int) -> list[int]:
@@ -238,3 +296,16 @@ def is_record(path: Path) -> bool:
 
 def _delimits(sign: str) -> bool:
     return len(sign) == 1 and sign.isascii() and not sign.isalnum() and sign not in "\r\n\"'.+-_"
+
+
+def library(name: str, path: Path) -> Any:
+    """A library of the extra `sensors`.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise InputError(f"{path} needs the package {package}: {install('sensors')}") from error

@@ -14,8 +14,7 @@ import numpy as np
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside
-from signal_diffusion.tables.base import Block, Contents, Source, changed
-from signal_diffusion.tables.columns import Columns
+from signal_diffusion.tables.columns import Block, Columns, Source
 from signal_diffusion.tables.csv_layout import (
     MISSING,
     Layout,
@@ -25,6 +24,7 @@ from signal_diffusion.tables.csv_layout import (
     layout,
 )
 from signal_diffusion.tables.csv_rows import chunks, fields, tail
+from signal_diffusion.tables.writer import Contents, changed
 
 #: Steps in a column without a name that vary less than this are those of time stamps.
 REGULAR = 0.5

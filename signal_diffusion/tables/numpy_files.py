@@ -16,8 +16,8 @@ import numpy as np
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside
-from signal_diffusion.tables.base import ROWS, Block, Contents, Source, changed
-from signal_diffusion.tables.columns import unit_of
+from signal_diffusion.tables.columns import ROWS, Block, Source, unit_of
+from signal_diffusion.tables.writer import Contents, changed
 
 RATES = ("sample_rate", "samplerate", "sampling_rate", "rate", "fs", "sr", "frequency")
 

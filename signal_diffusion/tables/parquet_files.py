@@ -10,8 +10,8 @@ from typing import Any
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside
-from signal_diffusion.tables.base import ROWS, Block, Contents, Source, changed, library
-from signal_diffusion.tables.columns import unit_of
+from signal_diffusion.tables.columns import ROWS, Block, Source, library, unit_of
+from signal_diffusion.tables.writer import Contents, changed
 
 
 class ParquetSource(Source):

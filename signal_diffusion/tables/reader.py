@@ -13,10 +13,11 @@ from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import regrouped
 from signal_diffusion.dsp.gaps import Filler, with_missing
 from signal_diffusion.errors import InputError
-from signal_diffusion.tables.base import Block, Source
 from signal_diffusion.tables.columns import (
     CONTAINERS,
+    Block,
     Columns,
+    Source,
     TableForm,
     container_of,
     distinct,

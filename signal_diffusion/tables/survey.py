@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.tables.base import Source
+from signal_diffusion.tables.columns import Source
 
 #: Readings that it takes to tell a column from a signal.
 FEWEST = 50

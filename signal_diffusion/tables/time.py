@@ -185,7 +185,9 @@ def usual_step(steps: Array, fine: float) -> tuple[float, float]:
     near = np.abs(steps / median - 1) <= JITTER
     if near.all() or _is_rounded(steps, fine):
         error = 2 * max(fine, float(np.std(steps))) / len(steps) ** 1.5
-        return _slope(np.append(0.0, np.cumsum(steps))), error
+        rows = np.arange(len(steps) + 1) - len(steps) / 2
+        seconds = np.append(0.0, np.cumsum(steps))
+        return float((rows * seconds).sum() / (rows * rows).sum()), error
     kept = steps[near]
     return float(kept.mean()), max(fine, float(np.std(kept))) / len(kept)
 
@@ -199,11 +201,6 @@ def _is_rounded(steps: Array, fine: float) -> bool:
         and np.abs(steps - mean).max() <= fine
         and np.abs(np.cumsum(steps) - grid * mean).max() <= 1.01 * fine
     )
-
-
-def _slope(seconds: Array) -> float:
-    rows = np.arange(len(seconds)) - (len(seconds) - 1) / 2
-    return float((rows * seconds).sum() / (rows * rows).sum())
 
 
 def round_rate(step: float, error: float) -> float:
@@ -260,7 +257,7 @@ def scale_of(head: Array, name: str, unit: str) -> Scale:
         return Scale(_counts, unit_seconds(name, unit) or _usual(head))
     first = str(head[0]).strip(QUOTES)
     if CLOCK.fullmatch(first):
-        return Scale(lambda stamps: _clock(stamps), NANO, daily=True)
+        return Scale(_clock, NANO, daily=True)
     _dates(head[:1])
     return Scale(_dates, NANO)
 

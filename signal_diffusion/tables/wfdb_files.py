@@ -16,8 +16,8 @@ import numpy as np
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside
-from signal_diffusion.tables.base import ROWS, Block, Contents, Source, library
-from signal_diffusion.tables.columns import distinct
+from signal_diffusion.tables.columns import ROWS, Block, Source, distinct, library
+from signal_diffusion.tables.writer import Contents
 
 #: Largest number by format, of those that are written; one less than the smallest is no reading.
 FORMATS = {"80": 127, "212": 2047, "16": 32767, "24": (1 << 23) - 1, "32": (1 << 31) - 1}

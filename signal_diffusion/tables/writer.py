@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -12,9 +14,84 @@ from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import Buffer
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import failures, publish, require_writable
-from signal_diffusion.tables.base import Block, Contents, Sink
-from signal_diffusion.tables.columns import CONTAINERS, container_of
+from signal_diffusion.tables.columns import (
+    CONTAINERS,
+    FILLED,
+    Block,
+    Source,
+    TableForm,
+    container_of,
+    distinct,
+)
 from signal_diffusion.tables.reader import TableReader
+
+#: The column of seconds that is added to a table without time stamps in a new container.
+TIME = "time (s)"
+
+
+class Sink(Protocol):
+    """A table that is being written, from the blocks of any source.
+
+    Attributes:
+        note: what could not be written as it came, complete at the end.
+    """
+
+    note: str | None
+
+    def put(self, block: Block, before: Array, after: Array) -> None:
+        """Append the rows of a block, in whose channels (C, n) new readings replace others."""
+        ...
+
+    def finish(self) -> list[tuple[Path, Path]]:
+        """Complete the files; returns pairs of a file and its final name, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a written table holds.
+
+    Attributes:
+        source: the table as it came.
+        form: its rate and channels.
+        places: places of the channels in the source's names.
+        marked: the channels that get a column which marks their filled readings.
+        rows: number of rows.
+        timed: whether one of its columns holds the time.
+    """
+
+    source: Source
+    form: TableForm
+    places: tuple[int, ...]
+    marked: tuple[int, ...]
+    rows: int
+    timed: bool
+
+    @property
+    def mark_names(self) -> list[str]:
+        """Names of the columns that mark filled readings."""
+        return [f"{self.form.names[channel]}{FILLED}" for channel in self.marked]
+
+    def marks(self, before: Array) -> Array:
+        """The columns (marked, n) of marks, uint8, from the readings (C, n) as they came."""
+        return np.isnan(before[list(self.marked)]).astype(np.uint8)
+
+    def arrays(self, block: Block, before: Array, after: Array) -> dict[str, Array]:
+        """All columns by name, for another container, with new readings and marks."""
+        names = distinct(self.source.names)
+        new = dict(zip(self.places, after, strict=True))
+        found = {} if self.timed or TIME in names else {TIME: self._seconds(block)}
+        for at, column in block.columns.items():
+            found[names[at]] = new[at] if at in new else np.asarray(column)
+        return {**found, **dict(zip(self.mark_names, self.marks(before), strict=True))}
+
+    def _seconds(self, block: Block) -> Array:
+        return (block.start + np.arange(len(block))) / self.form.sample_rate
+
+
+def changed(after: Array, before: Array) -> Array:
+    """Which readings are new; one that is still missing is not."""
+    return (after != before) & ~(np.isnan(after) & np.isnan(before))
 
 
 class TableWriter:

@@ -41,7 +41,7 @@ GUIDANCE = 1.5
 def generate(
     denoiser: NetworkDenoiser,
     *,
-    asked: Sequence[Mapping[str, Value]] = ({},),
+    requested: Sequence[Mapping[str, Value]] = ({},),
     draws: Sequence[int] | None = None,
     length: int | None = None,
     steps: int = STEPS,
@@ -50,11 +50,11 @@ def generate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Array:
-    """Signals (n, L) at the model's rate, each a function of what is asked, its draw and the seed.
+    """Signals (n, L) at the model's rate, each a function of its values, its draw and the seed.
 
     Args:
         denoiser: of an unpaired schedule, such as the shipped `digits`.
-        asked: what each signal is to be, by the names of the model's conditions; what is not named
+        requested: values of each signal by the names of the model's conditions; what is not named
             is left open.
         draws: numbers of the signals: the same number has the same noise, whatever the batch or
             the condition. None counts from 0.
@@ -73,8 +73,8 @@ def generate(
     length = own if length is None else length
     require_whole("steps", steps, least=1)
     require_whole("seed", seed, least=0)
-    numbers = list(range(len(asked)) if draws is None else draws)
-    cond = encoded(denoiser.conditions, asked)
+    numbers = list(range(len(requested)) if draws is None else draws)
+    cond = encoded(denoiser.conditions, requested)
     guided = ClassifierFree(denoiser, guidance)
     codec, device = denoiser.codec, next(denoiser.parameters()).device
     times = power_grid(guided.schedule, steps, power=1.0)
@@ -273,7 +273,7 @@ def _drawn(
         part = items[start : start + TOGETHER]
         signals = generate(
             denoiser,
-            asked=[item.values for item in part],
+            requested=[item.values for item in part],
             draws=[item.draw for item in part],
             length=length,
             steps=drawing.steps,

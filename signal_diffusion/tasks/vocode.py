@@ -129,14 +129,14 @@ def checked_frames(log_mel: NDArray[np.floating] | Tensor, mel: Mel) -> Tensor:
         turned = ": pass it turned (.T)" if frames.shape[-1:] == (mel.bands,) else ""
         raise InputError(
             f"the mel spectrogram has the shape {tuple(frames.shape)}{turned}; this vocoder takes "
-            f"(bands, frames) = ({mel.bands}, 2 or more), {mel.told}"
+            f"(bands, frames) = ({mel.bands}, 2 or more), {mel.description}"
         )
     if not torch.isfinite(frames).all():
         raise InputError("the mel spectrogram holds NaN or infinite values: replace them first")
     if frames.min() >= 0 or frames.max() > MOST:
         raise InputError(
             f"the mel spectrogram spans {frames.min():.3g} to {frames.max():.3g}, which is no "
-            f"natural logarithm of power; this vocoder takes {mel.told}"
+            f"natural logarithm of power; this vocoder takes {mel.description}"
         )
     return frames[None]
 
@@ -277,7 +277,9 @@ def read_frames(path: Path, mel: Mel) -> Array:
         _require_settings(path, held, mel)
         held = held[FRAMES]
     if held.dtype.kind != "f":
-        raise InputError(f"{path} holds {held.dtype}; a mel spectrogram has floats, {mel.told}")
+        raise InputError(
+            f"{path} holds {held.dtype}; a mel spectrogram has floats, {mel.description}"
+        )
     try:
         checked_frames(held, mel)
     except InputError as error:

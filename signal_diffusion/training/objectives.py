@@ -87,8 +87,34 @@ def compared(
     return terms
 
 
-class Supervised(Objective):
+class Regression(Objective):
     """Draws t and z, forms x_t = alpha x_0 + beta y + sigma z, and compares x_hat with x_0.
+
+    Args:
+        loss: see `losses`.
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    @abstractmethod
+    def times(self, schedule: Schedule, size: int, generator: torch.Generator) -> Tensor:
+        """Random times (size, 1, 1)."""
+
+    def terms(
+        self, denoiser: NetworkDenoiser, batch: Batch, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        x_0 = denoiser.codec.encode(batch.clean)
+        y = denoiser.codec.encode(batch.noisy) if denoiser.schedule.paired else None
+        t = self.times(denoiser.schedule, len(x_0), generator).to(x_0)
+        return compared(
+            denoiser, self.loss, x_0, t, generator, signal=batch.clean, y=y, cond=batch.cond
+        )
+
+
+class Supervised(Regression):
+    """Learns at times that are evenly drawn, but for a share at the last.
 
     Args:
         loss: see `losses`.
@@ -99,18 +125,11 @@ class Supervised(Objective):
     def __init__(
         self, loss: nn.Module, *, last_time: float = 0.0, noise_std: float | None = None
     ) -> None:
-        super().__init__()
-        self.loss, self.last_time, self.noise_std = loss, last_time, noise_std
+        super().__init__(loss)
+        self.last_time, self.noise_std = last_time, noise_std
 
-    def terms(
-        self, denoiser: NetworkDenoiser, batch: Batch, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        x_0 = denoiser.codec.encode(batch.clean)
-        y = denoiser.codec.encode(batch.noisy) if denoiser.schedule.paired else None
-        t = times_of(denoiser.schedule, len(x_0), generator, last_time=self.last_time).to(x_0)
-        return compared(
-            denoiser, self.loss, x_0, t, generator, signal=batch.clean, y=y, cond=batch.cond
-        )
+    def times(self, schedule: Schedule, size: int, generator: torch.Generator) -> Tensor:
+        return times_of(schedule, size, generator, last_time=self.last_time)
 
     def score(self, denoiser: NetworkDenoiser, held: Held) -> Tensor:
         rows = held.noisy.reshape(-1, held.noisy.shape[-1])
@@ -266,33 +285,21 @@ def full_precision(device: torch.device) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-class Generative(Objective):
-    """Draws t with a normal log-SNR of the flow, forms x_t and compares x_hat with x_0.
+class Generative(Regression):
+    """Learns at times with a normal log-SNR of the flow.
 
         t = sigmoid(u),  u ~ N(0, 1)
 
     so that most of the training lies between signal and noise (Esser and others 2024,
     arXiv:2403.03206).
-
-    Args:
-        loss: see `losses`.
     """
 
     #: Times at which held-out signals are scored.
     TIMES = (0.2, 0.4, 0.6, 0.8)
 
-    def __init__(self, loss: nn.Module) -> None:
-        super().__init__()
-        self.loss = loss
-
-    def terms(
-        self, denoiser: NetworkDenoiser, batch: Batch, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        schedule = denoiser.schedule
-        x_0 = denoiser.codec.encode(batch.clean)
-        u = torch.randn((len(x_0), 1, 1), generator=generator).to(x_0)
-        t = schedule.t_min + (schedule.t_max - schedule.t_min) * torch.sigmoid(u)
-        return compared(denoiser, self.loss, x_0, t, generator, signal=batch.clean, cond=batch.cond)
+    def times(self, schedule: Schedule, size: int, generator: torch.Generator) -> Tensor:
+        u = torch.randn((size, 1, 1), generator=generator)
+        return schedule.t_min + (schedule.t_max - schedule.t_min) * torch.sigmoid(u)
 
     def score(self, denoiser: NetworkDenoiser, held: Held) -> Tensor:
         """Less the error, in dB of the training loss's units, a mean over `TIMES`."""
@@ -353,31 +360,19 @@ class Vocoding(Objective):
         return -log_spectral_distance(torch.from_numpy(sound), x[0, : len(sound)])
 
 
-class Stepwise(Objective):
-    """Draws one of the schedule's steps n, forms x_t at t = n / steps and compares x_hat with x_0.
-
-    Args:
-        loss: see `losses`.
-    """
+class Stepwise(Regression):
+    """Learns at the schedule's own steps n, t = n / steps."""
 
     #: Shares of the steps at which held-out signals are scored.
     SCORED = (0.02, 0.1, 0.25, 0.5, 1.0)
 
-    def __init__(self, loss: nn.Module) -> None:
-        super().__init__()
-        self.loss = loss
-
-    def terms(
-        self, denoiser: NetworkDenoiser, batch: Batch, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        steps, x_0 = _steps_of(denoiser), batch.clean
-        drawn = torch.randint(1, steps + 1, (len(x_0), 1, 1), generator=generator)
-        t = (drawn / steps).to(x_0)
-        return compared(denoiser, self.loss, x_0, t, generator, signal=x_0, cond=batch.cond)
+    def times(self, schedule: Schedule, size: int, generator: torch.Generator) -> Tensor:
+        steps = _steps(schedule)
+        return torch.randint(1, steps + 1, (size, 1, 1), generator=generator) / steps
 
     def score(self, denoiser: NetworkDenoiser, held: Held) -> Tensor:
         """Less the absolute error of the estimated noise, in dB, of a signal (1, 256 N)."""
-        steps, mel, clean = _steps_of(denoiser), mel_of(denoiser), held.clean
+        steps, mel, clean = _steps(denoiser.schedule), mel_of(denoiser), held.clean
         x_0 = clean.reshape(1, 1, -1).expand(len(self.SCORED), -1, -1)
         cond = mel(clean.reshape(1, -1))[..., : clean.shape[-1] // mel.hop]
         t = (steps * torch.tensor(self.SCORED)).ceil().reshape(-1, 1, 1).to(x_0) / steps
@@ -394,8 +389,7 @@ class Stepwise(Objective):
         return -20 * torch.log10(error)
 
 
-def _steps_of(denoiser: NetworkDenoiser) -> int:
-    schedule = denoiser.schedule
+def _steps(schedule: Schedule) -> int:
     if not isinstance(schedule, DiscreteVariancePreserving):
         raise InputError("this objective counts steps: use schedule=discrete_vp")
     return schedule.steps

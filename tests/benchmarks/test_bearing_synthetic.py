@@ -13,7 +13,7 @@ from shared.bearing_sets import Windows, varied, windows_of, write_windows
 from shared.result_tables import table_of
 
 from signal_diffusion.conditions import Names, Number
-from signal_diffusion.data.sets.cwru import BearingSources, BearingWindows, told
+from signal_diffusion.data.sets.cwru import BearingSources, BearingWindows, record_values
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.tasks.generate import generate
@@ -64,14 +64,14 @@ def recipe(repository: Path) -> ModuleType:
 
 
 def test_labels_tell_class_diameter_and_speed() -> None:
-    assert told({"label": "Normal_0", "rpm": "1797"}) == {
+    assert record_values({"label": "Normal_0", "rpm": "1797"}) == {
         "class": "normal",
         "diameter": 0.0,
         "rpm": 1797.0,
     }
     for label in ("cage_7", "IR", "OR@6_big"):
         with pytest.raises(InputError, match=f"label is '{label}'.*IR"):
-            told({"label": label, "rpm": "1797"})
+            record_values({"label": label, "rpm": "1797"})
 
 
 def test_batches_are_levelled_and_hold_the_classes_as_often() -> None:
@@ -154,9 +154,9 @@ def test_the_experiment_trains_and_draws(data: Path, monkeypatch: pytest.MonkeyP
     )
     assert isinstance(model, NetworkDenoiser) and model.sample_rate == 12000
     asked = [{"class": "inner", "diameter": 7, "rpm": 1761}, {"class": "normal", "diameter": 0}]
-    assert generate(model, asked=asked, steps=1).shape == (2, 4096)
+    assert generate(model, requested=asked, steps=1).shape == (2, 4096)
     with pytest.raises(InputError, match="rpm is '3000'"):
-        generate(model, asked=[{"rpm": 3000}], steps=1)
+        generate(model, requested=[{"rpm": 3000}], steps=1)
 
 
 def test_scores_are_those_of_a_known_table(recipe: ModuleType) -> None:

@@ -191,8 +191,8 @@ def test_notes_of_a_manifest_come_with_instrument_and_pitch(data: Path) -> None:
     )
     train, valid, recordings = sources()
     assert isinstance(train, LabelledClips) and isinstance(valid, LabelledClips)
-    assert {one["pitch"] for one in valid.asked} == {62.0, 70.0, 78.0}
-    assert len(train.asked) == 27 and len(recordings) == 64
+    assert {one["pitch"] for one in valid.values} == {62.0, 70.0, 78.0}
+    assert len(train.values) == 27 and len(recordings) == 64
     batch = train(np.random.default_rng(0), 8)
     those = zip(*told(batch), strict=True)
     assert [f"{INSTRUMENT.names[i]}{p:.0f}.wav" for i, p in those] == list(batch.names)

@@ -91,7 +91,7 @@ def test_draws_are_those_of_generate_for_what_the_other_half_is() -> None:
     real = Recordings(real.signals[:, : denoiser.length], real.names, real.values)
     rows, told = evaluate_draws(denoiser, real, {"ours": Settings(steps=2, seed=3)}, seed=5)
     first, second = halves(real, seed=5)
-    drawn = generate(denoiser, asked=second.values, steps=2, seed=3)
+    drawn = generate(denoiser, requested=second.values, steps=2, seed=3)
     near, place = nearest(
         imprints(drawn, sample_rate=RATE), imprints(first.signals, sample_rate=RATE)
     )

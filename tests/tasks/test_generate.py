@@ -119,7 +119,7 @@ def test_signals_have_the_deviation_of_the_training_data() -> None:
     denoiser = NetworkDenoiser(
         Shrunk(), schedules.RectifiedFlow(), sigma_data=0.1, sample_rate=8000, length=20000
     )
-    drawn = generate(denoiser, asked=[{}], steps=200, guidance=1.0, seed=3)
+    drawn = generate(denoiser, requested=[{}], steps=200, guidance=1.0, seed=3)
     assert drawn.std() == pytest.approx(0.1, rel=0.02)
     assert abs(drawn.mean()) < 0.003
 
@@ -128,17 +128,19 @@ def test_a_signal_depends_on_its_draw_and_not_on_the_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     denoiser, asked = generator(), [{"class": "one"}] * 5
-    whole = generate(denoiser, asked=asked, steps=3, seed=7)
+    whole = generate(denoiser, requested=asked, steps=3, seed=7)
     assert np.abs(whole[0] - whole[1]).max() > 1e-3
-    alone = generate(denoiser, asked=asked[:1], draws=[3], steps=3, seed=7)
+    alone = generate(denoiser, requested=asked[:1], draws=[3], steps=3, seed=7)
     np.testing.assert_array_equal(alone[0], whole[3])
     monkeypatch.setattr(module, "BATCH", 2)
-    np.testing.assert_allclose(generate(denoiser, asked=asked, steps=3, seed=7), whole, atol=1e-5)
+    np.testing.assert_allclose(
+        generate(denoiser, requested=asked, steps=3, seed=7), whole, atol=1e-5
+    )
 
 
 def test_what_is_asked_for_matters() -> None:
     one, two, none = generate(
-        generator(), asked=[{"class": "one"}, {"class": "two"}, {}], draws=[0, 0, 0], steps=2
+        generator(), requested=[{"class": "one"}, {"class": "two"}, {}], draws=[0, 0, 0], steps=2
     )
     assert min(np.abs(one - two).max(), np.abs(one - none).max()) > 1e-3
 

@@ -19,20 +19,20 @@ from signal_diffusion.errors import InputError
 CLASSES = {"Normal": "normal", "B": "ball", "IR": "inner", "OR": "outer"}
 
 
-def told(row: Mapping[str, str]) -> dict[str, Value]:
+def record_values(row: Mapping[str, str]) -> dict[str, Value]:
     """Class, fault's diameter in thousandths of an inch, and rpm of a record, by its manifest row.
 
     Raises:
         InputError: the label is no class and diameter.
 
-    >>> told({"label": "OR@6_21", "rpm": "1797"})
+    >>> record_values({"label": "OR@6_21", "rpm": "1797"})
     {'class': 'outer', 'diameter': 21.0, 'rpm': 1797.0}
     """
     kind, _, diameter = row["label"].partition("_")
     kind = kind.partition("@")[0]
     if kind not in CLASSES or not diameter.isdecimal():
-        known = ", ".join(CLASSES)
-        raise InputError(f"label is '{row['label']}': give one of {known}, '_' and a diameter")
+        classes = ", ".join(CLASSES)
+        raise InputError(f"label is '{row['label']}': give one of {classes}, '_' and a diameter")
     return {"class": CLASSES[kind], "diameter": float(diameter), "rpm": float(row["rpm"])}
 
 
@@ -42,14 +42,14 @@ class BearingWindows:
 
     Args:
         records: vibration (L,) of any unit.
-        asked: what each record is, by the conditions' names.
+        values: of each record, by the conditions' names.
         conditions: of the model.
         length: samples of a window.
         free: share of the windows that are shown without conditions, for guidance.
     """
 
     records: Sequence[Array]
-    asked: Sequence[Mapping[str, Value]]
+    values: Sequence[Mapping[str, Value]]
     conditions: Sequence[Condition]
     length: int
     free: float = 0.15
@@ -65,7 +65,7 @@ class BearingWindows:
         clean = torch.from_numpy(np.stack([self._window(rng, i) for i in picks]))[:, None]
         names = self._names()
         shown: list[Mapping[str, Value]] = [
-            {} if rng.random() < self.free else {n: self.asked[i][n] for n in names} for i in picks
+            {} if rng.random() < self.free else {n: self.values[i][n] for n in names} for i in picks
         ]
         return Batch(clean, clean, [f"record {i}" for i in picks], encoded(self.conditions, shown))
 
@@ -79,7 +79,7 @@ class BearingWindows:
 
     def _shares(self) -> NDArray[np.float64]:
         """How often each record is drawn."""
-        classes = [one["class"] for one in self.asked]
+        classes = [one["class"] for one in self.values]
         counts = np.array([classes.count(c) for c in classes])
         return 1 / counts / len(set(classes))
 
@@ -95,7 +95,7 @@ class BearingSources:
     """The vibration of a manifest (domain "vibration") by class, diameter and rpm.
 
     Args:
-        root, manifest: see `VibrationSources`; labels as `told` reads them.
+        root, manifest: see `VibrationSources`; labels as `record_values` reads them.
         conditions: of the model: any of "class", "diameter" and "rpm".
         rpm: of the records to take, e.g. [1797]; none takes all.
         length: samples of a window.
@@ -126,9 +126,9 @@ class BearingSources:
             InputError: none has the speeds.
         """
         rows = VibrationSources(self.root, self.manifest).records(split)
-        found = [(told(row), x) for row, x in rows]
-        some = [(one, x) for one, x in found if not self.rpm or one["rpm"] in self.rpm]
-        if not some:
-            known = ", ".join(sorted({f"{one['rpm']:g}" for one, _ in found}))
-            raise InputError(f"no {split} record at rpm {list(self.rpm)}: choose of {known}")
-        return some
+        found = [(record_values(row), x) for row, x in rows]
+        chosen = [(one, x) for one, x in found if not self.rpm or one["rpm"] in self.rpm]
+        if not chosen:
+            speeds = ", ".join(sorted({f"{one['rpm']:g}" for one, _ in found}))
+            raise InputError(f"no {split} record at rpm {list(self.rpm)}: choose of {speeds}")
+        return chosen

@@ -18,15 +18,48 @@ import numpy as np
 import scipy.signal
 import torch
 
-from signal_diffusion.data.batches import Batch, Recordings, Source
+from signal_diffusion.data.batches import Batch, Recordings, Source, recordings_of
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
 from signal_diffusion.tables import opened_table
-from signal_diffusion.tables.base import library
+from signal_diffusion.tables.columns import library
 
 #: Every which training record is kept for validation, and which share of the noise, its end.
 VALID_EVERY, VALID_NOISE = 8, 0.2
+#: Hz of the windows and of the noise, and of the QT records.
+RATE, QT_RATE = 360, 250
+#: Samples of a window, and the zeros in it before a beat.
+LENGTH, LEAD_IN = 512, 16
+#: Of the waves' boundaries, found automatically in the second lead.
+ANNOTATOR = "pu1"
+#: Samples at 250 Hz from a beat's beginning to that of its P wave: 40 ms.
+BEFORE_P = 10
+#: The records that are held out, two of each database that QT was made from: arrhythmia, ST change,
+#: supraventricular, sinus rhythm, European ST-T, sudden death, long term.
+TEST_RECORDS = (
+    "sel123",
+    "sel233",
+    "sel302",
+    "sel307",
+    "sel820",
+    "sel853",
+    "sel16420",
+    "sel16795",
+    "sele0106",
+    "sele0121",
+    "sel32",
+    "sel49",
+    "sel14046",
+    "sel15814",
+)
+#: Channels of training and of test noise, in the two versions of the noise.
+CHANNELS = {1: (0, 1), 2: (1, 0)}
+SEED = 1234
+#: 360 over 250 in lowest terms.
+_UP, _DOWN = RATE // math.gcd(RATE, QT_RATE), QT_RATE // math.gcd(RATE, QT_RATE)
+#: The filter that scipy would design again for every beat.
+_TAPS = scipy.signal.firwin(20 * _UP + 1, 1 / _UP, window=("kaiser", 5.0))
 
 
 @dataclass(frozen=True)
@@ -87,13 +120,11 @@ class QtSources:
     def __call__(self) -> tuple[Source, Source, Recordings]:
         noise = wander(self.noise, self.version)[0]
         held = max(LENGTH, round(VALID_NOISE * len(noise)))
-        found = {name: some for name, some in beats(self.qt) if name not in TEST_RECORDS}
+        found = {name: x for name, x in beats(self.qt) if name not in TEST_RECORDS}
         kept = list(found)[::VALID_EVERY]
         train = self._mixer({k: v for k, v in found.items() if k not in kept}, noise[:-held])
         valid = self._mixer({k: found[k] for k in kept}, noise[-held:])
-        batch = valid(np.random.default_rng(0), self.recordings)
-        items = zip(batch.clean, batch.noisy, batch.names, strict=True)
-        return train, valid, Recordings(list(items))
+        return train, valid, recordings_of(valid, self.recordings)
 
     def _mixer(self, found: Mapping[str, Array], noise: Array) -> BeatMixer:
         """A mixer of all beats that are not flat."""
@@ -102,57 +133,6 @@ class QtSources:
         if not names:
             raise InputError(f"{self.qt} has too few training records: it needs two with beats")
         return BeatMixer(np.concatenate(list(lively.values())), names, noise, **self.mixer)
-
-
-#: Hz of the windows and of the noise, and of the QT records.
-RATE, QT_RATE = 360, 250
-
-
-#: Samples of a window, and the zeros in it before a beat.
-LENGTH, LEAD_IN = 512, 16
-
-
-#: Of the waves' boundaries, found automatically in the second lead.
-ANNOTATOR = "pu1"
-
-
-#: Samples at 250 Hz from a beat's beginning to that of its P wave: 40 ms.
-BEFORE_P = 10
-
-
-#: The records that are held out, two of each database that QT was made from: arrhythmia, ST change,
-#: supraventricular, sinus rhythm, European ST-T, sudden death, long term.
-TEST_RECORDS = (
-    "sel123",
-    "sel233",
-    "sel302",
-    "sel307",
-    "sel820",
-    "sel853",
-    "sel16420",
-    "sel16795",
-    "sele0106",
-    "sele0121",
-    "sel32",
-    "sel49",
-    "sel14046",
-    "sel15814",
-)
-
-
-#: Channels of training and of test noise, in the two versions of the noise.
-CHANNELS = {1: (0, 1), 2: (1, 0)}
-
-
-SEED = 1234
-
-
-#: 360 over 250 in lowest terms.
-_UP, _DOWN = RATE // math.gcd(RATE, QT_RATE), QT_RATE // math.gcd(RATE, QT_RATE)
-
-
-#: The filter that scipy would design again for every beat.
-_TAPS = scipy.signal.firwin(20 * _UP + 1, 1 / _UP, window=("kaiser", 5.0))
 
 
 def beats(root: str | Path) -> Iterator[tuple[str, Array]]:

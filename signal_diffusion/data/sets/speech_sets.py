@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,10 +55,10 @@ def speech_commands(
         InputError: it is not there, or has none of the words.
     """
     listed = _listed("SPEECHCOMMANDS", root, download=download, subset=SUBSETS[split])
-    told = [listed.get_metadata(n) for n in range(len(listed))]
+    rows = [listed.get_metadata(n) for n in range(len(listed))]
     clips = [
         Clip(Path(root, "SpeechCommands", path), speaker=speaker, group=word)
-        for path, _, word, speaker, _ in told
+        for path, _, word, speaker, _ in rows
         if word in words
     ]
     if not clips:
@@ -191,8 +191,8 @@ class SpeechCommandsSources:
         words = self._words
         clips = speech_commands(self.root, split, words.names, download=self.download)
         corpus = Corpus(clips, sample_rate=self.sample_rate, cache=self.cache)
-        asked = [{words.name: clip.group} for clip in clips]
-        return LabelledClips(corpus, self.conditions, asked, **self.clips)  # type: ignore[arg-type]
+        values = [{words.name: clip.group} for clip in clips]
+        return LabelledClips(corpus, self.conditions, values, **self.clips)  # type: ignore[arg-type]
 
     @property
     def _words(self) -> Names:
@@ -215,45 +215,13 @@ def torchaudio() -> ModuleType:
     >>> torchaudio().functional.create_dct(13, 40, norm=None).shape
     torch.Size([40, 13])
     """
-    before = set(sys.modules)
     try:
         return importlib.import_module("torchaudio")
     except ModuleNotFoundError as error:
         raise InputError(f"this corpus needs the package torchaudio: {install('train')}") from error
     except (OSError, RuntimeError):
-        _forget(before)
-    sys.modules["torchaudio._extension"] = _no_extension()
-    try:
+        extension = ModuleType("torchaudio._extension")
+        missing = {"_IS_TORCHAUDIO_EXT_AVAILABLE": False, "fail_if_no_align": lambda call: call}
+        vars(extension).update(missing)
+        sys.modules[extension.__name__] = extension
         return importlib.import_module("torchaudio")
-    except BaseException:
-        _forget(before)
-        raise
-
-
-def _forget(before: set[str]) -> None:
-    for name in set(sys.modules) - before:
-        if name.partition(".")[0] == "torchaudio":
-            del sys.modules[name]
-
-
-def _no_extension() -> ModuleType:
-    module = ModuleType("torchaudio._extension")
-    parts = {
-        "_IS_TORCHAUDIO_EXT_AVAILABLE": False,
-        "_IS_ALIGN_AVAILABLE": False,
-        "fail_if_no_align": _unavailable,
-        "_check_cuda_version": _no_version,
-    }
-    vars(module).update(parts)
-    return module
-
-
-def _unavailable(function: object) -> object:
-    def fail(*args: object, **kwargs: object) -> NoReturn:
-        raise RuntimeError("forced alignment needs a torchaudio that matches this torch")
-
-    return fail
-
-
-def _no_version() -> None:
-    return None
