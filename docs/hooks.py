@@ -80,8 +80,10 @@ def by_kind(paths: list[Path]) -> Iterator[tuple[str, list[Path]]]:
     """Headings with their recipes, in the order of `KINDS`."""
     for start, kind in KINDS.items():
         others = [other for other in KINDS if other and other != start]
-        yield kind, [p for p in paths if p.stem.startswith(start)
-                     and not p.stem.startswith(tuple(others))]  # fmt: skip
+        yield (
+            kind,
+            [p for p in paths if p.stem.startswith(start) and not p.stem.startswith(tuple(others))],
+        )
 
 
 def recipe(path: Path) -> str:
@@ -122,10 +124,16 @@ def experiment(path: Path) -> str:
 def figures(name: str) -> str:
     """Where an experiment's figures are: the cards and recipes that name it."""
     named = re.compile(rf"experiment={name}\b")
-    places = [(f"model `{card.stem}`", f"models/{card.name}") for card in cards()
-              if named.search(card.read_text(encoding="utf-8"))]  # fmt: skip
-    places += [(f"`{path.stem}`", f"recipes.md#{path.stem}") for path in scripts()
-               if named.search(path.read_text(encoding="utf-8"))]  # fmt: skip
+    places = [
+        (f"model `{card.stem}`", f"models/{card.name}")
+        for card in cards()
+        if named.search(card.read_text(encoding="utf-8"))
+    ]
+    places += [
+        (f"`{path.stem}`", f"recipes.md#{path.stem}")
+        for path in scripts()
+        if named.search(path.read_text(encoding="utf-8"))
+    ]
     links = ", ".join(f"[{word}]({place})" for word, place in places)
     return f"Figures: {links}." if links else ""
 

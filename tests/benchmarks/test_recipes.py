@@ -178,7 +178,7 @@ def test_the_shipped_model_keeps_its_bars(repository: Path) -> None:
     assert measured["model"]["parameters"] <= 3_500_000
     # The network of shared bands does three times the work of the one before it.
     assert rows["speech, 1 step"]["real_time_factor"] <= 0.03
-    assert rows["speech, 4 steps"]["real_time_factor"] <= 0.12
+    assert rows["speech, 4 steps"]["real_time_factor"] <= 0.06
     before, after = rows["input"]["mixes"], rows["speech, 1 step"]["mixes"]
     assert after["pesq"] > before["pesq"] + 0.4
     assert after["si_sdr"] > before["si_sdr"] + 4
