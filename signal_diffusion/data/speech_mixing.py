@@ -20,6 +20,7 @@ from signal_diffusion.data.degradations import (
     clipped,
     coded,
     equalisers,
+    level_steps,
     made_rooms,
     narrow_bands,
     real_rooms,
@@ -60,10 +61,13 @@ class Mixer:
         band_limited: share of the clips in a narrow band, as by a telephone; of those, nine in ten
             have the noise in it, too.
         whispered: share of the voices that whisper.
-        clipped, coded: share of the mixtures that are clipped, or coded by mu-law, as what is
-            wanted is not.
+        clipped, coded: share of the mixtures that are clipped, or coded by mu-law, MP3, Vorbis or
+            Opus, as what is wanted is not.
         noise_only, speech_only: share of the clips without any speech, or without any noise.
         level_jitter_db: standard deviation of the level around the normalised one.
+        quiet, quiet_db: share of the clips that are quieter, and by how much at most, as a talker
+            is beside a louder one.
+        uneven: share of the clips whose level changes in steps.
         groups, noise_groups, music_groups: share of each group of the speech, noise and music;
             groups not named share the rest by their size.
         balance: a recording is drawn as often as its source's length to this power says: 1 draws
@@ -102,6 +106,9 @@ class Mixer:
     speech_only: float = 0.02
     level_db: float = 0.0
     level_jitter_db: float = 2.0
+    quiet: float = 0.0
+    quiet_db: float = 35.0
+    uneven: float = 0.0
     groups: dict[str, float] = field(default_factory=dict)
     noise_groups: dict[str, float] = field(default_factory=dict)
     music_groups: dict[str, float] = field(default_factory=dict)
@@ -264,12 +271,17 @@ class Mixer:
         clean = torch.where(kind < self.noise_only, 0.0, clean)
         noise = torch.where(kind > 1 - self.speech_only, 0.0, noise * gain.clamp_max(1e4))
         noisy = clean + noise
-        kind = torch.from_numpy(rng.random((size, 1)))
-        heard = (clean.abs().amax(dim=-1, keepdim=True) > 0) & (noise.abs().amax(-1, True) > 0)
-        noisy = torch.where(heard & (kind < self.clipped), clipped(rng, noisy), noisy)
-        noisy = torch.where(heard & (kind > 1 - self.coded), coded(rng, noisy), noisy)
-        jitter = rng.standard_normal((size, 1)).astype(np.float32) * self.level_jitter_db
-        wanted = self.level_db + torch.from_numpy(jitter)
+        steps = level_steps(rng, size, length=clean.shape[-1], share=self.uneven)
+        clean, noisy = clean * steps, noisy * steps
+        kind = rng.random(size)
+        mixed = ((clean.abs().amax(dim=-1) > 0) & (noise.abs().amax(dim=-1) > 0)).numpy()
+        rows = np.flatnonzero(mixed & (kind < self.clipped))
+        noisy[rows] = clipped(rng, noisy[rows])
+        rows = np.flatnonzero(mixed & (kind > 1 - self.coded))
+        noisy[rows] = coded(rng, noisy[rows], rate=self.speech.sample_rate)
+        jitter = rng.standard_normal(size) * self.level_jitter_db
+        jitter -= rng.uniform(0, self.quiet_db, size) * (rng.random(size) < self.quiet)
+        wanted = self.level_db + torch.from_numpy(jitter.astype(np.float32))[:, None]
         level = 10 ** ((wanted - level_db(noisy)) / 20)
         return clean * level, noisy * level
 

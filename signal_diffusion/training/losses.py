@@ -25,6 +25,7 @@ class Prediction:
         signal: the clean signals, (B, C, L).
         t: times of the noisy states, (B, 1, 1).
         denoiser: which made the estimates.
+        noisy: the noisy signals, (B, C, L), if there are any.
     """
 
     x_hat: Tensor
@@ -32,6 +33,7 @@ class Prediction:
     signal: Tensor
     t: Tensor
     denoiser: NetworkDenoiser
+    noisy: Tensor | None = None
 
     @property
     def error(self) -> Tensor:
