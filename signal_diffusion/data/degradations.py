@@ -36,25 +36,26 @@ def equalisers(rng: np.random.Generator, size: int, *, bins: int, spread_db: flo
 
 def slow_gains(rng: np.random.Generator, size: int, *, length: int) -> Tensor:
     """Slow random gains (size, length), flat for most clips."""
-    points = rng.standard_normal((size, 1, 9)) * 6.0 * (rng.random((size, 1, 1)) < 0.3)
-    gain = torch.nn.functional.interpolate(
-        torch.from_numpy(10 ** (points / 20)).float(), size=length, mode="linear"
+    return _gains(
+        rng.standard_normal((size, 1, 9)) * 6.0 * (rng.random((size, 1, 1)) < 0.3), length
     )
-    return gain[:, 0]
 
 
 def level_steps(rng: np.random.Generator, size: int, *, length: int, share: float) -> Tensor:
-    """Gains (size, length) that change by up to 30 dB once to three times, flat but for a share."""
+    """Gains (size, length) of which a share steps by up to 30 dB once to three times."""
     points = np.zeros((size, 1, 96))
     for row in np.flatnonzero(rng.random(size) < share):
         ends = np.sort(rng.integers(96, size=int(rng.integers(1, 4))))
         levels = rng.uniform(-30, 0, len(ends) + 1)
         levels[rng.integers(len(levels))] = 0.0
         points[row, 0] = np.repeat(levels, np.diff([0, *ends, 96]))
-    gain = torch.nn.functional.interpolate(
-        torch.from_numpy(10 ** (points / 20)).float(), size=length, mode="linear"
-    )
-    return gain[:, 0]
+    return _gains(points, length)
+
+
+def _gains(points: np.ndarray, length: int) -> Tensor:
+    """Gains (B, length) between points (B, 1, n) in dB."""
+    gains = torch.from_numpy(10 ** (points / 20)).float()
+    return torch.nn.functional.interpolate(gains, size=length, mode="linear")[:, 0]
 
 
 def narrow_bands(rng: np.random.Generator, size: int, *, bins: int, rate: int) -> Tensor:
@@ -107,7 +108,7 @@ def clipped(rng: np.random.Generator, x: Tensor) -> Tensor:
 
 
 def coded(rng: np.random.Generator, x: Tensor, *, rate: int) -> Tensor:
-    """Signals (B, L) after coding by mu-law, MP3, Vorbis or Opus, at low rates and random levels."""
+    """Signals (B, L) coded by mu-law, MP3, Vorbis or Opus, at low bit rates and random levels."""
     share = torch.from_numpy(rng.uniform(0.1, 0.9, (len(x), 1)).astype(np.float32))
     scale = share / (x.abs().amax(dim=-1, keepdim=True) + 1e-9)
     kinds = rng.choice(["mu-law", *CODECS], len(x), p=[0.3, 0.35, 0.15, 0.2])
@@ -126,7 +127,7 @@ def _companded(x: Tensor) -> Tensor:
 
 
 def _compressed(rng: np.random.Generator, x: Tensor, codec: str, *, rate: int) -> Tensor:
-    """A signal (L,) encoded and decoded; the decoders take the delay off."""
+    """A signal (L,) encoded and decoded, whose delay the decoders remove."""
     container, subtype = CODECS[codec]
     file = io.BytesIO()
     options = {"format": container, "subtype": subtype}

@@ -65,8 +65,8 @@ class Mixer:
             Opus, as what is wanted is not.
         noise_only, speech_only: share of the clips without any speech, or without any noise.
         level_jitter_db: standard deviation of the level around the normalised one.
-        quiet, quiet_db: share of the clips that are quieter, and by how much at most, as a talker
-            is beside a louder one.
+        quiet, quiet_db: share of the clips that are quieter, as of a talker beside a louder one,
+            and by how many dB at most.
         uneven: share of the clips whose level changes in steps.
         groups, noise_groups, music_groups: share of each group of the speech, noise and music;
             groups not named share the rest by their size.

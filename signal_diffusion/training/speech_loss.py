@@ -1,4 +1,4 @@
-"""The training loss of speech: compressed spectra, the error of the waveform, what is heard of it.
+"""The training loss of speech: errors of spectra and waveform, and how they sound.
 
 As in `losses`: `loss(prediction) -> {name: term}`.
 """
@@ -18,23 +18,22 @@ from signal_diffusion.training.losses import Prediction
 if TYPE_CHECKING:
     from signal_diffusion.nn.frames import CompressedSTFT
 
-
-#: Level in dB under which a noisy clip's loss is not raised further.
+#: Least level in dB of a noisy clip that its loss is normalised by.
 LEAST_DB = -60.0
 
 
 class SpeechLoss(nn.Module):
-    """Errors of compressed spectra and of the waveform, and disturbances as PESQ reckons them.
+    """Errors of compressed spectra and of the waveform, and terms like PESQ and ESTOI.
 
-    All spectra are those of the estimate's waveform, at the level of a noisy clip whose loud frames
-    have a mean square of 1, so that quiet clips count as much as loud ones. With X and E their clean and estimated bins, S
-    and e the clean waveform and its error:
+    Clips are brought to a level at which the loud frames of the noisy one have a mean square of 1,
+    so that quiet clips count as much as loud ones. With X and E the bins of the spectra of the
+    clean waveform S and of the estimated one, and e the error of the latter:
 
-        magnitude:    mean (|E|^0.3 - |X|^0.3)^2, more where E is less than X
-        spectrum:     mean |E |E|^-0.7 - X |X|^-0.7|^2
-        waveform:     mean over clips of log10((|e|^2 + floor) / (|S|^2 + floor))
-        disturbance:  see `Disturbance`
-        intelligibility: see `Intelligibility`
+        magnitude:        mean (|E|^0.3 - |X|^0.3)^2, more where E is less than X
+        spectrum:         mean |E |E|^-0.7 - X |X|^-0.7|^2
+        waveform:         mean over clips of log10((|e|^2 + floor) / (|S|^2 + floor))
+        disturbance:      see `Disturbance`
+        intelligibility:  see `Intelligibility`
 
     Args:
         magnitude, spectrum, waveform, disturbance, intelligibility: weights of the terms.
@@ -159,13 +158,12 @@ class Disturbance(nn.Module):
 
 
 class Intelligibility(nn.Module):
-    """1 minus how alike the envelopes of an estimate and of clean speech are, as ESTOI has it.
+    """1 minus the correlation of the envelopes of an estimate and of clean speech, as in ESTOI.
 
-    Magnitudes in third-octave bands from 150 Hz up, over segments of 24 frames (0.4 s): every
-    band's course and then every frame's spectrum is centred and normalised, and the mean product
-    of both signals' is the likeness. Segments 40 dB under the loudest don't count, nor do clips
-    without speech. ESTOI's sample rate of 10 kHz and its frames of 26 ms are those of the spectra
-    at hand instead.
+    Magnitudes in third-octave bands from 150 Hz up are taken in segments of 24 frames (0.4 s). In
+    each, every band and then every frame is centred and normalised; the correlation is the mean
+    product of both signals. Segments 40 dB below the loudest and clips without speech don't count.
+    ESTOI resamples to 10 kHz and has frames of 26 ms; here the spectra are taken as they are.
 
     Args:
         sample_rate: of the waveforms, in Hz.
@@ -188,7 +186,7 @@ class Intelligibility(nn.Module):
         self.register_buffer("bands", torch.from_numpy(bands), persistent=False)
 
     def forward(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        """Powers (B, bins, N) of two signals to 1 minus their likeness (B,)."""
+        """Powers (B, bins, N) of two signals to 1 minus their correlation (B,)."""
         if clean.shape[-1] < self.SEGMENT:
             return estimate.new_zeros(len(estimate))
         made, wanted = (
@@ -197,8 +195,8 @@ class Intelligibility(nn.Module):
         )
         energy = wanted.square().mean(dim=(1, 3)) - 1e-6
         counts = (energy > 1e-4 * energy.amax(dim=-1, keepdim=True)) & (energy > 1e-5)
-        alike = (_centred(made) * _centred(wanted)).sum(dim=(1, 3)) / self.SEGMENT
-        return ((1 - alike) * counts).sum(dim=-1) / counts.sum(dim=-1).clamp_min(1)
+        correlation = (_centred(made) * _centred(wanted)).sum(dim=(1, 3)) / self.SEGMENT
+        return ((1 - correlation) * counts).sum(dim=-1) / counts.sum(dim=-1).clamp_min(1)
 
 
 def _centred(x: Tensor) -> Tensor:
