@@ -273,11 +273,11 @@ class Mixer:
         noisy = clean + noise
         steps = level_steps(rng, size, length=clean.shape[-1], share=self.uneven)
         clean, noisy = clean * steps, noisy * steps
-        kind = rng.random(size)
+        damage = rng.random(size)
         mixed = ((clean.abs().amax(dim=-1) > 0) & (noise.abs().amax(dim=-1) > 0)).numpy()
-        rows = np.flatnonzero(mixed & (kind < self.clipped))
+        rows = np.flatnonzero(mixed & (damage < self.clipped))
         noisy[rows] = clipped(rng, noisy[rows])
-        rows = np.flatnonzero(mixed & (kind > 1 - self.coded))
+        rows = np.flatnonzero(mixed & (damage > 1 - self.coded))
         noisy[rows] = coded(rng, noisy[rows], rate=self.speech.sample_rate)
         jitter = rng.standard_normal(size) * self.level_jitter_db
         jitter -= rng.uniform(0, self.quiet_db, size) * (rng.random(size) < self.quiet)
