@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.data.batches import Batch
-from signal_diffusion.data.corpus import Corpus
+from signal_diffusion.data.corpus import Corpus, clip_weights
 from signal_diffusion.data.degradations import (
     clipped,
     coded,
@@ -294,27 +294,6 @@ class Mixer:
         least = np.array([self.least_snr_db.get(kind, -np.inf) for kind in kinds])
         again = rng.uniform(0, 15, size) + np.where(np.isfinite(least), least, 0)
         return np.where(drawn < least, again, drawn)
-
-
-def clip_weights(
-    corpus: Corpus, groups: Mapping[str, float], *, balance: float = 1.0
-) -> np.ndarray:
-    """Probability of each clip: by its length, with the shares of some groups given.
-
-    With a balance below 1, a source's probability is its length to that power.
-    """
-    lengths = (corpus.ends - corpus.starts).astype(np.float64)
-    names = np.array([clip.group for clip in corpus.clips])
-    if balance < 1:
-        _, source = np.unique([c.speaker for c in corpus.clips], return_inverse=True)
-        lengths *= np.bincount(source, lengths)[source] ** (balance - 1)
-    rest = 1.0 - sum(share for name, share in groups.items() if (names == name).any())
-    weights = np.where(np.isin(names, list(groups)), 0.0, lengths)
-    weights *= rest / max(weights.sum(), 1e-9)
-    for name, share in groups.items():
-        rows = names == name
-        weights[rows] = share * lengths[rows] / max(lengths[rows].sum(), 1e-9)
-    return weights / weights.sum()
 
 
 def _drawn(rng: np.random.Generator, odds: np.ndarray) -> int:

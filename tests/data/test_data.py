@@ -12,13 +12,14 @@ from signal_diffusion.data.batches import Batches
 from signal_diffusion.data.corpus import (
     Clip,
     Corpus,
+    clip_weights,
     list_folder,
     list_manifest,
     split_by_speaker,
 )
 from signal_diffusion.data.processes import AutoRegressive
 from signal_diffusion.data.speech import FolderSources, ManifestSources, PairSources
-from signal_diffusion.data.speech_mixing import Mixer, clip_weights
+from signal_diffusion.data.speech_mixing import Mixer
 from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
 
