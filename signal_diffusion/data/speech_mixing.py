@@ -6,7 +6,7 @@ change of speed and rooms are one multiplication in the frequency domain for a w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
