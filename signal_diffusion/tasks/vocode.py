@@ -87,7 +87,7 @@ def vocode(
     times, channels = power_grid(denoiser.schedule, steps), start.shape[1]
     noise = Noise(seed, rows=[(0, 0)], channels=channels)
     calls = samplers.network_calls(sampler, steps)
-    context = (FAR, FAR) if calls is None else denoiser.context(calls)
+    context = (None if calls is None else denoiser.context(calls)) or (FAR, FAR)
     past, future = (-(-n // mel.hop) for n in context)
     count = frames.shape[-1]
     parts: list[Array] = []

@@ -17,6 +17,7 @@ from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import overlapping
 from signal_diffusion.dsp.robust import median_and_deviation
+from signal_diffusion.errors import InputError
 from signal_diffusion.noise import Noise
 
 #: Noise over the readings' own spread at which errors are looked at.
@@ -79,7 +80,10 @@ def window_errors(
     noise = Noise(seed, rows=batch, channels=state)
     unit = math.lcm(rows, denoiser.hop)
     size = max(1, piece // (channels * unit)) * unit
-    before, after = denoiser.context()
+    context = denoiser.context()
+    if context is None:
+        raise InputError("this model sees the whole recording at once: it can't score windows")
+    before, after = context
     before = math.ceil(before / denoiser.hop) * denoiser.hop
     # Readings (C, n) over what tells which were filled in, (2C, n).
     if missing is not None:
