@@ -18,11 +18,12 @@ from torch import Tensor
 from signal_diffusion import samplers
 from signal_diffusion.audio.provenance import provenance, write_generated
 from signal_diffusion.conditions import Value, encoded
-from signal_diffusion.denoiser import NetworkDenoiser, signals_of
+from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.npz import writing_npz
 from signal_diffusion.guidance import ClassifierFree
+from signal_diffusion.nn.frames import signals_of
 from signal_diffusion.noise import Noise
 from signal_diffusion.plots.grid import MOST, draw_grid
 from signal_diffusion.samplers import Progress

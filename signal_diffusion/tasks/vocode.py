@@ -19,13 +19,14 @@ from torch import Tensor
 from signal_diffusion import samplers
 from signal_diffusion.audio import read
 from signal_diffusion.audio.provenance import provenance, write_generated
-from signal_diffusion.denoiser import NetworkDenoiser, signals_of
+from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import overlapping
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import require_writable
 from signal_diffusion.files.npz import writing_npz
+from signal_diffusion.nn.frames import signals_of
 from signal_diffusion.nn.magnitudes import Magnitudes
 from signal_diffusion.nn.mel import Mel, conditioner, padded, scale_of
 from signal_diffusion.noise import Noise
