@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -242,7 +243,8 @@ def _items(drawing: Drawing, output: Path, format: str) -> list[Item]:
     items = []
     for one, draw in zip(wanted, draws, strict=True):
         words = [f"{v:g}" if isinstance(v, (int, float)) else str(v) for v in one.values()]
-        stem = "_".join(words) or Path(drawing.model).stem
+        # Names of a model's conditions must not lead out of the folder.
+        stem = re.sub(r"[^\w .+-]", "_", "_".join(words)) or Path(drawing.model).stem
         items.append(Item(one, draw, output / f"{stem}_{draw:03d}.{format}"))
     return items
 

@@ -566,6 +566,25 @@ def test_info_tells_what_a_file_holds(model: Path, command: Command) -> None:
     assert facts["scores"] == "PESQ 2.5"
 
 
+def test_a_card_moves_no_cursor_and_its_nesting_has_an_end(
+    tmp_path: Path, command: Command
+) -> None:
+    """Neither of `info` nor of the error of a damaged file or its traceback."""
+    denoiser, deep = network(), []
+    for _ in range(90):
+        deep = [deep]
+    denoiser.card = {"lic\x1b]0;pwned\x07ence": "MIT\x1b[2J\u202egpj.exe", "deep": deep}
+    denoiser.save_pretrained(tmp_path / "model.safetensors")
+    code, out, err = command("info", tmp_path / "model.safetensors")
+    assert (code, err) == (0, "") and "deep  " in out
+    assert "lic\\x1b]0;pwned\\x07ence  MIT\\x1b[2J\\u202egpj.exe" in out
+    evil = tmp_path / "no\x1b[2Jne.safetensors"
+    evil.write_bytes(b"")
+    for words in ([], ["--traceback"]):
+        code, out, err = command("info", evil, *words)
+        assert (code, out) == (2, "") and "no\\x1b[2Jne" in err and "\x1b" not in err
+
+
 def test_compute_is_counted_on_one_second() -> None:
     """Every weight matrix once per frame (63.5 frames a second, 64 with the last, filled up)."""
     denoiser = network()
