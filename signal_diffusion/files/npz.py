@@ -1,10 +1,12 @@
-"""Results as arrays in an .npz file, written block by block."""
+"""Arrays in .npz and .npy files: written block by block, read once their size is known."""
 
 from __future__ import annotations
 
+import io
+import math
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +19,9 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside, failures, publish, require_writable
 
 COPY_BYTES = 1 << 20
+#: Bytes of the header of an array, and of an array that is read whole, at most.
+HEADER_BYTES, MOST_BYTES = 1 << 16, 1 << 27
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 class ArraysWriter:
@@ -87,6 +92,58 @@ def writing_npz(
         with failures(path):
             writer.save(partial)
         publish(partial, path, force=force)
+
+
+def read_arrays(
+    path: Path, names: Collection[str], *, most: int = MOST_BYTES
+) -> dict[str, NDArray[Any]]:
+    """Those of the named arrays that an NPZ file holds; of an NPY file its only one, named "".
+
+    Args:
+        path: NPY or NPZ file.
+        names: of the arrays, without the suffix .npy of the archive's members.
+        most: bytes of an array, at most; a small archive may unpack into more than memory holds.
+
+    Raises:
+        InputError: there is no such file, it is damaged, or an array is larger or of objects.
+    """
+    found = {}
+    try:
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                file.seek(0)
+                return {"": _read_array(file, path, most)}
+            with zipfile.ZipFile(file) as archive:
+                for member in archive.namelist():
+                    name = member.removesuffix(".npy")
+                    if name in names:
+                        with archive.open(member) as packed:
+                            found[name] = _read_array(packed, path, most)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except InputError:
+        raise
+    # NumPy evaluates headers as Python, and zlib meets whatever a damaged member holds.
+    except Exception as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path} is no NumPy file of numbers, or is damaged: {why}") from error
+    return found
+
+
+def _read_array(file: IO[bytes], path: Path, most: int) -> NDArray[Any]:
+    start = io.BytesIO(file.read(HEADER_BYTES))
+    shape, fortran, dtype = HEADERS[npy.read_magic(start)](start)
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject:
+        raise ValueError("its array holds Python objects")
+    if not 0 <= size <= most:
+        raise InputError(
+            f"{path} holds an array of {dtype} {shape}: {most >> 20} MiB at most are read whole, "
+            "cut it into several files"
+        )
+    content = start.read(size)
+    content += file.read(size - len(content))
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 @contextmanager
