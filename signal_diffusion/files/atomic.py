@@ -9,8 +9,11 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from signal_diffusion.errors import InputError
 
@@ -21,6 +24,16 @@ EXISTS = "{} exists: pass force=True (--force) to replace it"
 _mine: set[str] = set()
 #: Folders whose leftovers this process has removed.
 _tidied: set[Path] = set()
+
+
+def require_finite_result(samples: NDArray[Any], *, of: str = "the result") -> None:
+    """Raise an InputError for a result with NaN or infinite samples, which no file may get."""
+    bad = samples.size - int(np.count_nonzero(np.isfinite(samples)))
+    if bad:
+        raise InputError(
+            f"{of} holds {bad} NaN or infinite samples of {samples.size}: the model is damaged or "
+            "has diverged, or the recording is out of its range; nothing is written"
+        )
 
 
 def require_writable(path: Path, *, force: bool) -> None:
