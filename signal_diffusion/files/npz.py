@@ -6,7 +6,7 @@ import io
 import math
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -102,30 +102,35 @@ def writing_npz(
 
 
 def read_arrays(
-    path: Path, names: Collection[str], *, most: int = MOST_BYTES
+    path: Path, name: str, more: Sequence[str] = (), *, most: int = MOST_BYTES
 ) -> dict[str, NDArray[Any]]:
-    """Those of the named arrays that an NPZ file holds; of an NPY file its only one, named "".
+    """An array of an NPZ file and, where they are there, more; or the only one of an NPY file.
 
     Args:
         path: NPY or NPZ file.
-        names: of the arrays, without the suffix .npy of the archive's members.
+        name: of the array, without the suffix .npy of the archive's member.
+        more: names of others.
         most: bytes of an array, at most; a small archive may unpack into more than memory holds.
 
     Raises:
-        InputError: there is no such file, it is damaged, or an array is larger or of objects.
+        InputError: there is no such file or array, the file is damaged, or an array is larger than
+            that or holds objects.
     """
-    found = {}
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
                 file.seek(0)
-                return {"": _read_array(file, path, most)}
+                return {name: _read_array(file, path, most)}
             with zipfile.ZipFile(file) as archive:
-                for member in archive.namelist():
-                    name = member.removesuffix(".npy")
-                    if name in names:
-                        with archive.open(member) as packed:
-                            found[name] = _read_array(packed, path, most)
+                members = {each.removesuffix(".npy"): each for each in archive.namelist()}
+                if name not in members:
+                    has = ", ".join(members) or "nothing"
+                    raise InputError(f"{path} holds {has}: put the array there as {name}")
+                found = {}
+                for each in (name, *(each for each in more if each in members)):
+                    with archive.open(members[each]) as packed:
+                        found[each] = _read_array(packed, path, most)
+                return found
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except InputError:
@@ -134,7 +139,6 @@ def read_arrays(
     except Exception as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path} is no NumPy file of numbers, or is damaged: {why}") from error
-    return found
 
 
 def _read_array(file: IO[bytes], path: Path, most: int) -> NDArray[Any]:

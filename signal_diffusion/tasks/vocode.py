@@ -82,17 +82,17 @@ def vocode(
     frames = checked_frames(log_mel, mel)
     shift = scale_of(frames)
     frames = (frames - shift).to(next(denoiser.parameters()).device)
-    start, cond = codec.compressed(mel.magnitudes(frames)), conditioner(frames)
-    times, channels = power_grid(denoiser.schedule, steps), start.shape[1]
+    times, channels = power_grid(denoiser.schedule, steps), mel.window // 2 + 1
     noise = Noise(seed, rows=[(0, 0)], channels=channels)
     calls = samplers.network_calls(sampler, steps)
     context = (FAR, FAR) if calls is None else denoiser.context(calls)
     past, future = (-(-n // mel.hop) for n in context)
     count = frames.shape[-1]
     parts: list[Array] = []
-    both = torch.cat([start, cond], dim=1)[0].cpu().numpy()
-    for first, before, piece in overlapping([both], size=PIECE, before=past, after=future):
-        y, c = torch.from_numpy(piece)[None].to(frames).split([channels, len(piece) - channels], 1)
+    held = frames[0].cpu().numpy()
+    for first, before, piece in overlapping([held], size=PIECE, before=past, after=future):
+        own = torch.from_numpy(piece)[None].to(frames)
+        y, c = codec.compressed(mel.magnitudes(own)), conditioner(own)
         low, report = first - before, part_of(progress, len(parts), -(-count // PIECE))
         shared: dict[str, Any] = {"y": y, "noise": noise, "start": low}
         with torch.no_grad():
@@ -101,7 +101,8 @@ def vocode(
             sound = signals_of(codec, state, mel.hop * (y.shape[-1] - 1), start=low)[0]
         parts.append(sound[before * mel.hop : (before + PIECE) * mel.hop])
     sound = np.concatenate(parts)[: mel.hop * (count - 1)]
-    return (sound * math.exp(float(shift) / 2)).astype(np.float32)
+    sound *= np.float32(math.exp(float(shift) / 2))
+    return sound
 
 
 def require_vocoder(denoiser: NetworkDenoiser) -> tuple[Mel, Magnitudes]:
@@ -262,10 +263,8 @@ def read_frames(path: Path, mel: Mel) -> Array:
     Raises:
         InputError: there is no such file, or it holds something else, or other settings.
     """
-    arrays = read_arrays(path, (FRAMES, SETTINGS))
-    held = arrays.get("", arrays.get(FRAMES))
-    if held is None:
-        raise InputError(f"{path} has no array {FRAMES}: put the frames (bands, N) there")
+    arrays = read_arrays(path, FRAMES, [SETTINGS])
+    held = arrays[FRAMES]
     if SETTINGS in arrays:
         _require_settings(path, arrays[SETTINGS], mel)
     if held.dtype.kind != "f":
