@@ -135,7 +135,7 @@ def header(path: str | Path) -> dict[str, Any]:
             raise TypeError("its model is no object")
         if found["format"] > FORMAT:
             raise InputError(f"{path} is of format {found['format']}: update signal-diffusion")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} has a damaged header: {_line(error)}") from error

@@ -100,31 +100,32 @@ def score_table(
     """
     _require_scoring(denoiser, seed)
     _require_target(source, target, force=force)
-    card = denoiser.card.get("readings", {})
-    names = columns.channels or card.get("columns")
+    known = Known.of(denoiser.card)
+    names = columns.channels or known.columns
     with opened_table(source, replace(columns, channels=names)) as reader:
-        size = _window(reader.form.sample_rate, seconds, rows, card.get("window"))
+        size = _window(reader.form.sample_rate, seconds, rows, known.window)
         _require_fitting(denoiser, reader)
         beginning = _beginning(reader, baseline, size)
-        scale = _scale(card, reader, beginning)
+        form = reader.form
+        alike = beginning is None and known.columns == tuple(form.names)
+        scale = known.scale if alike else None
+        if scale is None:
+            scale = Scale.of(*_looked_at(reader, beginning or reader.scan().frames))
         # One pass through the file for both: they are taken in step.
         first, second = tee(reader.marked())
         readings, missing = (scale(values) for values, _ in first), (mask for _, mask in second)
-        errors = window_errors(
-            denoiser, readings, reader.form.channels, size, missing=missing, seed=seed
-        )
-        with spooled(errors, (len(LEVELS), reader.form.channels)) as spool:
+        errors = window_errors(denoiser, readings, form.channels, size, missing=missing, seed=seed)
+        with spooled(errors, (len(LEVELS), form.channels)) as spool:
             if not spool.length:
                 raise InputError(
                     f"{source} is shorter than half a window of {size} rows: take shorter windows "
                     "(--window)"
                 )
-            usual = _trained(card, reader.form.names, size) if beginning is None else None
+            usual = known.usual if alike and size == known.window else None
             measured = usual is None
             usual = usual or _found(spool, reader, beginning, size)
             scores = (usual.scores(block) for block in spool.blocks())
             highest, at, unscored = written_scores(target, reader, size, scores)
-    form = reader.form
     return ScoreReport(
         path=str(source),
         output=str(target),
@@ -174,12 +175,56 @@ def learn_usual(
         denoiser.card["readings"]["scale"] = entry
 
 
-def _scale(card: Mapping[str, Any], reader: TableReader, beginning: int | None) -> Scale:
-    """Of so many rows at the beginning, or else the model's own, or else of the whole file."""
-    if beginning is None and "scale" in card and card["columns"] == list(reader.form.names):
-        entry = card["scale"]
-        return Scale(np.array(entry["middle"]), np.array(entry["spread"]))
-    return Scale.of(*_looked_at(reader, beginning or reader.scan().frames))
+@dataclass(frozen=True)
+class Known:
+    """What a model's card holds of readings without faults, see `learn_usual`.
+
+    Attributes:
+        columns: names of the channels; None where the model is for any.
+        window: rows of a window.
+        usual: errors of such windows; None where they are not for today's `LEVELS`.
+        scale: of the readings; None where each file has its own.
+    """
+
+    columns: tuple[str, ...] | None = None
+    window: int | None = None
+    usual: Usual | None = None
+    scale: Scale | None = None
+
+    @staticmethod
+    def of(card: Mapping[str, Any]) -> Known:
+        """The entry of a card.
+
+        Raises:
+            InputError: it holds something else.
+        """
+        if "readings" not in card:
+            return Known()
+        try:
+            entry = dict(card["readings"])
+            names = entry.get("columns")
+            columns = None if names is None else tuple(map(str, list(names)))
+            window = entry.get("window")
+            if window is not None and type(window) is not int:
+                raise ValueError(f"window is {window!r}")
+            count, usual, scale = len(columns or ()), None, None
+            if "median" in entry and entry.get("levels") == list(LEVELS):
+                usual = Usual(*_held(entry, ("median", "deviation"), (len(LEVELS), count)))
+            if "scale" in entry:
+                scale = Scale(*_held(entry["scale"], ("middle", "spread"), (count, 1)))
+                if not np.isfinite([scale.middle, scale.spread]).all():
+                    raise ValueError("its scale is not finite")
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            raise InputError(f"the model's card holds damaged readings: {error}") from error
+        return Known(columns, window, usual, scale)
+
+
+def _held(entry: Any, names: tuple[str, str], shape: tuple[int, int]) -> tuple[Array, Array]:
+    """Medians and deviations of a shape; NaN stands for those that are not known."""
+    middle, spread = (np.array(entry[name], np.float64) for name in names)
+    if middle.shape != shape or spread.shape != shape or (spread <= 0).any():
+        raise ValueError(f"its {' and '.join(names)} must have the shape {shape}, the second > 0")
+    return middle, spread
 
 
 def _looked_at(reader: TableReader, rows: int) -> tuple[Array, Array]:
@@ -193,14 +238,6 @@ def _looked_at(reader: TableReader, rows: int) -> tuple[Array, Array]:
             break
     values, missing = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
     return values, missing
-
-
-def _trained(card: Mapping[str, Any], names: Sequence[str], rows: int) -> Usual | None:
-    """What the model knows of errors on these channels in such windows."""
-    entry = card.get("columns"), card.get("window"), card.get("levels")
-    if entry != (list(names), rows, list(LEVELS)) or "median" not in card:
-        return None
-    return Usual(np.array(card["median"]), np.array(card["deviation"]))
 
 
 def _found(spool: Spool, reader: TableReader, beginning: int | None, size: int) -> Usual:

@@ -17,6 +17,7 @@ from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import overlapping
 from signal_diffusion.dsp.robust import median_and_deviation
+from signal_diffusion.files.atomic import require_finite_result
 from signal_diffusion.noise import Noise
 
 #: Noise over the readings' own spread at which errors are looked at.
@@ -96,6 +97,7 @@ def window_errors(
             ]
         ).reshape(len(LEVELS), channels, -1)
         inner = errors[..., past : past + size].cpu().double().numpy()
+        require_finite_result(inner, of="the model's error")
         yield from _windows(np.where(filled, np.nan, inner) if filled.size else inner, rows)
 
 
