@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from signal_diffusion.errors import InputError
+from signal_diffusion.nn.blocks import Dilated
 from signal_diffusion.nn.stack import TimeEmbedding
 
 
-class BandStack(nn.Module):
+class BandStack(Dilated):
     """Gated dilated blocks over frames of bands, with a complex gain and a residual for each bin.
 
     A spectrum is cut into bands of some bins, each of which becomes `channels` numbers a frame. All
@@ -80,14 +81,10 @@ class BandStack(nn.Module):
         self.conditioner = nn.Linear(cond_channels, channels, bias=False) if cond_channels else None
         self.blocks = nn.ModuleList(
             BandBlock(channels, hidden, mixed=mixed, bands=sum(self.bands), shifts=shifts)
-            for shifts in self._shifts()
+            for shifts in self.shifts
         )
         self.head = nn.ModuleList(nn.Linear(channels, 4 * width) for width in self.widths)
         self._start()
-
-    def _shifts(self) -> list[tuple[int, int]]:
-        dilations = [2 ** (i % self.dilation_cycle) for i in range(self.layers)]
-        return [(2 * d, 0) if self.causal else (d, d) for d in dilations]
 
     def _start(self) -> None:
         if self.place.is_meta:
@@ -103,17 +100,6 @@ class BandStack(nn.Module):
             assert isinstance(head, nn.Linear)
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
-
-    @property
-    def context(self) -> tuple[int, int]:
-        """Frames that one frame of the estimate sees before and after itself."""
-        shifts = self._shifts()
-        return sum(past for past, _ in shifts), sum(future for _, future in shifts)
-
-    @property
-    def receptive_field(self) -> int:
-        """Frames that one frame of the estimate depends on."""
-        return 1 + sum(self.context)
 
     def forward(
         self, x: Tensor, t: Tensor, y: Tensor | None = None, cond: Tensor | None = None
@@ -175,7 +161,8 @@ class BandBlock(nn.Module):
         n = layer_norm(x);  h = silu(n A + silu(silu(n B) across all bands) C)
         x + (h * V)(sigmoid(h * G)) D
 
-    with * the dilated convolution. Nothing has a bias: `BandStack` adds those of time and place.
+    with * the dilated convolution. The product across all bands alone has a bias, by which a block
+    knows the bands apart; `BandStack` adds those of time and place.
 
     Args:
         channels, hidden, mixed: see `BandStack`.
@@ -189,22 +176,23 @@ class BandBlock(nn.Module):
         super().__init__()
         self.bands, self.shifts = bands, shifts
         self.inward = nn.Linear(channels, hidden, bias=False)
-        self.told = nn.Linear(channels, mixed, bias=False)
-        self.across = nn.Linear(bands * mixed, bands * mixed, bias=False)
-        self.heard = nn.Linear(mixed, hidden, bias=False)
+        self.squeeze = nn.Linear(channels, mixed, bias=False)
+        self.across = nn.Linear(bands * mixed, bands * mixed)
+        self.spread = nn.Linear(mixed, hidden, bias=False)
         self.dilated = nn.Parameter(torch.empty(2, 3, hidden, hidden))
         self.outward = nn.Linear(hidden, channels, bias=False)
         if not self.dilated.is_meta:
             nn.init.normal_(self.dilated, std=1 / math.sqrt(3 * hidden))
+            nn.init.zeros_(self.across.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Residual path (N, rows of bands, C) to the next."""
         steps, rows, channels = x.shape
         normal = F.layer_norm(x, (channels,)).flatten(0, 1)
-        mixed = F.silu(self.told(normal)).view(steps * rows // self.bands, -1)
+        mixed = F.silu(self.squeeze(normal)).view(steps * rows // self.bands, -1)
         mixed = F.silu(self.across(mixed)).view(steps * rows, -1)
         h = self.inward(normal)
-        h = F.silu(torch.addmm(h, mixed.to(h), self.heard.weight.t().to(h)))
+        h = F.silu(torch.addmm(h, mixed.to(h), self.spread.weight.t().to(h)))
         h = GatedTaps.apply(h.view(steps, rows, -1), self.dilated.to(h), *self.shifts)
         return torch.addmm(x.flatten(0, 1), h.flatten(0, 1), self.outward.weight.t().to(h)).view_as(
             x
