@@ -79,11 +79,12 @@ def evaluate(
     require_distinct(methods)
     wanted = _keys(pairs, methods, metrics)
     every = {key for keys in wanted for key in keys}
-    numbers = {*metrics, *ALIGNMENT, *WORK} - {"note"}
 
     def whole(row: Row) -> bool:
         # A file that was damaged may still hold lines of JSON.
-        return all(isinstance(row.get(name, ""), (int, float, type(None))) for name in numbers)
+        scores = (row.get(name, "") for name in (*metrics, "seconds", "taken"))
+        numbers = all(isinstance(score, (int, float, type(None))) for score in scores)
+        return numbers and {*ALIGNMENT, *WORK} <= row.keys()
 
     kept = Journal(
         folder / ROWS,

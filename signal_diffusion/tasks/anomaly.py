@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, tee
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from signal_diffusion.tables.time import QUOTES
 from signal_diffusion.tasks.jobs import Job, require_distinct
 from signal_diffusion.tasks.window_errors import (
     LEVELS,
+    Known,
     Spool,
     Usual,
     spooled,
@@ -173,58 +173,6 @@ def learn_usual(
     if scale is not None:
         entry = {"middle": scale.middle.tolist(), "spread": scale.spread.tolist()}
         denoiser.card["readings"]["scale"] = entry
-
-
-@dataclass(frozen=True)
-class Known:
-    """What a model's card holds of readings without faults, see `learn_usual`.
-
-    Attributes:
-        columns: names of the channels; None where the model is for any.
-        window: rows of a window.
-        usual: errors of such windows; None where they are not for today's `LEVELS`.
-        scale: of the readings; None where each file has its own.
-    """
-
-    columns: tuple[str, ...] | None = None
-    window: int | None = None
-    usual: Usual | None = None
-    scale: Scale | None = None
-
-    @staticmethod
-    def of(card: Mapping[str, Any]) -> Known:
-        """The entry of a card.
-
-        Raises:
-            InputError: it holds something else.
-        """
-        if "readings" not in card:
-            return Known()
-        try:
-            entry = dict(card["readings"])
-            names = entry.get("columns")
-            columns = None if names is None else tuple(map(str, list(names)))
-            window = entry.get("window")
-            if window is not None and type(window) is not int:
-                raise ValueError(f"window is {window!r}")
-            count, usual, scale = len(columns or ()), None, None
-            if "median" in entry and entry.get("levels") == list(LEVELS):
-                usual = Usual(*_held(entry, ("median", "deviation"), (len(LEVELS), count)))
-            if "scale" in entry:
-                scale = Scale(*_held(entry["scale"], ("middle", "spread"), (count, 1)))
-                if not np.isfinite([scale.middle, scale.spread]).all():
-                    raise ValueError("its scale is not finite")
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-            raise InputError(f"the model's card holds damaged readings: {error}") from error
-        return Known(columns, window, usual, scale)
-
-
-def _held(entry: Any, names: tuple[str, str], shape: tuple[int, int]) -> tuple[Array, Array]:
-    """Medians and deviations of a shape; NaN stands for those that are not known."""
-    middle, spread = (np.array(entry[name], np.float64) for name in names)
-    if middle.shape != shape or spread.shape != shape or (spread <= 0).any():
-        raise ValueError(f"its {' and '.join(names)} must have the shape {shape}, the second > 0")
-    return middle, spread
 
 
 def _looked_at(reader: TableReader, rows: int) -> tuple[Array, Array]:
