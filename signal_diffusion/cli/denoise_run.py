@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +141,14 @@ def _outcome(pending: Sequence[Header], request: Request, work: Work) -> Outcome
 def _work(denoiser: NetworkDenoiser, request: Request) -> Work:
     from signal_diffusion.tasks.denoise_files import denoise_file, denoise_table
 
+    # The tables of a folder mostly have the same columns.
+    announced: set[str] = set()
+
+    def announce(path: Path, line: str) -> None:
+        if not request.quiet and line not in announced:
+            announced.add(line)
+            say(f"{path}: {line}", err=True)
+
     def work(job: Job, progress: Progress) -> FileReport:
         shared: dict[str, Any] = {
             "settings": request.settings,
@@ -152,6 +161,7 @@ def _work(denoiser: NetworkDenoiser, request: Request) -> Work:
         }
         if is_table(job.source):
             table: dict[str, Any] = {"columns": request.columns, "window": request.window}
+            table["announce"] = partial(announce, job.source)
             return denoise_table(denoiser, job.source, job.target, **table, **shared)
         return denoise_file(denoiser, job.source, job.target, mix=request.sound.mix, **shared)
 
