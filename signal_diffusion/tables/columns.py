@@ -299,7 +299,37 @@ def container_of(path: Path) -> str | None:
 
 def is_record(path: Path) -> bool:
     """Whether a path is the name of a WFDB record, without a suffix."""
-    return not path.exists() and path.with_name(path.name + ".hea").is_file()
+    return not path.exists() and main_file(path, "WFDB").is_file()
+
+
+def main_file(path: Path, container: str | None) -> Path:
+    """The file that a table's name stands for: of a record, its header.
+
+    >>> main_file(Path("a.csv"), "CSV").name, main_file(Path("r.dat"), "WFDB").name
+    ('a.csv', 'r.hea')
+    """
+    if container != "WFDB":
+        return path
+    return path.with_name((path.stem if path.suffix.lower() in CONTAINERS else path.name) + ".hea")
+
+
+def output_file(path: Path, form: TableForm) -> tuple[str, Path]:
+    """Container and main file of a table that is to be written.
+
+    Args:
+        path: where; a record may have no suffix.
+        form: of the table that it is made of.
+
+    Raises:
+        InputError: the suffix is none of a table.
+    """
+    container = CONTAINERS.get(path.suffix.lower())
+    if container is None and not path.suffix and form.container == "WFDB":
+        container = "WFDB"
+    if container is None:
+        allowed = ", ".join(CONTAINERS)
+        raise InputError(f"{path} can't be a table: its suffix must be one of {allowed}")
+    return container, main_file(path, container)
 
 
 def _delimits(sign: str) -> bool:

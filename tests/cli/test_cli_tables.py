@@ -215,8 +215,14 @@ def test_without_an_output_tables_and_records_lie_beside_the_input(
         assert sorted(path.name for path in tmp_path.glob("*_clean*")) == names
         for new in names:
             (tmp_path / new).unlink()
-    assert command("denoise", tmp_path / "record", "--model", model)[0] == 0
-    assert (tmp_path / "record_clean.hea").read_text().startswith("record_clean 1 50 1000")
+    record, target = tmp_path / "record", tmp_path / "record_clean"
+    assert command("denoise", record, "--model", model)[0] == 0
+    header = target.with_suffix(".hea")
+    assert header.read_text().startswith("record_clean 1 50 1000")
+    assert f"{header} exists" in command("denoise", record, "--model", model)[2]
+    assert "nothing to do" in command("denoise", record, "--resume", "--model", model)[1]
+    itself = command("denoise", record, "-o", record, "--force", "--model", model)
+    assert itself[0] == 2 and "is the input itself" in itself[2]
 
 
 class Halved(NetworkDenoiser):
