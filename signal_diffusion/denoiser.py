@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from signal_diffusion.calibration import Bands
 from signal_diffusion.conditions import Condition
+from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files import artifact
+from signal_diffusion.files.atomic import require_finite_result
 from signal_diffusion.nn.frames import FrameTransform, Identity, moving_mean
 from signal_diffusion.nn.mel import Mel
 from signal_diffusion.schedules import Schedule
@@ -132,6 +134,23 @@ class Denoiser(nn.Module, ABC):
     def save_pretrained(self, path: str | Path) -> None:
         """Write configuration and weights (as float16) to one safetensors file."""
         artifact.save(path, self)
+
+
+def signals_of(codec: FrameTransform, state: Tensor, length: int, **options: int) -> Array:
+    """The signals (B, L) of a sampler's last state (B, K, N), as float32 on the CPU.
+
+    Args:
+        codec: of the denoiser.
+        state: the estimate x_hat.
+        length: L.
+        options: of the codec's `decode`.
+
+    Raises:
+        InputError: they hold NaN or infinite samples, as those of a model that has diverged do.
+    """
+    signals: Array = codec.decode(state, length, **options)[:, 0].float().cpu().numpy()
+    require_finite_result(signals, of="the model's estimate")
+    return signals
 
 
 OFFSETS = (None, "kept", "dropped")

@@ -14,7 +14,13 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import beside, failures, publish, require_writable
+from signal_diffusion.files.atomic import (
+    beside,
+    failures,
+    publish,
+    require_finite_result,
+    require_writable,
+)
 
 COPY_BYTES = 1 << 20
 
@@ -32,6 +38,7 @@ class ArraysWriter:
         Raises:
             InputError: the disk is full.
         """
+        require_finite_result(samples)
         with failures(self._path):
             self._arrays[name].append(samples)
 

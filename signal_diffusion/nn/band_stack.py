@@ -175,7 +175,8 @@ class BandBlock(nn.Module):
         n = layer_norm(x);  h = silu(n A + silu(silu(n B) across all bands) C)
         x + (h * V)(sigmoid(h * G)) D
 
-    with * the dilated convolution. Nothing has a bias: `BandStack` adds those of time and place.
+    with * the dilated convolution. The product across all bands alone has a bias, by which a block
+    knows the bands apart; `BandStack` adds those of time and place.
 
     Args:
         channels, hidden, mixed: see `BandStack`.
@@ -189,22 +190,23 @@ class BandBlock(nn.Module):
         super().__init__()
         self.bands, self.shifts = bands, shifts
         self.inward = nn.Linear(channels, hidden, bias=False)
-        self.told = nn.Linear(channels, mixed, bias=False)
-        self.across = nn.Linear(bands * mixed, bands * mixed, bias=False)
-        self.heard = nn.Linear(mixed, hidden, bias=False)
+        self.squeeze = nn.Linear(channels, mixed, bias=False)
+        self.across = nn.Linear(bands * mixed, bands * mixed)
+        self.spread = nn.Linear(mixed, hidden, bias=False)
         self.dilated = nn.Parameter(torch.empty(2, 3, hidden, hidden))
         self.outward = nn.Linear(hidden, channels, bias=False)
         if not self.dilated.is_meta:
             nn.init.normal_(self.dilated, std=1 / math.sqrt(3 * hidden))
+            nn.init.zeros_(self.across.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Residual path (N, rows of bands, C) to the next."""
         steps, rows, channels = x.shape
         normal = F.layer_norm(x, (channels,)).flatten(0, 1)
-        mixed = F.silu(self.told(normal)).view(steps * rows // self.bands, -1)
+        mixed = F.silu(self.squeeze(normal)).view(steps * rows // self.bands, -1)
         mixed = F.silu(self.across(mixed)).view(steps * rows, -1)
         h = self.inward(normal)
-        h = F.silu(torch.addmm(h, mixed.to(h), self.heard.weight.t().to(h)))
+        h = F.silu(torch.addmm(h, mixed.to(h), self.spread.weight.t().to(h)))
         h = GatedTaps.apply(h.view(steps, rows, -1), self.dilated.to(h), *self.shifts)
         return torch.addmm(x.flatten(0, 1), h.flatten(0, 1), self.outward.weight.t().to(h)).view_as(
             x

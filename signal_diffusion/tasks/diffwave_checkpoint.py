@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
+from signal_diffusion.denoiser import Denoiser, NetworkDenoiser, signals_of
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.diffwave import DiffWave
@@ -52,8 +52,7 @@ def diffwave(
     times, noise = rate_grid(denoiser.schedule, betas), Noise(seed, rows=[(0, 0)], channels=1)
     x = noise(0, 0, mel.hop * cond.shape[-1]).to(cond)
     sound = limited(denoiser, x, times, cond=cond, noise=noise, progress=progress)
-    waveform: Array = sound[0, 0].float().cpu().numpy()
-    return waveform
+    return signals_of(denoiser.codec, sound, sound.shape[-1])[0]
 
 
 def mel_of(denoiser: NetworkDenoiser) -> UnitMel:

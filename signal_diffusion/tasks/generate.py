@@ -18,7 +18,7 @@ from torch import Tensor
 from signal_diffusion import samplers
 from signal_diffusion.audio.provenance import provenance, write_generated
 from signal_diffusion.conditions import Value, encoded
-from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.denoiser import NetworkDenoiser, signals_of
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.npz import writing_npz
@@ -95,7 +95,7 @@ def generate(
         report = part_of(progress, index, len(starts))
         with torch.no_grad():
             state = sampler(guided, x.to(device), times, cond=c, noise=noise, progress=report)
-            signals: Array = codec.decode(state, length)[:, 0].float().cpu().numpy()
+            signals = signals_of(codec, state, length)
         parts.append(signals / np.maximum(np.abs(signals).max(axis=1, keepdims=True), 1))
     return np.concatenate(parts)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from signal_diffusion import samplers
 from signal_diffusion.audio import read
 from signal_diffusion.audio.provenance import provenance, write_generated
-from signal_diffusion.denoiser import NetworkDenoiser
+from signal_diffusion.denoiser import NetworkDenoiser, signals_of
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import overlapping
 from signal_diffusion.dsp.resampling import resample
@@ -99,8 +99,7 @@ def vocode(
         with torch.no_grad():
             x = samplers.initial_state(denoiser.schedule, times[0], length=y.shape[-1], **shared)
             state = sampler(denoiser, x, times, cond=c, progress=report, **shared)
-            x_hat = codec.decode(state, mel.hop * (y.shape[-1] - 1), start=low)
-        sound = x_hat[0, 0].float().cpu().numpy()
+            sound = signals_of(codec, state, mel.hop * (y.shape[-1] - 1), start=low)[0]
         parts.append(sound[before * mel.hop : (before + PIECE) * mel.hop])
     sound = np.concatenate(parts)[: mel.hop * (count - 1)]
     return (sound * math.exp(float(shift) / 2)).astype(np.float32)

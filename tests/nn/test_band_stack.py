@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
+from signal_diffusion.model_facts import macs
 from signal_diffusion.nn.band_stack import BandStack, GatedTaps
 from signal_diffusion.nn.frames import CompressedSTFT
 from signal_diffusion.schedules import BrownianBridge
@@ -121,3 +122,15 @@ def test_it_is_written_and_read(model, tmp_path):
     torch.testing.assert_close(made, expected, atol=1e-2, rtol=1e-2)
     with torch.device("meta"):
         assert BandStack(14, **SMALL).place.is_meta
+
+
+def test_compute_counts_every_weight_once_a_band(model):
+    """At 501 frames a second, of which a dilation's taps miss those beyond the ends."""
+    stack, frames = model.backbone, 501
+    bands, widths = stack.bands, [w.weight.numel() for w in (*stack.inward, *stack.head)]
+    edges = sum(count * width for count, width in zip(2 * bands, widths, strict=True))
+    block = stack.blocks[0]
+    shared = sum(m.weight.numel() for m in (block.inward, block.squeeze, block.spread))
+    shared += block.dilated.numel() + block.outward.weight.numel()
+    blocks = stack.layers * (sum(bands) * shared + block.across.weight.numel())
+    assert macs(model) == pytest.approx(frames * (edges + blocks), rel=0.01)

@@ -1,6 +1,7 @@
 """Parquet, NPY, NPZ and WFDB come back as they were but for what changed; each becomes another."""
 
 import importlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,21 @@ def test_a_new_table_replaces_none_that_another_run_has_written_meanwhile(
     with pytest.raises(InputError, match=" exists"):
         rewrite(record, target)
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "npy", "npz", "hea"])
+def test_a_folder_that_is_deleted_meanwhile_is_named(
+    tmp_path: Path, record: Path, suffix: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    with (
+        opened_table(record) as reader,
+        pytest.raises(InputError, match=r"the folder .*out is gone"),
+        writing_table(tmp_path / "out" / f"b.{suffix}", reader) as writer,
+    ):
+        for block in reader.blocks(500):
+            writer.write(block)
+            shutil.rmtree(tmp_path / "out", ignore_errors=True)
 
 
 def test_a_record_whose_samples_are_there_is_not_replaced(tmp_path: Path, record: Path) -> None:
