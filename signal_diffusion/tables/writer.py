@@ -12,7 +12,7 @@ import numpy as np
 
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import Buffer
-from signal_diffusion.files.atomic import failures, publish, require_finite_result, require_writable
+from signal_diffusion.files.atomic import failures, publish, require_writable
 from signal_diffusion.tables.columns import (
     FILLED,
     Block,
@@ -159,8 +159,6 @@ class TableWriter:
     def _put(self, block: Block) -> None:
         assert self._sink is not None
         before, after = self._reader.readings(block), self._waiting.take(len(block))
-        # What is still missing is no result.
-        require_finite_result(np.where(np.isnan(before) & np.isnan(after), 0.0, after))
         with failures(self.path):
             self._sink.put(block, before, after)
         self._next = next(self._blocks, None)
