@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from signal_diffusion import audio
 from signal_diffusion.audio.files import Reader, Writer, opened, writing
 from signal_diffusion.audio.forms import Form, stored_form
 from signal_diffusion.audio.pipes import PipeReader, PipeWriter
@@ -145,7 +144,7 @@ def _work(denoiser: NetworkDenoiser, request: Request) -> Work:
     announced: set[str] = set()
 
     def announce(path: Path, line: str) -> None:
-        if not request.quiet and line not in announced:
+        if not (request.quiet or line in announced):
             announced.add(line)
             say(f"{path}: {line}", err=True)
 
@@ -160,9 +159,9 @@ def _work(denoiser: NetworkDenoiser, request: Request) -> Work:
             "progress": progress,
         }
         if is_table(job.source):
-            table: dict[str, Any] = {"columns": request.columns, "window": request.window}
-            table["announce"] = partial(announce, job.source)
-            return denoise_table(denoiser, job.source, job.target, **table, **shared)
+            shared |= {"columns": request.columns, "window": request.window}
+            shared["announce"] = partial(announce, job.source)
+            return denoise_table(denoiser, job.source, job.target, **shared)
         return denoise_file(denoiser, job.source, job.target, mix=request.sound.mix, **shared)
 
     return work
@@ -203,11 +202,9 @@ def _report_path(request: Request) -> Path | None:
 
 def _remove_leftovers(jobs: Sequence[Job], request: Request) -> None:
     """Remove what killed runs left in the folders of the outputs."""
-    report = _report_path(request)
-    folders = {path.parent for job in jobs for path in job.outputs}
-    folders |= {report.parent} if report is not None else set()
-    for folder in sorted(folder for folder in folders if os.path.isdir(folder)):
-        audio.remove_leftovers(folder)
+    paths = [_report_path(request), *(path for job in jobs for path in job.outputs)]
+    for folder in {path.parent for path in paths if path is not None}:
+        remove_leftovers(folder)
 
 
 def _require_report(headers: Sequence[Header], request: Request) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -105,7 +104,7 @@ class ParquetSink:
                 table = self._pa.Table.from_batches([batch]).cast(self._schema)
                 self._writer.write_table(table)
         self._writer.close()
-        os.replace(self._other, self._partial)
+        self.files = [(self._other, self._path)]
 
     def _is_integer(self, at: int) -> bool:
         kind = None if self._source is None else self._source.schema.field(at).type
