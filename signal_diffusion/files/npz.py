@@ -92,7 +92,7 @@ def writing_npz(
     require_writable(path, force=force)
     with beside(path) as partial, ExitStack() as files:
         arrays = {
-            name: _GrowingArray(files.enter_context(_nameless(path)), channels) for name in names
+            name: _GrowingArray(files.enter_context(nameless(path)), channels) for name in names
         }
         writer = ArraysWriter(path, arrays)
         yield writer
@@ -158,7 +158,7 @@ def _read_array(file: IO[bytes], path: Path, most: int) -> NDArray[Any]:
 
 
 @contextmanager
-def _nameless(path: Path) -> Iterator[IO[bytes]]:
+def nameless(path: Path) -> Iterator[IO[bytes]]:
     """A file in the path's folder, without a name where that can be: no kill leaves it."""
     with failures(path):
         file = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115
