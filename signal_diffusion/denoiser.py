@@ -320,9 +320,11 @@ class NetworkDenoiser(Denoiser):
             # A network of one's own may have a least length.
             return
         signal = self.kind == "denoiser"
-        state = torch.zeros(1, codec.state_channels(1), 4 * frames_of(self.backbone).hop)
+        own = getattr(self.backbone, "state_channels", 1)
+        channels = max(1, own // codec.state_channels(1))
+        state = torch.zeros(1, codec.state_channels(channels), 4 * frames_of(self.backbone).hop)
         if signal:
-            state = codec.encode(torch.zeros(1, 1, 4 * self.hop))
+            state = codec.encode(torch.zeros(1, channels, 4 * self.hop))
         width = sum(condition.width for condition in self.conditions)
         cond = torch.zeros(1, width, 1) if width else None
         y, t = state if schedule.paired else None, torch.tensor(schedule.t_start)
