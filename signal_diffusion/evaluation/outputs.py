@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from signal_diffusion.evaluation.run import ROWS, WORK, Row
 from signal_diffusion.evaluation.summary import markdown, notes, summary
 from signal_diffusion.files import artifact, atomic
 from signal_diffusion.files.atomic import failures
+from signal_diffusion.files.journal import cell_of
 from signal_diffusion.metrics.alignment import ALIGNMENT
 
 CSV, PARQUET, FIGURES, TABLE = "files.csv", "files.parquet", "summary.json", "summary.md"
@@ -128,13 +130,21 @@ def write_files(
     Raises:
         InputError: something can't be written.
     """
-    frame = pandas.DataFrame(rows)
-    atomic.write(folder / CSV, frame.to_csv(index=False, lineterminator="\n"))
+    frame = pandas.DataFrame([{name: spelt(v) for name, v in row.items()} for row in rows])
+    safe = frame.map(cell_of).rename(columns=cell_of)
+    # Text in quotes stays one cell where semicolons part cells.
+    quoted = safe.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    atomic.write(folder / CSV, quoted)
     if find_spec("pyarrow") is not None:
         with atomic.writing(folder / PARQUET) as partial:
             frame.to_parquet(partial, index=False)
     write_results(folder / FIGURES, command, **facts, versions=versions())
     atomic.write(folder / TABLE, text)
+
+
+def spelt(value: Any) -> Any:
+    """A value in which odd bytes of a file name that is no Unicode are spelt out."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def versions() -> dict[str, str]:
