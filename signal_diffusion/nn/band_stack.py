@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from signal_diffusion.errors import InputError
+from signal_diffusion.nn.blocks import Dilated
 from signal_diffusion.nn.stack import TimeEmbedding
 
 
-class BandStack(nn.Module):
+class BandStack(Dilated):
     """Gated dilated blocks over frames of bands, with a complex gain and a residual for each bin.
 
     A spectrum is cut into bands of some bins, each of which becomes `channels` numbers a frame. All
@@ -80,14 +81,10 @@ class BandStack(nn.Module):
         self.conditioner = nn.Linear(cond_channels, channels, bias=False) if cond_channels else None
         self.blocks = nn.ModuleList(
             BandBlock(channels, hidden, mixed=mixed, bands=sum(self.bands), shifts=shifts)
-            for shifts in self._shifts()
+            for shifts in self.shifts
         )
         self.head = nn.ModuleList(nn.Linear(channels, 4 * width) for width in self.widths)
         self._start()
-
-    def _shifts(self) -> list[tuple[int, int]]:
-        dilations = [2 ** (i % self.dilation_cycle) for i in range(self.layers)]
-        return [(2 * d, 0) if self.causal else (d, d) for d in dilations]
 
     def _start(self) -> None:
         if self.place.is_meta:
@@ -103,17 +100,6 @@ class BandStack(nn.Module):
             assert isinstance(head, nn.Linear)
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
-
-    @property
-    def context(self) -> tuple[int, int]:
-        """Frames that one frame of the estimate sees before and after itself."""
-        shifts = self._shifts()
-        return sum(past for past, _ in shifts), sum(future for _, future in shifts)
-
-    @property
-    def receptive_field(self) -> int:
-        """Frames that one frame of the estimate depends on."""
-        return 1 + sum(self.context)
 
     def forward(
         self, x: Tensor, t: Tensor, y: Tensor | None = None, cond: Tensor | None = None

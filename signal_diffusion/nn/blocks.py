@@ -14,6 +14,30 @@ TILE = 2_048
 FLOOR = 1e-6
 
 
+class Dilated(nn.Module):
+    """A stack of blocks of three taps, of which block i has dilation 2^(i mod dilation_cycle)."""
+
+    layers: int
+    dilation_cycle: int
+    causal: bool = False
+
+    @property
+    def shifts(self) -> list[tuple[int, int]]:
+        """Steps that each block sees before and after one."""
+        dilations = [2 ** (i % self.dilation_cycle) for i in range(self.layers)]
+        return [(2 * d, 0) if self.causal else (d, d) for d in dilations]
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Steps that one step of the estimate sees before and after itself."""
+        return sum(past for past, _ in self.shifts), sum(future for _, future in self.shifts)
+
+    @property
+    def receptive_field(self) -> int:
+        """Steps that one step of the estimate depends on."""
+        return 1 + sum(self.context)
+
+
 class GatedBlock(nn.Module):
     """1x1 to a bottleneck, dilated gate of three taps, 1x1 back, added to the residual path.
 

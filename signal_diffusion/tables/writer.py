@@ -13,7 +13,7 @@ import numpy as np
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import Buffer
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import failures, publish, require_finite_result, require_writable
+from signal_diffusion.files.atomic import failures, publish, require_writable
 from signal_diffusion.tables.columns import (
     CONTAINERS,
     FILLED,
@@ -123,7 +123,6 @@ class TableWriter:
         Raises:
             InputError: the disk is full, or the container can't hold them.
         """
-        require_finite_result(samples)
         if self._sink is None:
             self._begin()
         kept = self._reader.scan().kept(self.frames, samples.shape[1])

@@ -19,6 +19,7 @@ from signal_diffusion.calibration import spread
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
+from signal_diffusion.files.atomic import require_finite_result
 from signal_diffusion.files.npz import ArraysWriter, writing_npz
 from signal_diffusion.plots.curves import Curves
 from signal_diffusion.plots.spectrograms import Spectrograms, saving
@@ -219,6 +220,7 @@ def _run(
     every: list[Sink] = [tally, *sinks]
 
     def all_sinks(noisy: Array, draws: Array) -> None:
+        require_finite_result(draws)
         for sink in every:
             sink(noisy, draws)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from builders import Command, Outcome, network
 
@@ -355,8 +356,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
     (folder / "text.wav").write_text("this is no sound\n" * 50)
     (folder / "empty.wav").touch()
     write(folder / "nothing.wav", Recording(np.zeros((1, 0), np.float32), 8000))
-    broken = np.array([[0.0, np.nan, 0.0]], np.float32)
-    write(folder / "nan.wav", Recording(broken, 8000, subtype="FLOAT"))
+    soundfile.write(folder / "nan.wav", np.array([0.0, np.nan, 0.0]), 8000, "FLOAT")
     write(folder / "whole.flac", Recording(speechlike(1, 50000), 16000))
     content = (folder / "whole.flac").read_bytes()
     (folder / "cut.flac").write_bytes(content[: len(content) // 2])
@@ -735,7 +735,7 @@ def test_channels_that_cancel_each_other_are_told(
 def test_nan_samples_are_counted_and_placed(tmp_path: Path, model: Path, command: Command) -> None:
     x = speechlike(2, 200_000)
     x[1, 4000:4003] = x[0, -1] = np.nan
-    write(tmp_path / "a.wav", Recording(x, 16000, subtype="FLOAT"))
+    soundfile.write(tmp_path / "a.wav", x.T, 16000, "FLOAT")
     told = command("denoise", tmp_path / "a.wav", "--model", model)
     assert_one_line(told, "NaN or infinite samples: 4, the first at 0.2500 s")
     assert "channel 2" in told[2]

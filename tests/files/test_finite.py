@@ -1,4 +1,4 @@
-"""What is not finite gets no file: not of sound, tables or arrays."""
+"""What is not finite gets no file of sound or arrays."""
 
 from pathlib import Path
 
@@ -8,7 +8,6 @@ import pytest
 from signal_diffusion.audio import Recording, write
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.npz import writing_npz
-from signal_diffusion.tables import opened_table, writing_table
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
@@ -21,19 +20,6 @@ def test_a_recording_that_is_not_finite_gets_no_file(
     with pytest.raises(InputError, match="the result holds 1 NaN or infinite samples of 8000"):
         write(tmp_path / f"x{suffix}", Recording(samples, 16000))
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".npy", ".parquet"])
-def test_a_table_that_is_not_finite_gets_no_file(tmp_path: Path, suffix: str) -> None:
-    source = tmp_path / "x.csv"
-    source.write_text("time,lead\n" + "\n".join(f"{n / 100},{n % 7}" for n in range(50)) + "\n")
-    with (
-        opened_table(source) as reader,
-        pytest.raises(InputError, match="1 NaN"),
-        writing_table(tmp_path / f"y{suffix}", reader) as writer,
-    ):
-        writer.write(np.where(np.arange(50) == 3, np.nan, 0.0)[None])
-    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_arrays_that_are_not_finite_get_no_file(tmp_path: Path) -> None:
