@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -132,9 +131,7 @@ def write_files(
     """
     frame = pandas.DataFrame([{name: spelt(v) for name, v in row.items()} for row in rows])
     safe = frame.map(cell_of).rename(columns=cell_of)
-    # Text in quotes stays one cell where semicolons part cells.
-    quoted = safe.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    atomic.write(folder / CSV, quoted)
+    atomic.write(folder / CSV, safe.to_csv(index=False, lineterminator="\n"))
     if find_spec("pyarrow") is not None:
         with atomic.writing(folder / PARQUET) as partial:
             frame.to_parquet(partial, index=False)

@@ -18,8 +18,8 @@ from signal_diffusion.files.atomic import failures
 Row = dict[str, Any]
 #: The description of a measurement, which its row holds, and what measures the rest of the row.
 Job = tuple[Row, Callable[[], Row]]
-#: Text that a spreadsheet runs as a formula, and such text after an apostrophe.
-FORMULA = re.compile("'*[-=+@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+#: Where a cell begins, or may begin where other marks part cells, and a spreadsheet would run it.
+BEGINS = "(^|[;\t\r\n]){}(?='*[-=+@\t\r\n\uff1d\uff0b\uff0d\uff20])"
 
 
 class Journal:
@@ -136,17 +136,17 @@ def _lines(rows: Sequence[Row]) -> str:
 
 
 def cell_of(value: Any) -> Any:
-    """A value as a CSV holds it: before text that a spreadsheet would run stands an apostrophe.
+    """A value as a CSV holds it: before what a spreadsheet would run stands an apostrophe.
 
-    >>> cell_of("=1+1"), cell_of("-5"), cell_of("a=b"), cell_of(2.0)
-    ("'=1+1", '-5', 'a=b', 2.0)
+    >>> cell_of("=1+1"), cell_of("-5"), cell_of("a=b;=c"), cell_of(2.0)
+    ("'=1+1", '-5', "a=b;'=c", 2.0)
     """
     if not isinstance(value, str):
         return value
     with suppress(ValueError):
         float(value)
         return value
-    return f"'{value}" if FORMULA.match(value) else value
+    return re.sub(BEGINS.format(""), r"\1'", value)
 
 
 def value_of(cell: str) -> str:
@@ -155,4 +155,4 @@ def value_of(cell: str) -> str:
     >>> value_of(cell_of("'=1+1")), value_of("it's")
     ("'=1+1", "it's")
     """
-    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
+    return re.sub(BEGINS.format("'"), r"\1", cell)

@@ -18,6 +18,7 @@ from signal_diffusion.dsp.robust import Scale
 from signal_diffusion.errors import InputError
 from signal_diffusion.files import atomic
 from signal_diffusion.files.atomic import require_writable
+from signal_diffusion.files.journal import cell_of
 from signal_diffusion.nn.frames import Identity
 from signal_diffusion.tables import TableReader, opened_table
 from signal_diffusion.tables.columns import Columns
@@ -301,7 +302,7 @@ def written_scores(
     Raises:
         InputError: no window has a score, or the file can't be written.
     """
-    names = [f"{name}_score" for name in reader.form.names]
+    names = [cell_of(f"{name}_score") for name in reader.form.names]
     times, highest, at, unscored = window_times(reader, rows), -math.inf, "", 0
     with atomic.writing(path) as partial:
         with partial.open("w", newline="", encoding="utf-8") as file:
