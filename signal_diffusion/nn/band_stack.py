@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.nn.blocks import Dilated
+from signal_diffusion.nn.blocks import TILE, Dilated, Layer, infers, run_tiles
 from signal_diffusion.nn.stack import TimeEmbedding
+
+#: Added to the variance of a frame's channels, as `layer_norm` does.
+FLOOR = 1e-5
 
 
 class BandStack(Dilated):
@@ -112,8 +115,12 @@ class BandStack(Dilated):
         if self.conditioner is not None and cond is not None:
             h = h + self.conditioner(cond.permute(2, 0, 1))[:, :, None].to(h)
         h = h.flatten(1, 2)
-        for block in self.blocks:
-            h = block(h)
+        if infers(h):
+            layers = [_BandLayer(cast(BandBlock, block), h) for block in self.blocks]
+            run_tiles(layers, steps, max(1, TILE // h.shape[1]))
+        else:
+            for block in self.blocks:
+                h = block(h)
         h = F.silu(F.layer_norm(h, (channels,))).view(steps, rows, bands, channels)
         return self._estimate(h, framed[-1])
 
@@ -197,6 +204,38 @@ class BandBlock(nn.Module):
         return torch.addmm(x.flatten(0, 1), h.flatten(0, 1), self.outward.weight.t().to(h)).view_as(
             x
         )
+
+
+class _BandLayer(Layer):
+    """A `BandBlock` at work on a residual path (N, rows of bands, C), which it adds to in place."""
+
+    def __init__(self, block: BandBlock, x: Tensor) -> None:
+        self.hidden = block.inward.out_features
+        inner = x.new_zeros(block.shifts[0], x.shape[1], self.hidden)
+        super().__init__(block.shifts, inner, steps=len(x), dim=0)
+        self.x, self.bands, self.across = x, block.bands, block.across
+        # What the layer's norm takes off frames, their means, is taken off the weights instead.
+        entry = torch.cat([block.inward.weight, block.squeeze.weight])
+        self.entry = (entry - entry.mean(dim=1, keepdim=True)).t()
+        self.spread, self.outward = block.spread.weight.t(), block.outward.weight.t()
+        self.dilated = torch.cat(list(block.dilated), dim=-1)
+
+    def _inner(self, start: int, stop: int) -> Tensor:
+        x = self.x[start:stop].flatten(0, 1)
+        power = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_() / x.shape[-1]
+        variance = (power - x.mean(dim=-1, keepdim=True).square_()).clamp_min_(0)
+        scale = (variance + FLOOR).rsqrt_()
+        both = x @ self.entry
+        mixed = F.silu(both[:, self.hidden :] * scale, inplace=True).view(
+            -1, self.across.in_features
+        )
+        mixed = F.silu(self.across(mixed), inplace=True).view(len(x), -1)
+        h = (both[:, : self.hidden] * scale).addmm_(mixed, self.spread)
+        return F.silu(h, inplace=True).view(stop - start, -1, self.hidden)
+
+    def _add(self, inner: Tensor, start: int, stop: int) -> None:
+        gated = F.glu(self._taps(inner, list(self.dilated), stop - start), dim=-1)
+        self.x[start:stop].flatten(0, 1).addmm_(gated, self.outward)
 
 
 class GatedTaps(torch.autograd.Function):

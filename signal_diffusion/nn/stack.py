@@ -9,7 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from signal_diffusion.nn.blocks import Dilated, GatedBlock, inferring, learning, normalised
+from signal_diffusion.nn.blocks import (
+    Dilated,
+    GatedBlock,
+    inferring,
+    infers,
+    learning,
+    normalised,
+)
 from signal_diffusion.nn.frames import FrameTransform, Identity
 
 
@@ -102,16 +109,11 @@ class DilatedStack(Dilated):
         h = self.inward(torch.cat([part for v in framed for part in self._features(v)], dim=-1))
         time = self.embedding(t)[:, None]
         cond = None if cond is None else cond.transpose(1, 2)
-        run = inferring if self._infers(h) else learning
+        run = inferring if infers(h) else learning
         blocks = cast("list[GatedBlock]", list(self.blocks))
         h = run(blocks, self.skip, self.conditioner, x=h, time=time, cond=cond)
         h = self.head(F.silu(normalised(h, self.norm)))
         return self.frames.decode(self._estimate(h, framed[-1]).transpose(1, 2), length)
-
-    def _infers(self, h: Tensor) -> bool:
-        """Whether the blocks can work in place: no gradients, nothing that casts or compiles."""
-        plain = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        return plain and h.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
     def _features(self, v: Tensor) -> list[Tensor]:
         if not self._complex:

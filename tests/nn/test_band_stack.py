@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.model_facts import macs
+from signal_diffusion.nn import band_stack
 from signal_diffusion.nn.band_stack import BandStack, GatedTaps
+from signal_diffusion.nn.blocks import infers
 from signal_diffusion.nn.frames import CompressedSTFT
 from signal_diffusion.schedules import BrownianBridge
 from signal_diffusion.tasks.denoise import denoise
@@ -94,6 +96,39 @@ def test_gated_taps_are_dilated_convolutions(past, future):
     made = GatedTaps.apply(h, weight, past, future)
     torch.testing.assert_close(made.permute(1, 2, 0), value * gate.sigmoid())
     assert torch.autograd.gradcheck(lambda *x: GatedTaps.apply(*x, past, future), (h, weight))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("rows, steps", [(1, 1), (3, 5), (9, 16), (2, 17), (1, 200)])
+@pytest.mark.parametrize("cond_steps", [None, 1, "all"])
+def test_without_gradients_tiles_give_the_same(monkeypatch, causal, rows, steps, cond_steps):
+    """The learning path and the one of inference, in double precision, for one time and many."""
+    monkeypatch.setattr(band_stack, "TILE", 48)
+    options = dict(layers=7, dilation_cycle=5, causal=causal, cond_channels=5)
+    stack, cond = randomise(small(paired=True, **options)), None
+    x, y = states(2, rows, 14, steps)
+    if cond_steps is not None:
+        cond = states(rows, 5, steps if cond_steps == "all" else 1)
+    for t in (torch.rand(rows).double(), torch.full((rows,), 0.5).double()):
+        expected = stack(x, t, y, cond)
+        before = x.clone(), y.clone()
+        with torch.no_grad():
+            torch.testing.assert_close(stack(x, t, y, cond), expected, atol=1e-10, rtol=1e-10)
+        assert torch.equal(x, before[0]) and torch.equal(y, before[1])
+    assert infers(x.detach()) is False, "with gradients, blocks don't work in place"
+
+
+def test_single_precision_is_met_to_rounding():
+    stack = randomise(small(channels=64, hidden=64, layers=12, dilation_cycle=5)).float()
+    x, t = states(1, 14, 300).float(), torch.ones(1)
+    expected = stack.double()(x.double(), t.double()).detach().float()
+    stack.float()
+    learnt = stack(x, t).detach()
+    with torch.no_grad():
+        inferred = stack(x, t)
+    size = expected.abs().max()
+    assert float((learnt - expected).abs().max() / size) < 1e-5
+    assert float((inferred - expected).abs().max() / size) < 1e-5
 
 
 @pytest.fixture(scope="module")
