@@ -312,15 +312,8 @@ def written_scores(
                 for each in block:
                     valid = each[~np.isnan(each)]
                     score, time = float(valid.mean()) if len(valid) else math.nan, next(times)
-                    table.writerow(
-                        [
-                            time,
-                            *(
-                                "" if math.isnan(value) else f"{value:.4f}"
-                                for value in (score, *each)
-                            ),
-                        ]
-                    )
+                    cells = ("" if math.isnan(x) else f"{x:.4f}" for x in (score, *each))
+                    table.writerow([time, *cells])
                     unscored += math.isnan(score)
                     if score > highest:
                         highest, at = score, time
