@@ -129,12 +129,12 @@ def write_files(
     Raises:
         InputError: something can't be written.
     """
-    frame = pandas.DataFrame([{name: spelt(v) for name, v in row.items()} for row in rows])
-    safe = frame.map(cell_of).rename(columns=cell_of)
+    rows = [{name: spelt(value) for name, value in row.items()} for row in rows]
+    safe = pandas.DataFrame([{cell_of(n): cell_of(v) for n, v in row.items()} for row in rows])
     atomic.write(folder / CSV, safe.to_csv(index=False, lineterminator="\n"))
     if find_spec("pyarrow") is not None:
         with atomic.writing(folder / PARQUET) as partial:
-            frame.to_parquet(partial, index=False)
+            pandas.DataFrame(rows).to_parquet(partial, index=False)
     write_results(folder / FIGURES, command, **facts, versions=versions())
     atomic.write(folder / TABLE, text)
 
