@@ -317,7 +317,8 @@ def with_groups(pairs: Sequence[Pair], table: Path) -> list[Pair]:
         InputError: the table can't be read, lacks a recording, or has none or a taken column.
     """
     whole = {row["file"]: row for row in _table_rows(table)}
-    rows = {Path(name).with_suffix("").as_posix(): row for name, row in whole.items()} | whole
+    named = [name for name in whole if Path(name).name]
+    rows = {Path(name).with_suffix("").as_posix(): whole[name] for name in named} | whole
     return [_grouped(pair, rows, table) for pair in pairs]
 
 

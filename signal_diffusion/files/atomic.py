@@ -51,10 +51,14 @@ def failures(path: Path) -> Iterator[None]:
     """What the system or libsndfile refuses to do for an output, as an InputError."""
     try:
         yield
-    except OSError as error:
-        raise InputError(f"{path} can't be written: {error.strerror or error}") from error
-    except (soundfile.SoundFileError, AssertionError) as error:
+    except (OSError, soundfile.SoundFileError, AssertionError) as error:
         # soundfile asserts that all has been written.
+        if not os.path.isdir(path.parent):
+            raise InputError(
+                f"{path} can't be written: the folder {path.parent} is gone"
+            ) from error
+        if isinstance(error, OSError):
+            raise InputError(f"{path} can't be written: {error.strerror or error}") from error
         why = " ".join(str(error).rpartition(": ")[2].split()).rstrip(".")
         if why in ("", "System error"):
             why = "System error (is the disk full?)"

@@ -117,6 +117,7 @@ def denoise_table(
     plot: Path | None = None,
     window: Window | None = None,
     uncertainty: Path | None = None,
+    announce: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> FileReport:
     """Denoise a CSV, TSV, Parquet, NPY, NPZ or WFDB table; outputs appear whole or not at all.
@@ -135,6 +136,8 @@ def denoise_table(
         plot: PNG for a window of the recording, see `plots.curves.Curves`.
         window: where that begins and ends; None for the ten seconds in which most was removed.
         uncertainty: NPZ, see `denoise_file`.
+        announce: called before the work with a line that names the columns that change and those
+            that stay, with the reason.
         progress: called as progress(done calls, all calls).
 
     Raises:
@@ -144,6 +147,8 @@ def denoise_table(
     _require_draws(uncertainty, settings)
     opening = opened_table(source, columns, domain=denoiser.domain or "")
     with opening as reader, ExitStack() as outputs:
+        if announce is not None:
+            announce(reader.choice())
         form = reader.form
         writer = outputs.enter_context(writing_table(target, reader, force=force))
         sinks = [estimate_sink(writer)]
