@@ -185,8 +185,9 @@ def _scored(work: Work, at: int, sound: Sound) -> Row:
     rate = sound.sample_rate
     try:
         made = work.methods[at](work.pair, sound)
-        if not np.isfinite(made.samples).all():
-            raise InputError("the estimate holds samples that are no numbers")
+        if bad := int((~np.isfinite(made.samples)).sum()):
+            whole = made.samples.size
+            raise InputError(f"the estimate holds {bad} NaN or infinite samples of {whole}")
         scores, note = measured(
             work.metrics, made.samples, sound.clean, rate, unscored=sound.unscored
         )

@@ -17,6 +17,7 @@ from signal_diffusion.dsp.robust import Scale
 from signal_diffusion.errors import InputError
 from signal_diffusion.files import atomic
 from signal_diffusion.files.atomic import require_writable
+from signal_diffusion.files.journal import cell_of
 from signal_diffusion.nn.frames import Identity
 from signal_diffusion.tables import TableReader, opened_table
 from signal_diffusion.tables.columns import Columns
@@ -286,7 +287,7 @@ def written_scores(
     Raises:
         InputError: no window has a score, or the file can't be written.
     """
-    names = [f"{name}_score" for name in reader.form.names]
+    names = [cell_of(f"{name}_score") for name in reader.form.names]
     times, highest, at, unscored = window_times(reader, rows), -math.inf, "", 0
     with atomic.writing(path) as partial:
         with partial.open("w", newline="", encoding="utf-8") as file:
@@ -296,15 +297,8 @@ def written_scores(
                 for each in block:
                     valid = each[~np.isnan(each)]
                     score, time = float(valid.mean()) if len(valid) else math.nan, next(times)
-                    table.writerow(
-                        [
-                            time,
-                            *(
-                                "" if math.isnan(value) else f"{value:.4f}"
-                                for value in (score, *each)
-                            ),
-                        ]
-                    )
+                    cells = ("" if math.isnan(x) else f"{x:.4f}" for x in (score, *each))
+                    table.writerow([time, *cells])
                     unscored += math.isnan(score)
                     if score > highest:
                         highest, at = score, time
