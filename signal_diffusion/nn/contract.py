@@ -14,7 +14,12 @@ from signal_diffusion.nn.frames import FrameTransform, Identity
 
 
 def require_contract(backbone: nn.Module) -> None:
-    """Raise an InputError for a network that can't be run on recordings, or can't be stored."""
+    """Refuse a network that can't be run on recordings, or can't be stored.
+
+    Raises:
+        InputError: it lacks `context`, `forward` takes other arguments, or an argument of its
+            constructor is no attribute or can't be stored.
+    """
     name = type(backbone).__name__
     if not isinstance(backbone, nn.Module):
         raise InputError(f"backbone is a {name}; pass a torch.nn.Module")
