@@ -273,11 +273,16 @@ def read_frames(path: Path, mel: Mel) -> Array:
         raise InputError(
             f"{path} holds {held.dtype}; a mel spectrogram has floats, {mel.description}"
         )
+    with np.errstate(over="ignore"):
+        return _checked(path, held.astype(np.float32), mel)
+
+
+def _checked(path: Path, frames: Array, mel: Mel) -> Array:
     try:
-        with np.errstate(over="ignore"):
-            return checked_frames(held.astype(np.float32), mel)[0].numpy()
+        checked_frames(frames, mel)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    return frames
 
 
 def write_frames(path: Path, frames: Array, mel: Mel, *, force: bool = False) -> None:
@@ -311,4 +316,4 @@ def _analysed(path: Path, mel: Mel) -> tuple[Array, int]:
     frames = frames_of(x[0], mel)
     if frames.shape[-1] < 2:
         raise InputError(f"{path} is too short: a vocoder needs {mel.hop} samples or more")
-    return frames.numpy(), x.shape[-1]
+    return _checked(path, frames.numpy(), mel), x.shape[-1]
