@@ -160,10 +160,10 @@ def by_model(name: str) -> Method:
 
     def method(windows_: Windows) -> Filling:
         readings = windows_.readings.astype(np.float32)
-        mean = denoise(denoiser, readings, missing=windows_.missing)
+        options = {"sample_rate": denoiser.sample_rate, "missing": windows_.missing}
+        mean = denoise(denoiser, readings, **options)
         draws = [
-            denoise(denoiser, readings, missing=windows_.missing, steps=STEPS, seed=seed)
-            for seed in range(SHOTS)
+            denoise(denoiser, readings, **options, steps=STEPS, seed=seed) for seed in range(SHOTS)
         ]
         return Filling(mean, np.zeros_like(mean), np.stack(draws))
 

@@ -113,10 +113,11 @@ def denoise(
         piece=piece,
     )
     denoiser = denoiser_of(denoiser)
+    given = (missing, progress)
     rate = model_or_given_rate(denoiser, sample_rate)
     estimates = [
         np.concatenate([block[:, 0] for block in blocks], axis=1)
-        for _, blocks in _estimates(denoiser, signal, settings, rate, missing, progress)
+        for _, blocks in _estimates(denoiser, signal, settings, rate, given)
     ]
     return like(signal, np.stack(estimates))
 
@@ -182,8 +183,8 @@ def posterior(
         raise InputError("shots is 1, which has no spread: pass 2 or more")
     denoiser = denoiser_of(denoiser)
     rate = model_or_given_rate(denoiser, sample_rate)
-    bands, whole = bands_of(denoiser, settings), []
-    for normal, blocks in _estimates(denoiser, signal, settings, rate, missing, progress):
+    bands, given, whole = bands_of(denoiser, settings), (missing, progress), []
+    for normal, blocks in _estimates(denoiser, signal, settings, rate, given):
         parts = [spread(block, bands, settings.strength / normal.gain) for block in blocks]
         whole.append([np.concatenate(each, axis=1) for each in zip(*parts, strict=True)])
     made = (np.stack(each).reshape(signal.shape) for each in zip(*whole, strict=True))
@@ -304,10 +305,10 @@ def _estimates(
     signal: Signal,
     settings: Settings,
     rate: float,
-    missing: Mask | None,
-    progress: Progress | None,
+    given: tuple[Mask | None, Progress | None],
 ) -> Iterator[tuple[Normal, Iterator[Array]]]:
     """What brings each recording of a batch to the denoiser's level, and its estimates."""
+    missing, progress = given
     mask = mask_of(missing, signal)
     batch = signal if getattr(signal, "ndim", 0) == 3 and len(signal) else [signal]
     masks = mask if mask is not None and mask.ndim == 3 else [mask] * len(batch)
