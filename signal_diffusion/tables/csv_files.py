@@ -50,7 +50,7 @@ class CsvSource(Source):
     def __init__(self, path: Path, columns: Columns) -> None:
         self.path, self.layout = path, layout(path, columns.delimiter)
         self.names, self.units = self.layout.names, self.layout.units
-        self.first = self.layout.first
+        self.first, self.rate = self.layout.first, self.layout.rate
         numeric, temporal = list(self.layout.numeric), self.layout.temporal
         if not self.layout.heads and self.names[0] == "1" and columns.channels is None:
             kind = _kind_of_first(self.layout.column(0), self.layout.decimal)

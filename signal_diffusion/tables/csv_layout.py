@@ -15,11 +15,13 @@ from signal_diffusion.tables.time import CLOCK
 
 HEAD = 1 << 20
 ROWS = 200
+#: Seconds since 1970 of this century.
+EPOCH = (946684800.0, 4102444800.0)
 BOM = b"\xef\xbb\xbf"
-DATE = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?([T ].*)?")
+DATE = re.compile(r"(\d{4}[-/]\d\d?[-/]\d\d?|\d\d\.\d\d\.\d{4})([T ].*)?")
 UNIT = re.compile(
     r"(?i)[fpnumµkM]?(V|A|g|T|W|Pa|Hz|m|s|K|N|bar|rad|mol)([/²^*].*)?|°?C|%|a\.?u\.?|nu|dB\w*|adu"
-    r"|bpm|mmHg|deg.*|hh:mm.*|[(\[].*[)\]]"
+    r"|bpm|mmHg|deg.*|[kM]?(ohm|Ω)s?|(milli|micro)?(volts?|seconds?)|hh:mm.*|[(\[].*[)\]]"
 )
 DELIMITERS = ("\t", ";", "|", ",", " ")
 COMMENTS = ("#", "%", "//", "!")
@@ -52,6 +54,7 @@ class Layout:
         names, units: names and units of the columns; without a header, names are "1", "2", ...
         rows: fields of the first rows of readings.
         numeric: which columns hold numbers.
+        rate: sample rate in Hz, None if the file does not hold it.
     """
 
     path: Path
@@ -66,6 +69,7 @@ class Layout:
     units: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: tuple[bool, ...]
+    rate: float | None
 
     def column(self, at: int) -> list[str]:
         """The first fields of a column."""
@@ -104,8 +108,10 @@ def layout(path: Path, delimiter: str | None) -> Layout:
         raise InputError(f"{path} holds no rows, but comments: there is nothing to process")
     _require_no_readings(path, split, top)
     _require_numbers(path, split)
-    data = next((at for at in range(top, len(lines)) if not _is_header(split, at)), len(lines))
+    data = _first_row(split, top)
     names, units, heads = _titles(split, lines, top, data)
+    rate = None if heads else _stated_rate(split, data)
+    data += 0 if rate is None else 2
     return Layout(
         path=path,
         delimiter=split.delimiter,
@@ -116,9 +122,10 @@ def layout(path: Path, delimiter: str | None) -> Layout:
         heads=tuple(lines[at][1] + len(lines[at][0].encode(encoding)) for at in heads),
         first=data + 1,
         names=tuple(names),
-        units=tuple(unit or unit_of(name) for unit, name in zip(units, names, strict=True)),
+        units=tuple(u.strip("()[] ") or unit_of(n) for u, n in zip(units, names, strict=True)),
         rows=tuple(tuple(row) for row in split.fields[data:] if len(row) == split.count),
         numeric=split.numeric,
+        rate=rate,
     )
 
 
@@ -177,6 +184,29 @@ def _is_header(split: Split, at: int) -> bool:
     return named or 2 * words > len(filled)
 
 
+def _first_row(split: Split, top: int) -> int:
+    """The line of the first row of readings; rows of a preamble may stand above the names."""
+    places = range(top, len(split.fields))
+    data = next((at for at in places if not _is_header(split, at)), len(split.fields))
+    for at in places[data - top :]:
+        row = split.fields[at]
+        if row and _is_header(split, at):
+            return _first_row(split, at)
+        held = [text for text, numeric in zip(row, split.numeric, strict=False) if numeric]
+        if len(row) == split.count and all(is_number(text, split.decimal) for text in held):
+            break
+    return data
+
+
+def _stated_rate(split: Split, data: int) -> float | None:
+    """The rate in Hz where the first rows of a wristband hold its start since 1970 and its rate."""
+    rows = split.fields[data : data + 3]
+    if len(rows) < 3 or any(len(set(row)) != 1 for row in rows[:2]) or not all(split.numeric):
+        return None
+    start, rate = (float(row[0]) if is_number(row[0], ".") else 0.0 for row in rows[:2])
+    return rate if EPOCH[0] < start < EPOCH[1] and 0 < rate < EPOCH[0] else None
+
+
 def _require_no_readings(path: Path, split: Split, top: int) -> None:
     """Lines above the table may hold anything but what looks like its rows."""
     for at, row in enumerate(split.fields[:top]):
@@ -215,7 +245,7 @@ def _titles(
 
 def _are_units(fields: list[str]) -> bool:
     texts = [text for text in _bare(fields) if text]
-    return bool(texts) and all(UNIT.fullmatch(text) for text in texts)
+    return sum(UNIT.fullmatch(text) is not None for text in texts) > len(texts) / 2
 
 
 def _commented(split: Split, lines: Sequence[tuple[str, int]], top: int) -> list[str]:
@@ -238,6 +268,7 @@ class Split:
         fields: fields of each line; a comment has none.
         count: number of fields of most lines.
         numeric: which columns hold numbers.
+        score: the share of columns of numbers, or nearly so, and how many columns there are.
     """
 
     delimiter: str
@@ -245,11 +276,7 @@ class Split:
     fields: list[list[str]]
     count: int
     numeric: tuple[bool, ...]
-
-    @property
-    def score(self) -> tuple[float, int]:
-        """The share of columns of numbers, and how many columns there are."""
-        return (sum(self.numeric) / self.count, self.count)
+    score: tuple[float, int]
 
 
 def best_split(texts: list[str], delimiter: str | None) -> Split:
@@ -301,8 +328,10 @@ def _split(texts: list[str], delimiter: str) -> Split:
     rows = [row for row in fields if len(row) == count]
     rows = rows[len(rows) // 2 :]
     decimal = _decimal(rows, delimiter)
-    numeric = tuple(_is_numeric([row[at] for row in rows], decimal) for at in range(count))
-    return Split(delimiter, decimal, fields, count, numeric)
+    columns = [[row[at] for row in rows] for at in range(count)]
+    numeric = tuple(_is_numeric(column, decimal) for column in columns)
+    nearly = sum(_is_numeric([t for t in c if not cause_of(t)] or ["0"], decimal) for c in columns)
+    return Split(delimiter, decimal, fields, count, numeric, score=(nearly / count, count))
 
 
 def _decimal(rows: list[list[str]], delimiter: str) -> str:

@@ -38,10 +38,14 @@ UNITS = {
 }
 #: Below each of these, a count since 1970 of this century is in that unit.
 EPOCHS = ((1e8, 1.0), (1e11, 1.0), (1e14, 1e-3), (1e17, 1e-6), (1e20, NANO))
-#: Days from 1900 to 2000 and to 2100, and the rate in Hz above which seconds are hardly seconds.
-DAYS, FASTEST = (36525.0, 73050.0), 1e5
+#: Days of this century, as spreadsheets count them and as Matlab does; the rate in Hz above which
+#: seconds are hardly seconds, and how far from a whole number it may then be in rows a day.
+DAYS = ((36525.0, 73050.0), (730486.0, 767011.0))
+FASTEST, WHOLE = 1e5, 1e-3
 NUMBER = re.compile(r"[+-]?\d+([.,]\d*)?(e[+-]?\d+)?", re.IGNORECASE)
 CLOCK = re.compile(r"(\d+:)?\d+:\d+([.,]\d+)?")
+#: A date as day, month and year; with other signs than dots, the month may come first.
+DOTTED = re.compile(r"^(\d\d)\.(\d\d)\.(\d{4})\b")
 QUOTES = " '\"[]"
 
 
@@ -146,11 +150,11 @@ class Clock:
         return 0
 
     def _unreadable(self, stamps: Array, at: int) -> InputError:
-        row = self._first + self._row + at
+        row, text = self._first + self._row + at, str(stamps[at])
+        what = "an empty field" if text in ("", "nan", "NaT", "None") else f"'{text}'"
         return InputError(
-            f"{self._path}, row {row}, column '{self._name}': '{stamps[at]}' is no time stamp like "
-            f"those before it: "
-            + _mend("delete the row if it is none of readings, mend the stamp, or ")
+            f"{self._path}, row {row}, column '{self._name}': {what} is no time stamp like those "
+            f"before it: " + _mend("delete the row if it is none of readings, mend the stamp, or ")
         )
 
     def _seconds(self, counts: Array) -> Array:
@@ -167,9 +171,10 @@ class Clock:
             at = int(still.argmax())
             row = self._first + self._row + at + ahead
             how = "stand still" if steps[at] == 0 else "go back"
+            cause = "where they are rounded too much, " if steps[at] == 0 else ""
             raise InputError(
                 f"{self._path}: the time stamps of '{self._name}' {how} in row {row}; they must "
-                f"rise: {_mend('sort the rows or remove doubles, or ')}"
+                f"rise: {_mend(f'sort the rows or remove doubles, or {cause}')}"
             )
         return steps
 
@@ -285,13 +290,15 @@ def first_text(stamps: Array) -> int:
 
 
 def are_days(stamps: Array, rate: float) -> bool:
-    """Whether stamps are those of this century in days, as spreadsheets count them.
+    """Whether stamps are days, of this century as spreadsheets and Matlab count them or elapsed.
 
     As seconds, they would have a rate that no sensor has; or they are whole seconds in fractions
     of a day.
     """
-    if stamps.dtype.kind != "f" or not DAYS[0] <= stamps.min() <= stamps.max() <= DAYS[1]:
+    if stamps.dtype.kind != "f":
         return False
+    if not any(first <= stamps.min() <= stamps.max() <= last for first, last in DAYS):
+        return rate > FASTEST and abs(rate / DAY - round(rate / DAY)) < WHOLE
     seconds = stamps * DAY
     whole = bool(np.abs(seconds - np.rint(seconds)).max() < 1e-2)
     return rate > FASTEST or (whole and resolution(stamps) < 1e-7)
@@ -336,10 +343,11 @@ def _clock(stamps: Array) -> Array:
 def _dates(stamps: Array) -> Array:
     import pandas as pd
 
-    texts = [text.replace("/", "-") for text in _texts(stamps)]
+    texts = [DOTTED.sub(r"\3-\2-\1", text).replace("/", "-") for text in _texts(stamps)]
     try:
         return np.asarray(pd.to_datetime(texts, format="ISO8601", utc=True).as_unit("ns").asi8)
     except ValueError as error:
         raise InputError(
-            f"'{texts[0]}' is no time stamp: seconds, 2024-01-31T12:00:00.5 or 12:00:00.5 are"
+            f"'{stamps[0]}' is no time stamp: seconds, 12:00:00.5, 2024-01-31T12:00:00.5 or "
+            "31.01.2024 12:00:00.5 are"
         ) from error
