@@ -90,7 +90,10 @@ def writing(path: Path, *, force: bool = True) -> Iterator[Path]:
 def write(path: Path, content: str | bytes, *, force: bool = True) -> None:
     """Write text or bytes to a file; arguments and errors are those of `writing`."""
     with writing(path, force=force) as partial:
-        partial.write_bytes(content if isinstance(content, bytes) else content.encode())
+        # Of file names that are no Unicode, odd bytes are spelt out.
+        partial.write_bytes(
+            content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
+        )
 
 
 def publish(partial: Path, path: Path, *, force: bool = True) -> None:

@@ -16,6 +16,7 @@ from builders import Command, Outcome, network
 
 from signal_diffusion import errors
 from signal_diffusion.audio import Recording, read, write
+from signal_diffusion.audio.provenance import write_generated
 from signal_diffusion.cli.options import RAW_FORMATS
 from signal_diffusion.errors import InputError
 from signal_diffusion.files import artifact
@@ -564,6 +565,26 @@ def test_info_tells_what_a_file_holds(model: Path, command: Command) -> None:
     assert facts["licence"] == "CC-BY-4.0"
     assert facts["training data"] == "a, b"
     assert facts["scores"] == "PESQ 2.5"
+
+
+def test_texts_of_files_move_no_cursor(tmp_path: Path, noisy: Path, command: Command) -> None:
+    """Neither those that `info` shows, nor those in errors and their tracebacks."""
+    denoiser, deep = network(), []
+    for _ in range(20):
+        deep = [deep]
+    denoiser.card = {"licence": "MIT \u202egpj.exe", "deep": deep}
+    denoiser.save_pretrained(tmp_path / "model.safetensors")
+    code, out, err = command("info", tmp_path / "model.safetensors")
+    assert (code, err) == (0, "") and "MIT \\u202egpj.exe" in out and "deep  " in out
+    origin = {"synthetic": True, "ar\x1b]0;pwned\x07tist": "\x1b[2J"}
+    write_generated(tmp_path / "made.wav", np.zeros((1, 800), np.float32), 8000, origin)
+    code, out, err = command("info", tmp_path / "made.wav")
+    assert (code, err) == (0, "") and "ar\\x1b]0;pwned\\x07tist  \\x1b[2J" in out
+    evil = tmp_path / "no\x1b[2Jne.safetensors"
+    evil.write_bytes(b"")
+    for words in ([], ["--traceback"]):
+        code, out, err = command("info", evil, *words)
+        assert (code, out) == (2, "") and "no\\x1b[2Jne" in err and "\x1b" not in err
 
 
 def test_compute_is_counted_on_one_second() -> None:
