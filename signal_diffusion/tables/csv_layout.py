@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,14 @@ from pathlib import Path
 
 from signal_diffusion.errors import InputError
 from signal_diffusion.tables.columns import unit_of
+from signal_diffusion.tables.csv_rows import (
+    cause_of,
+    content,
+    is_missing,
+    is_number,
+    ragged,
+    split_fields,
+)
 from signal_diffusion.tables.time import CLOCK
 
 HEAD = 1 << 20
@@ -25,19 +32,6 @@ UNIT = re.compile(
 )
 DELIMITERS = ("\t", ";", "|", ",", " ")
 COMMENTS = ("#", "%", "//", "!")
-THOUSANDS = re.compile(r"[+-]?\d{1,3}([,.' \u00a0\u202f]\d{3})+([.,]\d+)?")
-#: Fields that stand for no reading, beside those that pandas knows.
-MISSING = (
-    *("-", "--", "?", ".", "missing", "Missing", "MISSING", "nodata", "NoData", "NODATA"),
-    *("NAN", "Nan", "na", "NONE", "none", "Null"),
-)
-NOTHING = re.compile(r"(?i)|#?n/?a|-?nan|null|none|<na>|-|--|\?|\.|missing|nodata")
-NUMBERS = {
-    mark: re.compile(
-        rf"(?i)[+-]?(\d+{re.escape(mark)}?\d*|{re.escape(mark)}\d+)(e[+-]?\d+)?|[+-]?inf(inity)?"
-    )
-    for mark in ".,"
-}
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ class Layout:
 
     def column(self, at: int) -> list[str]:
         """The first fields of a column."""
-        return [row[at].strip() for row in self.rows]
+        return [row[at] for row in self.rows]
 
     @property
     def causes(self) -> dict[int, str]:
@@ -211,10 +205,7 @@ def _require_no_readings(path: Path, split: Split, top: int) -> None:
     """Lines above the table may hold anything but what looks like its rows."""
     for at, row in enumerate(split.fields[:top]):
         if row and any(is_number(part, ".") for part in re.split(r"[,;\t|]", row[0])[:1]):
-            raise InputError(
-                f"{path}, row {at + 1}: it has {len(row)} fields by '{split.delimiter}', others "
-                f"have {split.count}: make them equal, or name the delimiter (--delimiter)"
-            )
+            raise ragged(path, at + 1, row, split.delimiter, split.count)
 
 
 def _require_numbers(path: Path, split: Split) -> None:
@@ -251,7 +242,7 @@ def _are_units(fields: list[str]) -> bool:
 def _commented(split: Split, lines: Sequence[tuple[str, int]], top: int) -> list[str]:
     """Names in the last comment above the rows, if there are as many."""
     text = lines[top - 1][0].lstrip("#%!/ ") if top else ""
-    names = _bare(fields_of(text, split.delimiter))
+    names = _bare(_fields(text, split.delimiter))
     return names if len(names) == split.count else []
 
 
@@ -288,41 +279,8 @@ def best_split(texts: list[str], delimiter: str | None) -> Split:
     return max(wide, key=lambda split: split.score)
 
 
-def is_number(text: str, decimal: str) -> bool:
-    """Whether a field holds a number with that decimal mark."""
-    return NUMBERS[decimal].fullmatch(text.strip()) is not None
-
-
-def is_missing(text: str) -> bool:
-    """Whether a field says that there is no reading."""
-    return NOTHING.fullmatch(text.strip()) is not None
-
-
-def cause_of(text: str) -> str:
-    """Why a field is probably no number, for an error; "" if that is unknown.
-
-    >>> cause_of("1,013.25"), cause_of("oops")
-    (' (by its separators of thousands)', '')
-    """
-    return " (by its separators of thousands)" if THOUSANDS.fullmatch(text.strip()) else ""
-
-
-def fields_of(text: str, delimiter: str) -> list[str]:
-    """The fields of a line."""
-    # A field may go over lines, but to the library only where quotes are as it expects.
-    line = " ".join(text.splitlines())
-    if delimiter == " ":
-        line = re.sub(" +", " ", line.strip())
-    try:
-        rows = csv.reader([line], delimiter=delimiter, skipinitialspace=delimiter != "\t")
-        return next(rows, [])
-    except csv.Error:
-        # Of more signs than a field may have.
-        return [line]
-
-
 def _split(texts: list[str], delimiter: str) -> Split:
-    fields = [[] if text.startswith(COMMENTS) else fields_of(text, delimiter) for text in texts]
+    fields = [[] if text.startswith(COMMENTS) else _fields(text, delimiter) for text in texts]
     counts = Counter(len(row) for row in fields[len(fields) // 4 :] if row)
     count = max(counts, key=lambda size: (counts[size], size), default=1)
     rows = [row for row in fields if len(row) == count]
@@ -332,6 +290,10 @@ def _split(texts: list[str], delimiter: str) -> Split:
     numeric = tuple(_is_numeric(column, decimal) for column in columns)
     nearly = sum(_is_numeric([t for t in c if not cause_of(t)] or ["0"], decimal) for c in columns)
     return Split(delimiter, decimal, fields, count, numeric, score=(nearly / count, count))
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    return [content(field) for field in split_fields(line, delimiter)] if line.strip() else []
 
 
 def _decimal(rows: list[list[str]], delimiter: str) -> str:

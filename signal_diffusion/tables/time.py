@@ -42,11 +42,12 @@ EPOCHS = ((1e8, 1.0), (1e11, 1.0), (1e14, 1e-3), (1e17, 1e-6), (1e20, NANO))
 #: seconds are hardly seconds, and how far from a whole number it may then be in rows a day.
 DAYS = ((36525.0, 73050.0), (730486.0, 767011.0))
 FASTEST, WHOLE = 1e5, 1e-3
-NUMBER = re.compile(r"[+-]?\d+([.,]\d*)?(e[+-]?\d+)?", re.IGNORECASE)
+NUMBER = re.compile(r"(?i)[+-]?\d+([.,]\d*)?(e[+-]?\d+)?")
 CLOCK = re.compile(r"(\d+:)?\d+:\d+([.,]\d+)?")
 #: A date as day, month and year; with other signs than dots, the month may come first.
 DOTTED = re.compile(r"^(\d\d)\.(\d\d)\.(\d{4})\b")
 QUOTES = " '\"[]"
+MEND = "pass rate= (--rate) to take the rows as evenly spaced"
 
 
 class Clock:
@@ -77,7 +78,7 @@ class Clock:
         try:
             self._scale = scale_of(head, name, unit)
         except InputError as error:
-            raise InputError(f"{path}, column '{name}': {error}; {_mend('')}") from error
+            raise InputError(f"{path}, column '{name}': {error}; {MEND}") from error
         counts = self._counts(head)
         self._origin = counts[0]
         self._fine = resolution(counts - counts[0]) * self._scale.unit
@@ -86,9 +87,8 @@ class Clock:
         self._last: float | None = None
         if unit_seconds(name, unit) is None and are_days(head, self.rate):
             raise InputError(
-                f"{path}, column '{name}': the stamps look like days (as Excel counts them: "
-                f"{head[0]:.15g}, {head[1]:.15g}): multiply them by 86400 to have seconds, or "
-                + _mend("")
+                f"{path}, column '{name}': the stamps look like days (of Excel: {head[0]:.15g}, "
+                f"{head[1]:.15g}): multiply them by 86400 to have seconds, or {MEND}"
             )
 
     def anew(self) -> Clock:
@@ -121,7 +121,7 @@ class Clock:
             raise InputError(
                 f"{self._path}: the time stamps of '{self._name}' are not regular, from row {row} "
                 f"on (steps of {self.step:g} s and of {steps[off.argmax()]:g} s): "
-                + _mend("resample it first, or ")
+                f"resample it first, or {MEND}"
             )
         if whole.max() > MOST_MISSING:
             row = self._first + self._row + int(whole.argmax())
@@ -142,19 +142,19 @@ class Clock:
         return counts
 
     def _first_bad(self, stamps: Array) -> int:
-        for at in range(len(stamps)):
+        for at in range(len(stamps) - 1):
             try:
                 self._scale.numbers(stamps[at : at + 1])
             except (ValueError, TypeError):
                 return at
-        return 0
+        return len(stamps) - 1
 
     def _unreadable(self, stamps: Array, at: int) -> InputError:
         row, text = self._first + self._row + at, str(stamps[at])
         what = "an empty field" if text in ("", "nan", "NaT", "None") else f"'{text}'"
         return InputError(
             f"{self._path}, row {row}, column '{self._name}': {what} is no time stamp like those "
-            f"before it: " + _mend("delete the row if it is none of readings, mend the stamp, or ")
+            f"before it: delete the row if it is none of readings, mend the stamp, or {MEND}"
         )
 
     def _seconds(self, counts: Array) -> Array:
@@ -171,10 +171,9 @@ class Clock:
             at = int(still.argmax())
             row = self._first + self._row + at + ahead
             how = "stand still" if steps[at] == 0 else "go back"
-            cause = "where they are rounded too much, " if steps[at] == 0 else ""
             raise InputError(
                 f"{self._path}: the time stamps of '{self._name}' {how} in row {row}; they must "
-                f"rise: {_mend(f'sort the rows or remove doubles, or {cause}')}"
+                f"rise: sort the rows or remove doubles, or, where they are rounded, {MEND}"
             )
         return steps
 
@@ -222,10 +221,6 @@ def round_rate(step: float, error: float) -> float:
     return 1 / step
 
 
-def _mend(first: str) -> str:
-    return f"{first}pass rate= (--rate) to take the rows as evenly spaced"
-
-
 @dataclass(frozen=True)
 class Scale:
     """How the stamps of one column become seconds.
@@ -268,7 +263,7 @@ def scale_of(head: Array, name: str, unit: str) -> Scale:
 
 
 def unit_seconds(name: str, unit: str) -> float | None:
-    """Seconds of the unit in a column's name or unit; None if there is none.
+    """Seconds of the unit in a column's name or unit.
 
     >>> unit_seconds("t [us]", ""), unit_seconds("time", "ms"), unit_seconds("timestamp", "")
     (1e-06, 0.001, None)

@@ -313,7 +313,7 @@ def test_what_can_not_be_read_gives_one_line(tmp_path: Path, text: str, words: s
             "look like days .*86400",
         ),
         (LONG + ",2.5,1\n", "row 5002, column 'time': an empty field is no time stamp"),
-        ("t,x\n" + "".join(f"{at // 2},1\n" for at in range(99)), "row 3.*rounded too much"),
+        ("t,x\n" + "".join(f"{at // 2},1\n" for at in range(99)), "row 3.*rounded"),
         (
             "Date,x\n" + "".join(f"03/01/2024 10:00:{at} AM,1\n" for at in range(10, 60)),
             "'03/01/2024 10:00:10 AM' is no time stamp: .*31.01.2024 12",
@@ -322,6 +322,9 @@ def test_what_can_not_be_read_gives_one_line(tmp_path: Path, text: str, words: s
             "t;x\n" + "".join(f"0,{at:03};{at % 9}.006,{at % 7}9\n" for at in range(99)),
             "'0.006,09' is no number .*thousands",
         ),
+        (LONG + "\nMean,2.5,1\n", "row 5002: it is blank, but other rows follow"),
+        (LONG + "# all, in, all, done\n", "row 5002: it has 4 fields by ',' .the first is '# all'"),
+        (LONG.replace("\n4000,4000.5", '\n4000,5"1"'), "row 4002: a quote"),
         ("time;x\n0.1;1,013.25\n0.2;1,014.5\n", "'1,013.25' is no number .*thousands"),
         (LONG.replace("\n4000,4000.5", '\n4000,"4,000.5"'), "row 4002.*'4,000.5'.*thousands"),
     ],
