@@ -160,8 +160,8 @@ def by_model(name: str) -> Method:
 
     def method(windows_: Windows) -> Filling:
         readings = windows_.readings.astype(np.float32)
-        options = {"sample_rate": denoiser.sample_rate, "missing": windows_.missing}
-        mean = denoise(denoiser, readings, **options)
+        rate, missing = denoiser.sample_rate, windows_.missing
+        mean = denoise(denoiser, readings, sample_rate=rate, missing=missing)
         draws = [
             denoise(denoiser, readings, **options, steps=STEPS, seed=seed) for seed in range(SHOTS)
         ]
