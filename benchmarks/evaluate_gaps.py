@@ -163,7 +163,8 @@ def by_model(name: str) -> Method:
         rate, missing = denoiser.sample_rate, windows_.missing
         mean = denoise(denoiser, readings, sample_rate=rate, missing=missing)
         draws = [
-            denoise(denoiser, readings, **options, steps=STEPS, seed=seed) for seed in range(SHOTS)
+            denoise(denoiser, readings, sample_rate=rate, missing=missing, steps=STEPS, seed=seed)
+            for seed in range(SHOTS)
         ]
         return Filling(mean, np.zeros_like(mean), np.stack(draws))
 
