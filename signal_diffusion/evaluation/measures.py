@@ -78,6 +78,10 @@ def _envelope(estimate: Array, reference: Array, rate: float) -> float:
     return float(metrics.envelope_peak_error(estimate, reference, sample_rate=rate).mean())
 
 
+def _voice_lost(estimate: Array, reference: Array, rate: float) -> float:
+    return float(metrics.voice_lost(estimate, reference, sample_rate=rate).mean())
+
+
 def _dnsmos(estimate: Array, _: Array, rate: float) -> float:
     narrow = resample(estimate, rate, LISTENING_RATE)
     return float(np.mean([metrics.dnsmos(channel) for channel in narrow]))
@@ -114,6 +118,14 @@ METRICS: Mapping[str, Metric] = {
         higher=True,
         explanation="How far everything that is not the clean signal lies below it; a wrong "
         "loudness does not count.",
+    ),
+    "voice_lost": Metric(
+        _voice_lost,
+        "voice lost dB",
+        2,
+        sound_only=True,
+        explanation="By how much active speech fell: the level of the clean voice less that of its "
+        "part in the result; noise that is left does not count, a wrong loudness does.",
     ),
     "snr": Metric(
         _plain(metrics.snr),
@@ -185,7 +197,7 @@ METRICS: Mapping[str, Metric] = {
 
 #: By the domain of the model.
 DEFAULTS: Mapping[str | None, tuple[str, ...]] = {
-    "speech": ("pesq", "estoi", "si_sdr", "lsd"),
+    "speech": ("pesq", "estoi", "si_sdr", "voice_lost", "lsd"),
     "music": ("si_sdr", "lsd", "stft"),
     "ecg": ("ssd", "mad", "prd", "cosine", "snr"),
     "vibration": ("snr", "kurtosis", "envelope"),

@@ -170,7 +170,10 @@ class Filter:
                 f"against is '{self.name}'; choose among {', '.join(FILTERS)}, or use "
                 "--against-command or --against-folder"
             )
-        require_package(self.name, FILTERS[self.name].needs)
+        built = FILTERS[self.name]
+        require_package(self.name, built.needs)
+        if built.ready is not None:
+            built.ready(0)
 
     @property
     def key(self) -> object:
