@@ -128,7 +128,10 @@ def _views(denoiser: NetworkDenoiser) -> Rows:
     """What an estimate depends on, of models that take recordings."""
     if denoiser.kind == "generator":
         return [("length", duration(denoiser.length or 0, denoiser.sample_rate))]
-    view = f"{duration(denoiser.receptive_field, denoiser.sample_rate)} a call"
+    field = denoiser.receptive_field
+    if field is None:
+        return [("receptive field", "the whole recording")]
+    view = f"{duration(field, denoiser.sample_rate)} a call"
     if denoiser.kind == "vocoder":
         return [("receptive field", view), ("takes", cast(Mel, denoiser.mel).description)]
     return [("receptive field", view), ("latency", _latency(denoiser))]
@@ -141,7 +144,7 @@ def _conditions(denoiser: NetworkDenoiser) -> Rows:
 
 def _latency(denoiser: NetworkDenoiser) -> str:
     """What an estimate waits for, in a stream at the model's own rate."""
-    one, two = (denoiser.context(calls)[1] for calls in (1, 2))
+    one, two = (cast("tuple[int, int]", denoiser.context(calls))[1] for calls in (1, 2))
     rate = denoiser.sample_rate
     return f"{duration(one, rate)} at 1 call, {duration(two - one, rate)} more for each further one"
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from signal_diffusion import samplers
-from signal_diffusion.denoiser import Denoiser, signals_of
+from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import Buffer
+from signal_diffusion.nn.frames import signals_of
 from signal_diffusion.noise import Noise
 from signal_diffusion.samplers import Progress
 

@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from signal_diffusion.denoiser import Denoiser, NetworkDenoiser, signals_of
+from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.diffwave import DiffWave
+from signal_diffusion.nn.frames import signals_of
 from signal_diffusion.nn.mel import UnitMel
 from signal_diffusion.noise import Noise
 from signal_diffusion.samplers import NoiseSource, Progress, update

@@ -20,11 +20,13 @@ from torch import Tensor
 from signal_diffusion import samplers
 from signal_diffusion.audio.provenance import provenance, write_generated
 from signal_diffusion.conditions import Value, encoded
-from signal_diffusion.denoiser import NetworkDenoiser, signals_of
+from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
+from signal_diffusion.files.atomic import failures
 from signal_diffusion.files.npz import writing_npz
 from signal_diffusion.guidance import ClassifierFree
+from signal_diffusion.nn.frames import signals_of
 from signal_diffusion.noise import Noise
 from signal_diffusion.plots.grid import MOST, draw_grid
 from signal_diffusion.samplers import Progress
@@ -311,8 +313,10 @@ def _drawn(
 
 def _into_files(drawn: Iterator[Drawn], drawing: Drawing, rate: int, force: bool) -> list[Drawn]:
     first: list[Drawn] = []
-    for item, signal in drawn:
-        os.makedirs(item.path.parent, exist_ok=True)
+    for number, (item, signal) in enumerate(drawn):
+        if not number:
+            with failures(item.path):
+                os.makedirs(item.path.parent, exist_ok=True)
         origin = drawing.origin(condition=dict(item.values), draw=item.draw)
         write_generated(item.path, signal[None], rate, origin, force=force)
         if len(first) < MOST:

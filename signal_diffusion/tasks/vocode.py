@@ -18,13 +18,14 @@ from torch import Tensor
 from signal_diffusion import samplers
 from signal_diffusion.audio import read
 from signal_diffusion.audio.provenance import provenance, write_generated
-from signal_diffusion.denoiser import NetworkDenoiser, signals_of
+from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import overlapping
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import require_writable
 from signal_diffusion.files.npz import read_arrays, writing_npz
+from signal_diffusion.nn.frames import signals_of
 from signal_diffusion.nn.magnitudes import Magnitudes
 from signal_diffusion.nn.mel import Mel, conditioner, padded, scale_of
 from signal_diffusion.noise import Noise
@@ -85,7 +86,7 @@ def vocode(
     times, channels = power_grid(denoiser.schedule, steps), mel.window // 2 + 1
     noise = Noise(seed, rows=[(0, 0)], channels=channels)
     calls = samplers.network_calls(sampler, steps)
-    context = (FAR, FAR) if calls is None else denoiser.context(calls)
+    context = (None if calls is None else denoiser.context(calls)) or (FAR, FAR)
     past, future = (-(-n // mel.hop) for n in context)
     count = frames.shape[-1]
     parts: list[Array] = []
@@ -271,11 +272,16 @@ def read_frames(path: Path, mel: Mel) -> Array:
         raise InputError(
             f"{path} holds {held.dtype}; a mel spectrogram has floats, {mel.description}"
         )
+    with np.errstate(over="ignore"):
+        return _checked(path, held.astype(np.float32), mel)
+
+
+def _checked(path: Path, frames: Array, mel: Mel) -> Array:
     try:
-        with np.errstate(over="ignore"):
-            return checked_frames(held.astype(np.float32), mel)[0].numpy()
+        checked_frames(frames, mel)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    return frames
 
 
 def write_frames(path: Path, frames: Array, mel: Mel, *, force: bool = False) -> None:
@@ -309,4 +315,4 @@ def _analysed(path: Path, mel: Mel) -> tuple[Array, int]:
     frames = frames_of(x[0], mel)
     if frames.shape[-1] < 2:
         raise InputError(f"{path} is too short: a vocoder needs {mel.hop} samples or more")
-    return frames.numpy(), x.shape[-1]
+    return _checked(path, frames.numpy(), mel), x.shape[-1]

@@ -133,7 +133,10 @@ def window_errors(
     noise = Noise(seed, rows=batch, channels=state)
     unit = math.lcm(rows, denoiser.hop)
     size = max(1, piece // (channels * unit)) * unit
-    before, after = denoiser.context()
+    context = denoiser.context()
+    if context is None:
+        raise InputError("this model sees the whole recording at once: it can't score windows")
+    before, after = context
     before = math.ceil(before / denoiser.hop) * denoiser.hop
     # Readings (C, n) over what tells which were filled in, (2C, n).
     if missing is not None:
