@@ -61,25 +61,19 @@ class Metric:
         return f"{self.scale * score:{sign}.{self.digits}{self.form}}"
 
 
-def _plain(metric: Callable[[Array, Array], torch.Tensor]) -> Measure:
+def _plain(metric: Callable[..., torch.Tensor]) -> Measure:
     return lambda estimate, reference, _: float(metric(estimate, reference).mean())
+
+
+def _of_rate(metric: Callable[..., torch.Tensor]) -> Measure:
+    return lambda estimate, reference, rate: float(
+        metric(estimate, reference, sample_rate=rate).mean()
+    )
 
 
 def _pesq(estimate: Array, reference: Array, rate: float) -> float:
     pair = (resample(x, rate, LISTENING_RATE) for x in (estimate, reference))
     return float(metrics.pesq_wb(*pair).mean())
-
-
-def _estoi(estimate: Array, reference: Array, rate: float) -> float:
-    return float(metrics.estoi(estimate, reference, sample_rate=round(rate)).mean())
-
-
-def _envelope(estimate: Array, reference: Array, rate: float) -> float:
-    return float(metrics.envelope_peak_error(estimate, reference, sample_rate=rate).mean())
-
-
-def _voice_lost(estimate: Array, reference: Array, rate: float) -> float:
-    return float(metrics.voice_lost(estimate, reference, sample_rate=rate).mean())
 
 
 def _dnsmos(estimate: Array, _: Array, rate: float) -> float:
@@ -102,7 +96,7 @@ METRICS: Mapping[str, Metric] = {
         "(bad) to 4.64 (the same), predicted by ITU-T P.862.2.",
     ),
     "estoi": Metric(
-        _estoi,
+        _of_rate(metrics.estoi),
         "ESTOI %",
         1,
         scale=100.0,
@@ -120,7 +114,7 @@ METRICS: Mapping[str, Metric] = {
         "loudness does not count.",
     ),
     "voice_lost": Metric(
-        _voice_lost,
+        _of_rate(metrics.voice_lost),
         "voice lost dB",
         2,
         sound_only=True,
@@ -178,7 +172,7 @@ METRICS: Mapping[str, Metric] = {
         explanation="The error of the kurtosis, which tells how spiky a signal is, in per cent.",
     ),
     "envelope": Metric(
-        _envelope,
+        _of_rate(metrics.envelope_peak_error),
         "envelope peak error %",
         explanation="The error of the highest peak of the envelope's spectrum, by which faults "
         "of bearings are found, in per cent.",
