@@ -43,13 +43,16 @@ class Chart:
     alt: str
 
 
-def shown(self, score: float, *, sign: str = "") -> str:
-    """A score as tables show it.
+def shown(metric: str, value: float | None, *, sign: str = "") -> str:
+    """A score as text, with a real minus but where it is 0; "–" where there is none.
 
-    >>> METRICS["estoi"].shown(0.5, sign="+"), METRICS["mad"].shown(0.00123456)
-    ('+50.0', '0.001235')
+    >>> shown("estoi", -0.0712, sign="+"), shown("pesq", -1e-9), shown("pesq", None)
+    ('−7.1', '0.00', '–')
     """
-    return f"{self.scale * score:{sign}.{self.digits}{self.form}}"
+    if value is None:
+        return "–"
+    text = METRICS[metric].shown(value, sign=sign)
+    return text.replace("-", "−" if is_seen(text) else sign)
 
 
 def is_seen(text: str) -> bool:
