@@ -49,7 +49,10 @@ class ArraysWriter:
 
     def put(self, name: str, value: float | str | NDArray[Any]) -> None:
         """Keep one value, such as a sample rate, or one whole array beside the growing ones."""
-        self._values[name] = np.asarray(value)
+        array = np.asarray(value)
+        if array.dtype.kind == "f":
+            require_finite_result(array)
+        self._values[name] = array
 
     def save(self, path: Path) -> None:
         """Put everything together; `writing_npz` does so at its end."""

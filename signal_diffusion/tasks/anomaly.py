@@ -126,7 +126,7 @@ def score_table(
             measured = usual is None
             usual = usual or _found(spool, reader, beginning, size)
             scores = (usual.scores(block) for block in spool.blocks())
-            highest, at, unscored = written_scores(target, reader, size, scores)
+            highest, at, unscored = written_scores(target, reader, size, scores, force=force)
     return ScoreReport(
         path=str(source),
         output=str(target),
@@ -278,18 +278,18 @@ def _require_fitting(denoiser: NetworkDenoiser, reader: TableReader) -> None:
 
 
 def written_scores(
-    path: Path, reader: TableReader, rows: int, scores: Iterable[Array]
+    path: Path, reader: TableReader, rows: int, scores: Iterable[Array], *, force: bool = False
 ) -> tuple[float, str, int]:
     """Write the scores (n, C) of windows as a CSV: the highest of all, its time, and how many lack.
 
     What is not known, NaN, is an empty field.
 
     Raises:
-        InputError: no window has a score, or the file can't be written.
+        InputError: no window has a score, or the file exists or can't be written.
     """
     names = [cell_of(f"{name}_score") for name in reader.form.names]
     times, highest, at, unscored = window_times(reader, rows), -math.inf, "", 0
-    with atomic.writing(path) as partial:
+    with atomic.writing(path, force=force) as partial:
         with partial.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(["time", "score", *names])

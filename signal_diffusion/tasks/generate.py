@@ -23,6 +23,7 @@ from signal_diffusion.conditions import Value, encoded
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
+from signal_diffusion.files.atomic import failures
 from signal_diffusion.files.npz import writing_npz
 from signal_diffusion.guidance import ClassifierFree
 from signal_diffusion.nn.frames import signals_of
@@ -48,7 +49,7 @@ def generate(
     draws: Sequence[int] | None = None,
     length: int | None = None,
     steps: int = STEPS,
-    sampler: Callable[..., Tensor] = samplers.ddim,
+    sampler: Callable[..., Tensor] | str = samplers.ddim,
     guidance: float = GUIDANCE,
     seed: int = 0,
     progress: Progress | None = None,
@@ -63,7 +64,7 @@ def generate(
             the condition. None counts from 0.
         length: samples; None takes the model's own.
         steps: times of the grid; with `ddim`, calls of the network.
-        sampler: a function of `samplers`, or one of the same form.
+        sampler: a function of `samplers`, its name, or a function of the same form.
         guidance: pull of the conditions, see `guidance.ClassifierFree`.
         seed: of the noise.
         progress: called as progress(done calls, all calls).
@@ -71,6 +72,7 @@ def generate(
     Raises:
         InputError: the model is no generator, or a condition or setting can't be used.
     """
+    sampler = samplers.sampler_named(sampler)
     own = require_generator(denoiser)
     require_whole("length", length, least=denoiser.codec.hop)
     length = own if length is None else length
@@ -312,8 +314,10 @@ def _drawn(
 
 def _into_files(drawn: Iterator[Drawn], drawing: Drawing, rate: int, force: bool) -> list[Drawn]:
     first: list[Drawn] = []
-    for item, signal in drawn:
-        os.makedirs(item.path.parent, exist_ok=True)
+    for number, (item, signal) in enumerate(drawn):
+        if not number:
+            with failures(item.path):
+                os.makedirs(item.path.parent, exist_ok=True)
         origin = drawing.origin(condition=dict(item.values), draw=item.draw)
         write_generated(item.path, signal[None], rate, origin, force=force)
         if len(first) < MOST:

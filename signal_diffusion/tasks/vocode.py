@@ -49,7 +49,7 @@ def vocode(
     log_mel: NDArray[np.floating] | Tensor,
     *,
     steps: int = STEPS,
-    sampler: Callable[..., Tensor] = samplers.ddim,
+    sampler: Callable[..., Tensor] | str = samplers.ddim,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Array:
@@ -63,7 +63,7 @@ def vocode(
         denoiser: a vocoder, such as the shipped `vocoder`.
         log_mel: natural logarithms of the power in mel bands, see `mel.Mel`.
         steps: times of the grid; with `ddim`, calls of the network.
-        sampler: a function of `samplers`, or one of the same form.
+        sampler: a function of `samplers`, its name, or a function of the same form.
         seed: of fresh noise, which a bridge needs in several steps.
         progress: called as progress(done calls, all calls).
 
@@ -77,6 +77,7 @@ def vocode(
     >>> vocode(vocoder, vocoder.mel(sound)[0]).shape
     (15872,)
     """
+    sampler = samplers.sampler_named(sampler)
     mel, codec = require_vocoder(denoiser)
     require_whole("steps", steps, least=1)
     require_whole("seed", seed, least=0)
@@ -272,11 +273,16 @@ def read_frames(path: Path, mel: Mel) -> Array:
         raise InputError(
             f"{path} holds {held.dtype}; a mel spectrogram has floats, {mel.description}"
         )
+    with np.errstate(over="ignore"):
+        return _checked(path, held.astype(np.float32), mel)
+
+
+def _checked(path: Path, frames: Array, mel: Mel) -> Array:
     try:
-        with np.errstate(over="ignore"):
-            return checked_frames(held.astype(np.float32), mel)[0].numpy()
+        checked_frames(frames, mel)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    return frames
 
 
 def write_frames(path: Path, frames: Array, mel: Mel, *, force: bool = False) -> None:
@@ -310,4 +316,4 @@ def _analysed(path: Path, mel: Mel) -> tuple[Array, int]:
     frames = frames_of(x[0], mel)
     if frames.shape[-1] < 2:
         raise InputError(f"{path} is too short: a vocoder needs {mel.hop} samples or more")
-    return frames.numpy(), x.shape[-1]
+    return _checked(path, frames.numpy(), mel), x.shape[-1]
