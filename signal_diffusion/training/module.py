@@ -147,7 +147,8 @@ class DiffusionModule(LightningModule):
             self.scores.append(float(score))
         elif name not in self.skipped:
             self.skipped.add(name)
-            log.warning("%s has no finite score and doesn't count: is it silent?", name)
+            line = f"{name} has no finite score and doesn't count: is it silent?"
+            log.warning(line)
 
     def on_validation_epoch_end(self) -> None:
         found = torch.tensor([sum(self.scores), len(self.scores)], device=self.device)
