@@ -101,10 +101,12 @@ class Following:
         ahead: samples after one that its gain depends on.
     """
 
-    #: Frames on either side in a median, and those of a span: 2 s at 16 kHz, 0.5 s in streams.
-    AROUND, SPAN, STREAM_SPAN = 3, 62, 16
+    #: Frames on either side in a median, and those of a span: 2 s at 16 kHz, 0.6 s in streams.
+    AROUND, SPAN, STREAM_SPAN = 3, 62, 20
     #: A quarter of a second at 16 kHz.
     AHEAD = 8
+    #: dB under its own level that sound counts at which is shorter than a median.
+    CLICK_DB = 12.0
     #: dB that a voice may be fainter or louder than the reference: networks bear that.
     SLACK_DB = 6.0
     #: dB under the reference of the faintest voice.
@@ -119,7 +121,7 @@ class Following:
         span = self.STREAM_SPAN if self._stream else self.SPAN
         after = self.AHEAD - self.AROUND - 2 if self._stream else span - 1
         self.ahead = (self.AROUND + after + 2) * FRAME
-        self._medians = Windows(np.median, before=self.AROUND, after=self.AROUND)
+        self._medians = Windows(self._without_clicks, before=self.AROUND, after=self.AROUND)
         self._highest = Windows(np.max, before=span - 1, after=0)
         self._lowest = Windows(np.min, before=0, after=after)
         self._risen = Windows(np.max, before=0, after=1)
@@ -155,6 +157,10 @@ class Following:
         ramps = ends[:, :-1, None] + np.diff(ends)[..., None] * (np.arange(FRAME) / FRAME)
         self._ramps.push(ramps.reshape(len(ends), -1))
 
+    def _without_clicks(self, windows: Array, axis: int) -> Array:
+        """Medians of windows (C, n, k), and of what is shorter as much as counts."""
+        return np.maximum(np.median(windows, axis), windows[..., self.AROUND] - self.CLICK_DB)
+
     def _levels(self, x: Array, last: bool) -> Array:
         """The levels (C, m) in dB that become known by those of frames (C, k)."""
         x = self._medians.push(x, last=last)
@@ -164,6 +170,9 @@ class Following:
             if x.shape[1] < self._first and not last:
                 return x[:, :0]
             start = x[:, : self._first].max(axis=1, keepdims=True)
+            if self._stream:
+                # What a stream waits for anyway has one gain.
+                x[:, : self._first] = start
             self._first = 0
         x = self._lowest.push(self._highest.push(x, start=start), last=last)
         x = np.maximum(x, self._floor)

@@ -32,7 +32,7 @@ class DenoiseStream:
 
     With the level given, all that comes out is `denoise` of all that went in with that level.
     Without one the gain of each channel follows its level, 0.26 s ahead: it falls before a louder
-    voice begins, rises once a fainter one has lasted for half a second, and rests in pauses.
+    voice begins, rises once a fainter one has lasted for 0.6 s, and rests in shorter pauses.
     `tasks.denoise.measured_level` of an earlier recording of the same source is a level to give.
 
     Args:
