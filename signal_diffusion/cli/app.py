@@ -75,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _stop(InputError(_usage(error)))
     except Exception as error:
         if "--traceback" in given:
-            traceback.print_exc()
+            for line in traceback.format_exc().splitlines():
+                say(line, err=True)
         _stop(error)
     raise SystemExit(code or 0)
 

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from signal_diffusion import audio
 from signal_diffusion.audio.files import Reader, Writer, opened, writing
 from signal_diffusion.audio.forms import Form, stored_form
 from signal_diffusion.audio.pipes import PipeReader, PipeWriter
@@ -140,6 +140,14 @@ def _outcome(pending: Sequence[Header], request: Request, work: Work) -> Outcome
 def _work(denoiser: NetworkDenoiser, request: Request) -> Work:
     from signal_diffusion.tasks.denoise_files import denoise_file, denoise_table
 
+    # The tables of a folder mostly have the same columns.
+    announced: set[str] = set()
+
+    def announce(path: Path, line: str) -> None:
+        if not (request.quiet or line in announced):
+            announced.add(line)
+            say(f"{path}: {line}", err=True)
+
     def work(job: Job, progress: Progress) -> FileReport:
         shared: dict[str, Any] = {
             "settings": request.settings,
@@ -151,8 +159,9 @@ def _work(denoiser: NetworkDenoiser, request: Request) -> Work:
             "progress": progress,
         }
         if is_table(job.source):
-            table: dict[str, Any] = {"columns": request.columns, "window": request.window}
-            return denoise_table(denoiser, job.source, job.target, **table, **shared)
+            shared |= {"columns": request.columns, "window": request.window}
+            shared["announce"] = partial(announce, job.source)
+            return denoise_table(denoiser, job.source, job.target, **shared)
         return denoise_file(denoiser, job.source, job.target, mix=request.sound.mix, **shared)
 
     return work
@@ -193,11 +202,9 @@ def _report_path(request: Request) -> Path | None:
 
 def _remove_leftovers(jobs: Sequence[Job], request: Request) -> None:
     """Remove what killed runs left in the folders of the outputs."""
-    report = _report_path(request)
-    folders = {path.parent for job in jobs for path in job.outputs}
-    folders |= {report.parent} if report is not None else set()
-    for folder in sorted(folder for folder in folders if os.path.isdir(folder)):
-        audio.remove_leftovers(folder)
+    paths = [_report_path(request), *(path for job in jobs for path in job.outputs)]
+    for folder in {path.parent for path in paths if path is not None}:
+        remove_leftovers(folder)
 
 
 def _require_report(headers: Sequence[Header], request: Request) -> None:

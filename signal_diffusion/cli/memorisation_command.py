@@ -121,7 +121,7 @@ def memorisation(
             force=force,
         )
     if not quiet:
-        for line in [f"{output}: {report.sentence(verdict)}", *report.notes(found, against)]:
+        for line in [f"{output}: {verdict.sentence}", *found.notes(against)]:
             say(line)
 
 

@@ -182,6 +182,27 @@ class Corpus:
         return self.samples[where].astype(np.float32) / 32768
 
 
+def clip_weights(
+    corpus: Corpus, groups: Mapping[str, float], *, balance: float = 1.0
+) -> np.ndarray:
+    """Probability of each clip: by its length, with the shares of some groups given.
+
+    With a balance below 1, a source's probability is its length to that power.
+    """
+    lengths = (corpus.ends - corpus.starts).astype(np.float64)
+    names = np.array([clip.group for clip in corpus.clips])
+    if balance < 1:
+        _, source = np.unique([c.speaker for c in corpus.clips], return_inverse=True)
+        lengths *= np.bincount(source, lengths)[source] ** (balance - 1)
+    rest = 1.0 - sum(share for name, share in groups.items() if (names == name).any())
+    weights = np.where(np.isin(names, list(groups)), 0.0, lengths)
+    weights *= rest / max(weights.sum(), 1e-9)
+    for name, share in groups.items():
+        rows = names == name
+        weights[rows] = share * lengths[rows] / max(lengths[rows].sum(), 1e-9)
+    return weights / weights.sum()
+
+
 def _decode_all(clips: Sequence[Clip], sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
     pieces = [_decode(clip, sample_rate) for clip in clips]
     return np.concatenate(pieces), np.array([len(piece) for piece in pieces])

@@ -12,11 +12,11 @@ from signal_diffusion.data.batches import Batch, Recordings, Source, recordings_
 from signal_diffusion.data.corpus import (
     Clip,
     Corpus,
+    clip_weights,
     list_folder,
     list_manifest,
     split_by_speaker,
 )
-from signal_diffusion.data.speech_mixing import clip_weights
 
 
 @dataclass(frozen=True)

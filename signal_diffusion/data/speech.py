@@ -19,11 +19,12 @@ from signal_diffusion.data.batches import Batch, Recordings, Source
 from signal_diffusion.data.corpus import (
     Clip,
     Corpus,
+    clip_weights,
     list_folder,
     list_manifest,
     split_by_speaker,
 )
-from signal_diffusion.data.speech_mixing import Mixer, clip_weights
+from signal_diffusion.data.speech_mixing import Mixer
 from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
 

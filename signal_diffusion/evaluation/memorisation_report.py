@@ -21,6 +21,7 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.memorisation import (
     CHANCE,
     REFERENCES,
+    RESOLUTION,
     VERY_NEAR,
     Clips,
     Comparison,
@@ -109,9 +110,11 @@ def write_report(
     sets = {"drawn": found.drawn, "held_out": found.held_out, "training": found.training}
     figures = {
         **(facts or {}),
-        "verdict": "passed" if verdict.passed else "failed",
+        "verdict": verdict.verdict,
         "against": against,
-        "sentence": sentence(verdict),
+        "sentence": verdict.sentence,
+        "notes": found.notes(against),
+        "resolution": RESOLUTION,
         "very_near_share": VERY_NEAR,
         "chance": CHANCE,
         "comparisons": {name: asdict(found.against(name)) for name in REFERENCES},
@@ -125,26 +128,6 @@ def write_report(
     }
     atomic.write(folder / FIGURES, json.dumps(figures, indent=1) + "\n", force=force)
     return verdict
-
-
-def sentence(verdict: Comparison) -> str:
-    """A verdict in words."""
-    those = "held-out clips" if verdict.reference == "held-out" else "training clips of each other"
-    return (
-        f"{'passed' if verdict.passed else 'failed'}: {100 * verdict.share:.3g} % of the drawn "
-        f"signals lie nearer to a training clip than the nearest {100 * VERY_NEAR:g} % of "
-        f"{those} do, {verdict.under_all} nearer than all (p = {verdict.p:.2g})"
-    )
-
-
-def notes(found: Memorisation, against: str) -> list[str]:
-    """What makes the reference of a verdict unfair, in lines."""
-    if against == "training" or found.p_alike >= 0.01:
-        return []
-    return [
-        "note: held-out clips lie farther from the training clips than these from each other "
-        f"(p = {found.p_alike:.2g}), and so are of another kind; --against training is fairer"
-    ]
 
 
 def _peaked(x: np.ndarray) -> np.ndarray:
@@ -171,7 +154,7 @@ def _figure(found: Memorisation, verdict: Comparison) -> Figure:
     axes.axvline(verdict.very_near, color="black", ls=":", lw=1, label=label)
     axes.set_xlabel("distance to the nearest training clip (0: a copy)")
     axes.set_ylabel("share, %")
-    axes.set_title(sentence(verdict), fontsize=9, wrap=True)
+    axes.set_title(verdict.sentence, fontsize=9, wrap=True)
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
     return figure

@@ -21,6 +21,7 @@ from signal_diffusion.evaluation.run import ROWS, WORK, Row
 from signal_diffusion.evaluation.summary import markdown, notes, summary
 from signal_diffusion.files import artifact, atomic
 from signal_diffusion.files.atomic import failures
+from signal_diffusion.files.journal import cell_of
 from signal_diffusion.metrics.alignment import ALIGNMENT
 
 CSV, PARQUET, FIGURES, TABLE = "files.csv", "files.parquet", "summary.json", "summary.md"
@@ -128,13 +129,19 @@ def write_files(
     Raises:
         InputError: something can't be written.
     """
-    frame = pandas.DataFrame(rows)
-    atomic.write(folder / CSV, frame.to_csv(index=False, lineterminator="\n"))
+    rows = [{name: spelt(value) for name, value in row.items()} for row in rows]
+    safe = pandas.DataFrame([{cell_of(n): cell_of(v) for n, v in row.items()} for row in rows])
+    atomic.write(folder / CSV, safe.to_csv(index=False, lineterminator="\n"))
     if find_spec("pyarrow") is not None:
         with atomic.writing(folder / PARQUET) as partial:
-            frame.to_parquet(partial, index=False)
+            pandas.DataFrame(rows).to_parquet(partial, index=False)
     write_results(folder / FIGURES, command, **facts, versions=versions())
     atomic.write(folder / TABLE, text)
+
+
+def spelt(value: Any) -> Any:
+    """A value in which odd bytes of a file name that is no Unicode are spelt out."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def versions() -> dict[str, str]:

@@ -79,10 +79,17 @@ def evaluate(
     require_distinct(methods)
     wanted = _keys(pairs, methods, metrics)
     every = {key for keys in wanted for key in keys}
+
+    def whole(row: Row) -> bool:
+        # A file that was damaged may still hold lines of JSON.
+        scores = (row.get(name, "") for name in (*metrics, "seconds", "taken"))
+        numbers = all(isinstance(score, (int, float, type(None))) for score in scores)
+        return numbers and {*ALIGNMENT, *WORK} <= row.keys()
+
     kept = Journal(
         folder / ROWS,
         lambda row: row.get("key"),
-        keep=lambda row: row.get("key") in every and row.get("error") is None,
+        keep=lambda row: row.get("key") in every and row.get("error") is None and whole(row),
     )
     pending = []
     for pair, keys in zip(pairs, wanted, strict=True):
@@ -95,7 +102,11 @@ def evaluate(
             kept.add(made)
             if progress is not None:
                 progress(done, len(pairs))
-    return [kept.rows[key] for keys in wanted for key in keys]
+    return [
+        kept.rows[key] | _names(pair, method)
+        for pair, keys in zip(pairs, wanted, strict=True)
+        for method, key in zip(methods, keys, strict=True)
+    ]
 
 
 def require_distinct(methods: Sequence[Method]) -> None:
@@ -174,8 +185,9 @@ def _scored(work: Work, at: int, sound: Sound) -> Row:
     rate = sound.sample_rate
     try:
         made = work.methods[at](work.pair, sound)
-        if not np.isfinite(made.samples).all():
-            raise InputError("the estimate holds samples that are no numbers")
+        if bad := int((~np.isfinite(made.samples)).sum()):
+            whole = made.samples.size
+            raise InputError(f"the estimate holds {bad} NaN or infinite samples of {whole}")
         scores, note = measured(
             work.metrics, made.samples, sound.clean, rate, unscored=sound.unscored
         )
@@ -193,6 +205,10 @@ def _scored(work: Work, at: int, sound: Sound) -> Row:
 
 def _row(work: Work, at: int, found: Row, *, error: str | None = None) -> Row:
     pair, method = work.pair, work.methods[at]
-    facts = {"key": work.keys[at], "file": pair.name, "recording": pair.recording}
     nothing = dict.fromkeys([*work.metrics, *ALIGNMENT, *WORK])
-    return {**facts, "method": method.name, **nothing, **found, "error": error}
+    facts = {"key": work.keys[at], **_names(pair, method)}
+    return {**facts, **nothing, **found, "error": error}
+
+
+def _names(pair: Pair, method: Method) -> Row:
+    return {"file": pair.name, "recording": pair.recording, "method": method.name}

@@ -260,4 +260,5 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, wor
     | input | 1.5 |
     """
     rule = ["---"] * words + ["---:"] * (len(head) - words)
-    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in (head, rule, *rows))
+    lines = [[str(cell).replace("|", "\\|") for cell in cells] for cells in (head, rule, *rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -181,8 +181,9 @@ class CsvSink:
     def __init__(self, path: Path, contents: Contents, files: ExitStack) -> None:
         self.note: str | None = None
         self._path, self._contents = path, contents
-        self._partial = files.enter_context(beside(path))
-        self._file = files.enter_context(self._partial.open("wb"))
+        partial = files.enter_context(beside(path))
+        self.files = [(partial, path)]
+        self._file = files.enter_context(partial.open("wb"))
         source = contents.source
         self._layout = source.layout if isinstance(source, CsvSource) else None
         if self._layout is not None:
@@ -207,7 +208,7 @@ class CsvSink:
             lineterminator="\n",
         )
 
-    def finish(self) -> list[tuple[Path, Path]]:
+    def finish(self) -> None:
         """Complete the file; see `Sink`."""
         if self._layout is not None:
             closed, blank = tail(self._layout)
@@ -215,7 +216,6 @@ class CsvSink:
                 self._file.truncate(self._file.seek(-len(self._layout.end), io.SEEK_CUR))
             self._file.write(blank)
         self._file.close()
-        return [(self._partial, self._path)]
 
     def _rows(self, layout: Layout, block: Block, before: Array, after: Array) -> bytes:
         texts = [column.fields for column in block.columns.values()]

@@ -92,6 +92,7 @@ class NumpySink:
         self.note: str | None = None
         self._path, self._contents = path, contents
         self._partial = files.enter_context(beside(path))
+        self.files = [(self._partial, path)]
         folder = Path(files.enter_context(tempfile.TemporaryDirectory(dir=path.parent)))
         self._single = path.suffix.lower() == ".npy"
         source = contents.source
@@ -119,7 +120,7 @@ class NumpySink:
             view[fresh] = new[fresh].astype(view.dtype)
         self._marks[:, rows] = self._contents.marks(before)
 
-    def finish(self) -> list[tuple[Path, Path]]:
+    def finish(self) -> None:
         """Complete the file; see `Sink`."""
         for array in self._arrays.values():
             array.flush()
@@ -129,7 +130,6 @@ class NumpySink:
             self.note = f"{self._path} holds the channels alone"
         elif len(self._marks):
             self.note = f"{self._path}: an NPY file can't mark the readings that were filled"
-        return [(self._partial, self._path)]
 
     def _changing(self) -> set[str]:
         """Names of the arrays that hold channels."""

@@ -69,6 +69,7 @@ class ParquetSink:
         self.note: str | None = None
         self._path, self._contents = path, contents
         self._partial, self._other = (files.enter_context(beside(path)) for _ in range(2))
+        self.files = [(self._partial, path)]
         self._pa, self._parquet = library("pyarrow", path), library("pyarrow.parquet", path)
         source = contents.source
         self._source = source if isinstance(source, ParquetSource) else None
@@ -88,7 +89,7 @@ class ParquetSink:
         ]
         self._writer.write_batch(self._pa.RecordBatch.from_arrays(columns, schema=self._schema))
 
-    def finish(self) -> list[tuple[Path, Path]]:
+    def finish(self) -> None:
         """Complete the file; channels of whole numbers that never changed become so again."""
         self._writer.close()
         fractions = self._integer - self._whole
@@ -96,14 +97,14 @@ class ParquetSink:
             names = ", ".join(sorted(self._contents.source.names[at] for at in fractions))
             self.note = f"{self._path}: {names}: whole numbers became fractions"
         if not self._whole:
-            return [(self._partial, self._path)]
+            return
         self._open(self._other, self._kept_schema(fractions))
         with self._parquet.ParquetFile(self._partial) as file:
             for batch in file.iter_batches(ROWS):
                 table = self._pa.Table.from_batches([batch]).cast(self._schema)
                 self._writer.write_table(table)
         self._writer.close()
-        return [(self._other, self._path)]
+        self.files = [(self._other, self._path)]
 
     def _is_integer(self, at: int) -> bool:
         kind = None if self._source is None else self._source.schema.field(at).type

@@ -19,6 +19,7 @@ from signal_diffusion.calibration import spread
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
+from signal_diffusion.files.atomic import require_finite_result
 from signal_diffusion.files.npz import ArraysWriter, writing_npz
 from signal_diffusion.plots.curves import Curves
 from signal_diffusion.plots.spectrograms import Spectrograms, saving
@@ -118,6 +119,7 @@ def denoise_table(
     plot: Path | None = None,
     window: Window | None = None,
     uncertainty: Path | None = None,
+    announce: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> FileReport:
     """Denoise a CSV, TSV, Parquet, NPY, NPZ or WFDB table; outputs appear whole or not at all.
@@ -136,6 +138,8 @@ def denoise_table(
         plot: PNG for a window of the recording, see `plots.curves.Curves`.
         window: where that begins and ends; None for the ten seconds in which most was removed.
         uncertainty: NPZ, see `denoise_file`.
+        announce: called before the work with a line that names the columns that change and those
+            that stay, with the reason.
         progress: called as progress(done calls, all calls).
 
     Raises:
@@ -145,6 +149,8 @@ def denoise_table(
     _require_draws(uncertainty, settings)
     opening = opened_table(source, columns, domain=denoiser.domain or "")
     with opening as reader, ExitStack() as outputs:
+        if announce is not None:
+            announce(reader.choice())
         form = reader.form
         writer = outputs.enter_context(writing_table(target, reader, force=force))
         sinks = [estimate_sink(writer)]
@@ -222,6 +228,7 @@ def _run(
     every: list[Sink] = [tally, *sinks]
 
     def all_sinks(noisy: Array, draws: Array) -> None:
+        require_finite_result(draws)
         for sink in every:
             sink(noisy, draws)
 

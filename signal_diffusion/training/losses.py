@@ -24,7 +24,8 @@ class Prediction:
         x_0: the clean states, (B, K, N).
         signal: the clean signals, (B, C, L).
         t: times of the noisy states, (B, 1, 1).
-        denoiser: which made the estimates.
+        denoiser: what made the estimates.
+        noisy: the noisy signals, (B, C, L), where the batch has them.
     """
 
     x_hat: Tensor
@@ -32,6 +33,7 @@ class Prediction:
     signal: Tensor
     t: Tensor
     denoiser: NetworkDenoiser
+    noisy: Tensor | None = None
 
     @property
     def error(self) -> Tensor:

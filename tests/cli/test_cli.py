@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from builders import Command, Outcome, network
 
 from signal_diffusion import errors
 from signal_diffusion.audio import Recording, read, write
+from signal_diffusion.audio.provenance import write_generated
 from signal_diffusion.cli.options import RAW_FORMATS
 from signal_diffusion.errors import InputError
 from signal_diffusion.files import artifact
@@ -355,8 +357,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
     (folder / "text.wav").write_text("this is no sound\n" * 50)
     (folder / "empty.wav").touch()
     write(folder / "nothing.wav", Recording(np.zeros((1, 0), np.float32), 8000))
-    broken = np.array([[0.0, np.nan, 0.0]], np.float32)
-    write(folder / "nan.wav", Recording(broken, 8000, subtype="FLOAT"))
+    soundfile.write(folder / "nan.wav", np.array([0.0, np.nan, 0.0]), 8000, "FLOAT")
     write(folder / "whole.flac", Recording(speechlike(1, 50000), 16000))
     content = (folder / "whole.flac").read_bytes()
     (folder / "cut.flac").write_bytes(content[: len(content) // 2])
@@ -566,6 +567,26 @@ def test_info_tells_what_a_file_holds(model: Path, command: Command) -> None:
     assert facts["scores"] == "PESQ 2.5"
 
 
+def test_texts_of_files_move_no_cursor(tmp_path: Path, noisy: Path, command: Command) -> None:
+    """Neither those that `info` shows, nor those in errors and their tracebacks."""
+    denoiser, deep = network(), []
+    for _ in range(20):
+        deep = [deep]
+    denoiser.card = {"licence": "MIT \u202egpj.exe", "deep": deep}
+    denoiser.save_pretrained(tmp_path / "model.safetensors")
+    code, out, err = command("info", tmp_path / "model.safetensors")
+    assert (code, err) == (0, "") and "MIT \\u202egpj.exe" in out and "deep  " in out
+    origin = {"synthetic": True, "ar\x1b]0;pwned\x07tist": "\x1b[2J"}
+    write_generated(tmp_path / "made.wav", np.zeros((1, 800), np.float32), 8000, origin)
+    code, out, err = command("info", tmp_path / "made.wav")
+    assert (code, err) == (0, "") and "ar\\x1b]0;pwned\\x07tist  \\x1b[2J" in out
+    evil = tmp_path / "no\x1b[2Jne.safetensors"
+    evil.write_bytes(b"")
+    for words in ([], ["--traceback"]):
+        code, out, err = command("info", evil, *words)
+        assert (code, out) == (2, "") and "no\\x1b[2Jne" in err and "\x1b" not in err
+
+
 def test_compute_is_counted_on_one_second() -> None:
     """Every weight matrix once per frame (63.5 frames a second, 64 with the last, filled up)."""
     denoiser = network()
@@ -771,7 +792,7 @@ def test_channels_that_cancel_each_other_are_told(
 def test_nan_samples_are_counted_and_placed(tmp_path: Path, model: Path, command: Command) -> None:
     x = speechlike(2, 200_000)
     x[1, 4000:4003] = x[0, -1] = np.nan
-    write(tmp_path / "a.wav", Recording(x, 16000, subtype="FLOAT"))
+    soundfile.write(tmp_path / "a.wav", x.T, 16000, "FLOAT")
     told = command("denoise", tmp_path / "a.wav", "--model", model)
     assert_one_line(told, "NaN or infinite samples: 4, the first at 0.2500 s")
     assert "channel 2" in told[2]

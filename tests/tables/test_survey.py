@@ -55,8 +55,9 @@ def test_what_is_no_signal_stays_to_the_byte_unless_it_is_named(tmp_path: Path, 
     path = table(tmp_path / "a.csv", x=np.round(noise(), 3), other=column)
     with opened_table(path, domain="") as reader:
         assert reader.form.names == ("x",)
-        notes = rewritten(reader, tmp_path / "b.csv")
-    assert notes == [f"changed: x; unchanged: other ({reason})"]
+        line = f"columns that change: x; that stay: time (time stamps), other ({reason})"
+        assert reader.choice() == line
+        assert rewritten(reader, tmp_path / "b.csv") == []
     assert texts(tmp_path / "b.csv", "other") == texts(path, "other")
     assert texts(tmp_path / "b.csv", "x") != texts(path, "x")
     for columns in (Columns(channels=("x", "other")), Columns(channels=("other",))):
@@ -103,7 +104,7 @@ def test_columns_of_other_units_or_names_are_no_signals_of_a_domain(tmp_path: Pa
     path = table(tmp_path / "a.csv", **{"II (mV)": noise(), "ABP (mmHg)": 90 + noise(1)})
     with opened_table(path, domain="ecg") as reader:
         assert reader.form.names == ("II (mV)",)
-        assert reader.notes() == ["changed: II (mV); unchanged: ABP (mmHg) (unit mmHg)"]
+        assert reader.choice().endswith("time (time stamps), ABP (mmHg) (unit mmHg)")
 
 
 @pytest.mark.parametrize("share", [0.001, 0.2, 0.3])

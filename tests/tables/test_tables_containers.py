@@ -1,6 +1,7 @@
 """Parquet, NPY, NPZ and WFDB come back as they were but for what changed; each becomes another."""
 
 import importlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,63 @@ def test_any_table_becomes_any_other(
             if suffix != "npy":
                 assert reader.form.names == form.names
         np.testing.assert_allclose(after, values + 0.5, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "npy", "npz", "hea", ""])
+def test_a_new_table_replaces_none_that_another_run_has_written_meanwhile(
+    tmp_path: Path, record: Path, suffix: str
+) -> None:
+    target = tmp_path / (f"b.{suffix}" if suffix else "b")
+    with (
+        opened_table(record) as reader,
+        pytest.raises(InputError, match=" exists"),
+        writing_table(target, reader) as writer,
+    ):
+        for block in reader.blocks():
+            writer.write(block)
+        rewrite(record, target, 1.0)
+    np.testing.assert_allclose(readings(target, rate=1), readings(record) + 1, atol=0.1)
+    with pytest.raises(InputError, match=" exists"):
+        rewrite(record, target)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "npy", "npz", "hea"])
+def test_a_folder_that_is_deleted_meanwhile_is_named(
+    tmp_path: Path, record: Path, suffix: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    with (
+        opened_table(record) as reader,
+        pytest.raises(InputError, match=r"the folder .*out is gone"),
+        writing_table(tmp_path / "out" / f"b.{suffix}", reader) as writer,
+    ):
+        for block in reader.blocks(500):
+            writer.write(block)
+            shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+
+def test_a_record_whose_samples_are_there_is_not_replaced(tmp_path: Path, record: Path) -> None:
+    (tmp_path / "b.dat").write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"b\.dat exists"):
+        rewrite(record, tmp_path / "b")
+    assert (tmp_path / "b.dat").read_bytes() == b"mine"
+    assert not (tmp_path / "b.hea").exists()
+
+
+@pytest.mark.parametrize("kind", ["80", "212", "16", "24", "32"])
+@pytest.mark.parametrize("shape", [(10, 2), (11, 1), (7, 3)])
+def test_samples_are_packed_as_the_library_packs_them(
+    tmp_path: Path, kind: str, shape: tuple[int, int]
+) -> None:
+    from signal_diffusion.tables.wfdb_files import FORMATS, packed
+
+    most = FORMATS[kind]
+    numbers = np.random.default_rng(0).integers(-most - 1, most + 1, shape)
+    form = {"sig_name": list("abc")[: shape[1]], "fmt": [kind] * shape[1]}
+    scale = {"adc_gain": [1] * shape[1], "baseline": [0] * shape[1], "units": ["V"] * shape[1]}
+    wfdb.wrsamp("r", fs=1, d_signal=numbers, write_dir=str(tmp_path), **form, **scale)
+    assert packed(numbers, kind) == (tmp_path / "r.dat").read_bytes()
 
 
 @pytest.mark.parametrize(

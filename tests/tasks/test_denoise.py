@@ -6,7 +6,14 @@ import torch
 from builders import Pointwise, State
 from torch import Tensor
 
-from signal_diffusion import GaussianDenoiser, denoise, metrics, samplers
+from signal_diffusion import (
+    DenoiseStream,
+    GaussianDenoiser,
+    denoise,
+    denoise_blocks,
+    metrics,
+    samplers,
+)
 from signal_diffusion.audio import read
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
@@ -283,3 +290,16 @@ def test_pieces_equal_the_whole(length, steps, sampler, where):
     assert told[-1][0] == told[-1][1] >= steps
     if length > 40_000:
         assert told[-1][1] >= 2 * steps, "one piece only: nothing was tested"
+
+
+def test_an_estimate_that_is_not_finite_is_an_error() -> None:
+    """Whole, in blocks and in a stream, as of a model whose training diverged."""
+    diverged, x = network(), recording(2, 4000)
+    next(diverged.parameters()).data[0] = torch.nan
+    with pytest.raises(InputError, match="the model's estimate holds 8000 NaN"):
+        denoise(diverged, x, sample_rate=16000)
+    with pytest.raises(InputError, match="the model's estimate holds"):
+        list(denoise_blocks(diverged, [x], sample_rate=16000))
+    stream = DenoiseStream(diverged, channels=2, sample_rate=16000)
+    with pytest.raises(InputError, match="the model's estimate holds"):
+        (stream.push(x), stream.flush())
