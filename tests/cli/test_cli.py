@@ -16,6 +16,7 @@ from builders import Command, Outcome, network
 
 from signal_diffusion import errors
 from signal_diffusion.audio import Recording, read, write
+from signal_diffusion.audio.pipes import PipeReader
 from signal_diffusion.audio.provenance import write_generated
 from signal_diffusion.cli.options import RAW_FORMATS
 from signal_diffusion.errors import InputError

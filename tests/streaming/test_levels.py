@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import Scaled
+from builders import SPEECH, Scaled
 
 from signal_diffusion import Denoiser, DenoiseStream, denoise
 from signal_diffusion.audio import read
@@ -24,13 +24,10 @@ def speech() -> Denoiser:
 
 
 @pytest.fixture(scope="module")
-def voices(samples: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """A noisy voice and the clean one, twice."""
-    both = []
-    for name in ("p287_004", "p287_006"):
-        paths = [samples / "pairs" / kind / f"{name}.flac" for kind in ("noisy", "clean")]
-        both.append(tuple(read(path).samples[0] for path in paths))
-    return both
+def voices(samples: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A noisy voice, the clean one under it, and another voice."""
+    noisy, clean = (samples / "pairs" / kind / "p287_006.flac" for kind in ("noisy", "clean"))
+    return read(noisy).samples[0], read(clean).samples[0], read(SPEECH).samples[0]
 
 
 def power(x: np.ndarray) -> float:
@@ -50,7 +47,7 @@ def streamed(denoiser: Denoiser, x: np.ndarray, **options: float) -> np.ndarray:
 
 @pytest.mark.parametrize("decibels", [10, 20, 30])
 def test_a_quiet_channel_is_cleaned_as_if_it_were_alone(speech, voices, decibels) -> None:
-    (first, _), (second, _) = voices
+    second, _, first = voices
     length = min(first.size, second.size)
     loud, quiet = first[:length], second[:length] * below(second, first, decibels)
     both = denoise(speech, np.stack([loud, quiet]), sample_rate=RATE)
@@ -64,7 +61,7 @@ def test_a_quiet_channel_is_cleaned_as_if_it_were_alone(speech, voices, decibels
 @pytest.mark.parametrize(("decibels", "lost"), [(20, 1.0), (30, 2.0)])
 def test_a_voice_after_a_louder_one_loses_little(speech, voices, decibels, lost) -> None:
     """A jingle before it, and two talkers that take turns."""
-    (noisy, clean), (other, _) = voices
+    noisy, clean, other = voices
     quiet = below(noisy, other, decibels)
     alone = si_sdr(denoise(speech, quiet * noisy, sample_rate=RATE), clean)
     tone = np.sin(2 * np.pi * 440 * np.arange(3 * RATE) / RATE).astype(np.float32)
@@ -107,9 +104,8 @@ def test_any_cut_has_the_same_gains() -> None:
         wanted = whole.push(x, x, last=True)
         parts = [cut.push(part, part) for part in np.array_split(x, 50, axis=1)]
         parts.append(cut.push(x[:, :0], x[:, :0], last=True))
-        np.testing.assert_array_equal(np.concatenate(parts, axis=1), wanted)
-        np.testing.assert_array_equal(cut.take(loud.size), whole.take(loud.size))
-        assert np.ptp(20 * np.log10(whole.take(0).sum() + wanted.std())) == 0
+        np.testing.assert_allclose(np.concatenate(parts, axis=1), wanted, rtol=1e-6)
+        np.testing.assert_allclose(cut.take(loud.size), whole.take(loud.size), rtol=1e-12)
 
 
 def test_levels_of_channels_may_be_given() -> None:
@@ -120,6 +116,8 @@ def test_levels_of_channels_may_be_given() -> None:
     levels = measured_level(denoiser, [x], RATE)
     assert len(levels) == 2 and levels[0] - levels[1] == pytest.approx(40, abs=1)
     denoise(denoiser, x, sample_rate=RATE, level=levels)
-    assert seen[0].std() == pytest.approx(seen[1].std() if len(seen) > 1 else seen[0].std(), rel=0.1)
+    assert seen[0].std() == pytest.approx(
+        seen[1].std() if len(seen) > 1 else seen[0].std(), rel=0.1
+    )
     with pytest.raises(ValueError, match="level has 3 values, but the recording 2 channels"):
         denoise(denoiser, x, sample_rate=RATE, level=(-20, -20, -20))
