@@ -27,10 +27,6 @@ UNKNOWN = (range(0x7FFFE000, 0x80000001), range(0xFFFFE000, 0x100000000))
 BEFORE_SOUND = {b"data": 0, b"SSND": 8}
 #: What follows the samples of a file only if there are more.
 SOUNDS = {*BEFORE_SOUND, *ORDERS}
-SEVERAL = (
-    "{} holds samples in several chunks, or several recordings, of which only the first would be "
-    "read: cut it into files of one each"
-)
 COPIED = 1 << 20
 #: Broadcast extension (EBU Tech 3285): bytes before the time reference, and in all.
 BEFORE_TIME, BEXT = 338, 602
@@ -84,7 +80,15 @@ def require_one_sound(path: Path) -> None:
         names = [chunk.name for chunk in _promised(file, path.stat().st_size)]
     first = next((n for n, name in enumerate(names) if name in BEFORE_SOUND), len(names))
     if any(name in SOUNDS for name in names[first + 1 :]):
-        raise InputError(SEVERAL.format(path))
+        raise several_sounds(path)
+
+
+def several_sounds(where: Path | str) -> InputError:
+    """The error of a file or stream of which a part only would be read."""
+    return InputError(
+        f"{where} holds samples in several chunks, or several recordings, of which only the first "
+        "would be read: cut it into files of one each"
+    )
 
 
 def share_held(path: Path) -> Fraction:

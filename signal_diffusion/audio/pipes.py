@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from signal_diffusion.audio.chunks import SEVERAL, SOUNDS
+from signal_diffusion.audio.chunks import SOUNDS, several_sounds
 from signal_diffusion.audio.forms import Form, quantised, require_finite
 from signal_diffusion.audio.wav_header import (
     ENCODINGS,
@@ -106,7 +106,7 @@ class PipeReader:
                 for start in range(0, size + size % 2, PIECE):
                     _exactly(self._file, min(size + size % 2 - start, PIECE))
         if names & SOUNDS:
-            raise InputError(SEVERAL.format("standard input"))
+            raise several_sounds("standard input")
 
     def _whole_frames(self) -> Iterator[bytes]:
         rest, read = b"", 0

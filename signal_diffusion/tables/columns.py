@@ -18,7 +18,7 @@ from signal_diffusion.tables.time import UNITS
 
 TIME = re.compile(
     r"((elapsed|rel|relative|abs|absolute|unix|epoch|local|utc|gmt|sample|recording)[\s_]*)?"
-    r"(time|times|timestamps?|time[\s_]stamp|datetime|date[\s_]?time|date|utc|epoch|t|ts"
+    r"(time|times|timestamps?|time[\s_]stamp|date[\s_/-]?time|date|utc|epoch|t|ts|x[\s_]?value"
     r"|seconds|secs?|ms|us|ns|milliseconds|microseconds|nanoseconds)"
     rf"([\s_]*(utc|gmt|local|({'|'.join(UNITS)})|[(\[].*[)\]]))?"
 )

@@ -170,9 +170,11 @@ class TableReader:
         found = []
         for name, (count, row) in zip(form.names, scan.faults, strict=True):
             if count:
+                some = f"{count} readings, from row {row} on, stand"
+                one = f"the reading of row {row} stands"
                 found.append(
-                    f"{name}: {count} readings, from row {row} on, stand out by orders of "
-                    f"magnitude: taken as missing"
+                    f"{name}: {some if count > 1 else one} out by orders of magnitude: taken as "
+                    "missing"
                 )
         lacking = [
             f"{count} of {name}"

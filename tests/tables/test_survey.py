@@ -142,6 +142,30 @@ def test_a_rail_has_many_readings_in_a_row(tmp_path: Path) -> None:
             assert reader.scan().lacking == (2 * missing,)
 
 
+@pytest.mark.parametrize("rails", [(-5.0, 5.0), (3.3, 3.3), (-2.5, 4.096)])
+def test_rails_at_both_ends_are_missing(tmp_path: Path, rails: tuple[float, float]) -> None:
+    faulty = 0.05 * noise() + np.where(np.arange(ROWS) % 250 < 8, 1.2, 0.0)
+    kept = np.ones(ROWS, bool)
+    for start, rail in zip((500, 1800), rails, strict=True):
+        faulty[start : start + 300] = rail
+        kept[start : start + 300] = False
+    with opened_table(table(tmp_path / "a.csv", x=np.round(faulty, 4)), domain="") as reader:
+        values, mask = (np.concatenate(x, axis=1)[0] for x in zip(*reader.marked(), strict=True))
+    np.testing.assert_array_equal(mask, ~kept)
+    np.testing.assert_allclose(values[kept], faulty[kept], atol=1e-4)
+
+
+@pytest.mark.parametrize("code", [0, -1, -999, 9999, -32768, 65535, 999.25])
+def test_a_code_for_no_reading_is_missing_among_numbers_of_a_converter(
+    tmp_path: Path, code: float
+) -> None:
+    counts = np.round(2000 + 14 * noise())
+    counts[5::97] = code
+    with opened_table(table(tmp_path / "a.csv", x=counts), domain="") as reader:
+        mask = np.concatenate(list(reader.gaps()), axis=1)[0]
+    np.testing.assert_array_equal(np.flatnonzero(mask), np.arange(5, ROWS, 97))
+
+
 def test_spikes_of_a_signal_are_no_faults(tmp_path: Path) -> None:
     clean = np.where(np.arange(ROWS) % 250 == 8, 1.5, 0.02 * noise())
     resting = np.where(np.arange(ROWS) % 250 < 30, noise(1), 0.0)
