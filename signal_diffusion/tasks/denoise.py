@@ -223,9 +223,10 @@ def denoise_blocks(
     """
     denoiser = denoiser_of(denoiser)
     rate = model_or_given_rate(denoiser, sample_rate)
-    normal = given_normal(denoiser, settings.level)
-    if normal is None and iter(blocks) is not blocks:
-        normal = measured_normal(denoiser, _sound(blocks), rate, noise_std=settings.noise_std)
+    if iter(blocks) is blocks:
+        normal = given_normal(denoiser, settings.level)
+    else:
+        normal = normal_for(denoiser, settings, _sound(blocks), rate)
     engine = None
     for x in _sound(blocks):
         if engine is None:
@@ -260,11 +261,7 @@ def normal_for(
 def measured_normal(
     denoiser: Denoiser, blocks: Iterable[Array], rate: float, *, noise_std: float | None = None
 ) -> Normal:
-    """What brings a recording, (C, n) in blocks, to the denoiser's level.
-
-    Args:
-        noise_std: of the recording, if it is known; for denoisers that go by it.
-    """
+    """What brings a recording, (C, n) in blocks, to the denoiser's level, see `normal_of`."""
     if denoiser.level_db is None and denoiser.offset is None:
         return Normal()
     meter = _metered(denoiser, blocks, rate)
