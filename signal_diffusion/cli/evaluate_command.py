@@ -48,8 +48,8 @@ Groups = Annotated[
 Metrics = Annotated[
     str | None,
     option(
-        "Metrics: pesq, estoi, si_sdr, snr, lsd, stft, dnsmos, prd, cosine, ssd, mad, kurtosis, "
-        "envelope (default: by the model).",
+        "Metrics: pesq, estoi, si_sdr, voice_lost, snr, lsd, stft, dnsmos, prd, cosine, ssd, mad, "
+        "kurtosis, envelope (default: by the model).",
         panel=DATA,
         metavar="NAME,...",
     ),
@@ -75,8 +75,8 @@ Seed = Annotated[
 Against = Annotated[
     str | None,
     option(
-        "Other methods: noisereduce, wavelet, wiener, rnnoise, deepfilternet; bandpass for ecg; "
-        "griffin_lim for vocoders.",
+        "Other methods: noisereduce, wavelet, wiener, rnnoise, gtcrn, deepfilternet; bandpass for "
+        "ecg; griffin_lim for vocoders.",
         panel=RIVALS,
         metavar="NAME,...",
     ),
