@@ -148,9 +148,11 @@ def test_no_record_and_no_noise_is_in_both_splits(qt: Path, noise: Path, version
     np.testing.assert_array_equal(np.concatenate([source.noise, valid.noise]), train)
 
 
-def test_the_test_noise_has_the_spans_that_were_drawn(qt: Path, noise: Path) -> None:
+def test_the_test_noise_has_the_spans_that_were_drawn(
+    qt: Path, noise: Path, recipe: ModuleType
+) -> None:
     """Seed 1234, hundredths after those of the training beats, windows of noise in turn."""
-    one, two = qt_set.held_out(qt, noise)
+    one, two = recipe.held_out(qt, noise)
     assert one.trained == 8 * 5 + 3 and len(one.clean) == 13 * 5 + 3
     rng = np.random.RandomState(1234)
     rng.randint(low=20, high=200, size=one.trained)
@@ -249,7 +251,7 @@ def test_a_model_is_trained_and_scored(
     assert code == 0, err
     model = tmp_path / "model.safetensors"
     assert Denoiser.from_pretrained(model).sample_rate == 360
-    beats = qt_set.held_out(qt, noise)[0].noisy
+    beats = recipe.held_out(qt, noise)[0].noisy
     np.testing.assert_allclose(
         recipe.by_model(str(model), recipe.Settings())(beats),
         denoise(Denoiser.from_pretrained(model), beats, sample_rate=360),
@@ -285,13 +287,13 @@ def test_what_is_missing_is_told_in_one_line(
 
     def told(qt: Path, noise: Path, *, train: bool = False) -> str:
         with pytest.raises(InputError) as caught:
-            QtSources(str(qt), str(noise))() if train else qt_set.held_out(qt, noise)
+            QtSources(str(qt), str(noise))() if train else recipe.held_out(qt, noise)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
     assert "no such folder" in told(tmp_path / "nothing", noise)
     assert "no such folder" in told(qt, tmp_path / "nothing", train=True)
-    assert "no header" in told(qt, partly)
+    assert "has no record bw" in told(qt, partly)
     assert "has no WFDB records" in told(partly, noise)
     for suffix in ("hea", "dat", "pu1"):
         (partly / f"sel32.{suffix}").write_bytes((qt / f"sel32.{suffix}").read_bytes())
