@@ -46,12 +46,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from shared.ecg_filters import fir_bandpass
 
 from signal_diffusion import Denoiser, denoise_blocks
 from signal_diffusion.data.sets.qt import CHANNELS, RATE, HeldOut, held_out
 from signal_diffusion.dsp import Array
-from signal_diffusion.dsp.filters import fir_bandpass, iir_bandpass, soft_thresholds
 from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.baselines import bandpass, wavelet
 from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.files import artifact, atomic
 from signal_diffusion.files.atomic import require_writable
@@ -103,8 +104,8 @@ def methods(models: Sequence[str], shots: int, steps: int) -> dict[str, list[Met
     same: dict[str, Method] = {
         "input": lambda noisy: noisy,
         "FIR band-pass": lambda noisy: fir_bandpass(noisy, RATE),
-        "IIR band-pass": lambda noisy: iir_bandpass(noisy, RATE),
-        "IIR and wavelet": lambda noisy: soft_thresholds(iir_bandpass(noisy, RATE)),
+        "IIR band-pass": lambda noisy: bandpass(noisy, RATE),
+        "IIR and wavelet": lambda noisy: wavelet(bandpass(noisy, RATE)),
         "shipped ecg (not held out), 1 step": by_model("ecg", Settings()),
     }
     found = {name: [method] * len(CHANNELS) for name, method in same.items()}

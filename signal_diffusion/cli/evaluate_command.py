@@ -48,15 +48,15 @@ def evaluate(
     ),
     metrics: str | None = opt.setting(
         None,
-        "Metrics: pesq, estoi, si_sdr, snr, lsd, stft, dnsmos, prd, cosine, ssd, mad, kurtosis, "
-        "envelope (default: by the model).",
+        "Metrics: pesq, estoi, si_sdr, voice_lost, snr, lsd, stft, dnsmos, prd, cosine, ssd, mad, "
+        "kurtosis, envelope (default: by the model).",
         panel=DATA,
         metavar="NAME,...",
     ),
     against: str | None = opt.setting(
         None,
-        "Other methods: noisereduce, wavelet, wiener, rnnoise, deepfilternet; bandpass for ecg; "
-        "griffin_lim for vocoders.",
+        "Other methods: noisereduce, wavelet, wiener, rnnoise, gtcrn, deepfilternet; bandpass for "
+        "ecg; griffin_lim for vocoders.",
         panel=RIVALS,
         metavar="NAME,...",
     ),

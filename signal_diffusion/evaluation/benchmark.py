@@ -41,7 +41,6 @@ from signal_diffusion.streaming.settings import Settings
 from signal_diffusion.tasks.denoise import denoise
 from signal_diffusion.tasks.generate import GUIDANCE, generate, require_generator
 from signal_diffusion.tasks.vocode import require_vocoder, vocode
-from signal_diffusion.training.runs import configuration_mistakes
 
 Sampler = Callable[..., Tensor]
 
@@ -279,10 +278,9 @@ def _timed(run: Callable[[], object], seconds: float, count: int, repeats: int) 
 
 
 def _trained(overrides: Sequence[str], steps: int, count: int) -> Row:
-    with configuration_mistakes():
-        from signal_diffusion.training.speed import training_speed
+    from signal_diffusion.training.speed import training_speed
 
-        return training_speed(list(overrides), steps=steps, thread_count=count)
+    return training_speed(list(overrides), steps=steps, thread_count=count)
 
 
 def data_of(

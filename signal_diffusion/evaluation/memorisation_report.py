@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from signal_diffusion.evaluation.memorisation import (
 )
 from signal_diffusion.files import atomic
 from signal_diffusion.files.atomic import failures
+from signal_diffusion.files.npz import read_arrays
 from signal_diffusion.plots.curves import INPUT, REMOVED, RESULT
 from signal_diffusion.plots.spectrograms import DRAWING, as_png, require_matplotlib
 from signal_diffusion.samplers import Progress
@@ -274,12 +274,11 @@ def _from_folder(folder: Path) -> Drawn:
 
 
 def _from_npz(path: Path) -> Drawn:
+    held = read_arrays(path, "signals", ["sample_rate", "provenance"])
     try:
-        with np.load(path, allow_pickle=False) as held:
-            signals = np.asarray(held["signals"], np.float32)
-            rate = int(held["sample_rate"])
-            facts = json.loads(str(held["provenance"])) if "provenance" in held else {}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        signals, rate = np.asarray(held["signals"], np.float32), int(held["sample_rate"])
+        facts = dict(json.loads(str(held.get("provenance", "{}"))))
+    except (ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{path} can't be read as what `generate -o {path.name}` writes, "
             f"with signals (n, L) and sample_rate: {' '.join(str(error).split())}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from signal_diffusion.evaluation.measures import METRICS, better_by, shown
+from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.plots.curves import INPUT
 from signal_diffusion.plots.spectrograms import DRAWING
 
@@ -41,6 +41,36 @@ class Chart:
     image: str
     title: str
     alt: str
+
+
+def shown(metric: str, value: float | None, *, sign: str = "") -> str:
+    """A score as text, with a real minus but where it is 0; "–" where there is none.
+
+    >>> shown("estoi", -0.0712, sign="+"), shown("pesq", -1e-9), shown("pesq", None)
+    ('−7.1', '0.00', '–')
+    """
+    if value is None:
+        return "–"
+    text = METRICS[metric].shown(value, sign=sign)
+    return text.replace("-", "−" if is_seen(text) else sign)
+
+
+def is_seen(text: str) -> bool:
+    """Whether a number as text differs from 0.
+
+    >>> is_seen("+0.00"), is_seen("-0.01")
+    (False, True)
+    """
+    return any(digit in text for digit in "123456789")
+
+
+def better_by(metric: str, change: float) -> float:
+    """A change of a score, positive where it is for the better.
+
+    >>> better_by("pesq", 0.5), better_by("prd", 0.5)
+    (0.5, -0.5)
+    """
+    return change if METRICS[metric].higher else -change
 
 
 def colours_of(methods: Sequence[str], given: str) -> dict[str, str]:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.measures import METRICS, better_by, is_seen, shown
+from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.evaluation.methods import Method
 from signal_diffusion.evaluation.pairs import Pair
 from signal_diffusion.evaluation.run import Row
+from signal_diffusion.report.charts import better_by, is_seen, shown
 from signal_diffusion.report.clips import (
     TITLES,
     Panel,

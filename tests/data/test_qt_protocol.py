@@ -13,13 +13,14 @@ import scipy.signal
 import torch
 import wfdb
 from builders import Command, load
+from shared.ecg_filters import fir_bandpass
 
 from signal_diffusion import Denoiser, denoise
 from signal_diffusion.data.sets import qt as qt_set
 from signal_diffusion.data.sets.qt import BeatMixer, QtSources
-from signal_diffusion.dsp import filters
 from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.baselines import bandpass, wavelet
 
 TRAIN = [f"sel{number}" for number in range(100, 109)]
 #: Samples from P wave to P wave, at 250 Hz; the last but one is too long for a window.
@@ -331,9 +332,9 @@ def test_the_filters_take_rows_and_are_those_of_the_libraries() -> None:
     rng = np.random.default_rng(0)
     rows = np.cumsum(rng.standard_normal((3, 512)), axis=1)
     methods = (
-        lambda x: filters.iir_bandpass(x, 360),
-        lambda x: filters.fir_bandpass(x, 360),
-        filters.soft_thresholds,
+        lambda x: bandpass(x, 360),
+        lambda x: fir_bandpass(x, 360),
+        wavelet,
     )
     for method in methods:
         single = np.stack([method(row) for row in rows])
@@ -343,4 +344,4 @@ def test_the_filters_take_rows_and_are_those_of_the_libraries() -> None:
     threshold = np.median(np.abs(fine[-1])) / 0.6745 * np.sqrt(2 * np.log(5000))
     kept = [pywt.threshold(c, threshold, "soft") for c in fine]
     wanted = pywt.waverec([coarse, *kept], "sym8")[:5000]
-    np.testing.assert_allclose(filters.soft_thresholds(long), wanted, atol=1e-12)
+    np.testing.assert_allclose(wavelet(long), wanted, atol=1e-12)

@@ -190,6 +190,8 @@ def wander(root: str | Path, version: int) -> tuple[Array, Array]:
     if version not in CHANNELS:
         raise InputError(f"version is {version}: the protocol's noise has the versions 1 and 2")
     path = _folder(root, "the noise stress test database") / "bw"
+    if not path.with_suffix(".hea").is_file():
+        raise InputError(f"{path.parent} has no record bw: give the folder nstdb/1.0.0")
     signals = _signals(path, RATE)
     middle = signals.shape[1] // 2
     if len(signals) < 2 or middle < 2 * LENGTH:
