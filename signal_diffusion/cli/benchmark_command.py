@@ -101,6 +101,7 @@ def benchmark(
         raise InputError("metrics are for data with the truth: name a folder, or leave them")
     from signal_diffusion.evaluation import benchmark as measure
     from signal_diffusion.evaluation import benchmark_report as report
+    from signal_diffusion.evaluation.outputs import make_folder
     from signal_diffusion.samplers import SAMPLERS, sampler_named
     from signal_diffusion.training.experiments import overrides_of, own_experiment
 
@@ -130,7 +131,13 @@ def benchmark(
             data=chosen,
             training=overrides_of(train, denoiser.card),
             training_steps=train_steps,
-            begin=lambda: report.begin(output, force=force, resume=resume),
+            begin=lambda: make_folder(
+                output,
+                report.OUTPUTS,
+                journals=measure.JOURNALS,
+                force=force,
+                resume=resume,
+            ),
             progress=progress,
         )
         command = opt.command_line(context)

@@ -117,6 +117,7 @@ def evaluate(
     from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.evaluation import plan
     from signal_diffusion.evaluation.outputs import failed_lines, make_folder
+    from signal_diffusion.evaluation.run import ROWS
 
     denoiser = Denoiser.from_pretrained(model)
     calls = opt.counts(steps or plan.usual_steps(denoiser))
@@ -173,7 +174,7 @@ def evaluate(
         from signal_diffusion.report.page import require_report, write_report
 
         require_report(html, output, task.methods, force=force or resume)
-    make_folder(output, force=force, resume=resume)
+    make_folder(output, journals=[ROWS], force=force, resume=resume)
     with libraries_silent(), interruptible("what is scored is kept; --resume does the rest"):
         with bar("evaluating", quiet=quiet) as progress:
             rows, text = task.run(output, jobs=jobs, seed=seed, command=command, progress=progress)

@@ -65,10 +65,11 @@ def memorisation(
     columns = columns_of(where or [])
     from signal_diffusion.evaluation import memorisation as measure
     from signal_diffusion.evaluation import memorisation_report as report
+    from signal_diffusion.evaluation.outputs import require_folder
 
     measure.require_reference(against)
     speeds = measure.speeds_of(speed)
-    report.require_folder(output, force=force)
+    require_folder(output, report.OUTPUTS, force=force)
     with libraries_silent():
         with bar("drawing", quiet=quiet) as progress:
             drawn = report.drawn_signals(

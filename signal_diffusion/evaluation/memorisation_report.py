@@ -26,8 +26,8 @@ from signal_diffusion.evaluation.memorisation import (
     Comparison,
     Memorisation,
 )
+from signal_diffusion.evaluation.outputs import make_folder
 from signal_diffusion.files import atomic
-from signal_diffusion.files.atomic import failures
 from signal_diffusion.files.npz import read_arrays
 from signal_diffusion.plots.curves import INPUT, REMOVED, RESULT
 from signal_diffusion.plots.spectrograms import DRAWING, as_png, require_matplotlib
@@ -38,23 +38,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-FIGURES, HISTOGRAM = "memorisation.json", "histogram.png"
+OUTPUTS = FIGURES, HISTOGRAM = "memorisation.json", "histogram.png"
 #: Seconds of silence between the two sounds of a pair.
 PAUSE = 0.25
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-
-
-def require_folder(
-    folder: Path, *, force: bool, names: Sequence[str] = (FIGURES, HISTOGRAM)
-) -> None:
-    """Raise an InputError unless a report of such files may be written into a folder."""
-    if folder.suffix or (folder.exists() and not folder.is_dir()):
-        raise InputError(f"{folder} is no folder: name one for the report, e.g. -o report")
-    if not folder.absolute().parent.is_dir():
-        raise InputError(f"{folder} can't be made: there is no folder {folder.absolute().parent}")
-    for name in names:
-        if (folder / name).exists() and not force:
-            raise InputError(f"{folder / name} exists: pass --force to replace it")
 
 
 def write_report(
@@ -90,10 +77,8 @@ def write_report(
         InputError: something can't be written.
     """
     verdict = found.against(against)
-    require_folder(folder, force=force)
     require_matplotlib()
-    with failures(folder):
-        folder.mkdir(exist_ok=True)
+    make_folder(folder, OUTPUTS, force=force)
     closest = []
     for place, index in enumerate(found.closest(pairs), start=1):
         neighbour, distance = int(found.neighbours[index]), round(float(found.drawn[index]), 4)

@@ -172,12 +172,17 @@ class Panel:
         image: data URI of a spectrogram, or "".
         line: path of a waveform in `WIDE` by `HIGH` units, or "".
         top, bottom: what stands at the ends of its upright axis.
+        title, alt: of the picture, and what it shows, in words.
+        sound: data URI, or "".
     """
 
     image: str
     line: str
     top: str
     bottom: str
+    title: str = ""
+    sound: str = ""
+    alt: str = ""
 
 
 @dataclass(frozen=True)

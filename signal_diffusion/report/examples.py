@@ -45,16 +45,6 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Clip:
-    """One of the four signals of a file: its picture, its sound ("" for none), and in words."""
-
-    title: str
-    panel: Panel
-    sound: str
-    alt: str
-
-
-@dataclass(frozen=True)
 class Example:
     """A file as the page has it; `trouble` is why nothing can be shown, or what is wrong."""
 
@@ -65,7 +55,7 @@ class Example:
     caption: str = ""
     begin: str = ""
     end: str = ""
-    clips: list[Clip] = field(default_factory=list)
+    clips: list[Panel] = field(default_factory=list)
     scale: Scale | None = None
 
 
@@ -138,7 +128,12 @@ def example_of(maker: Maker, pair: Pair, given: Row, result: Row) -> Example:
         begin=f"{stretch.begin:.4g} s",
         end=f"{stretch.end:.4g} s",
         clips=[
-            Clip(title, panel, sound, f"{kind} of {plain.name}, {title.lower()}, from {span} s")
+            replace(
+                panel,
+                title=title,
+                sound=sound,
+                alt=f"{kind} of {plain.name}, {title.lower()}, from {span} s",
+            )
             for title, panel, sound in zip(TITLES, panels, sounds, strict=True)
         ],
         scale=scale,
