@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ import torch
 from signal_diffusion import metrics
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.resampling import resample
-from signal_diffusion.errors import InputError, install
+from signal_diffusion.errors import InputError, library
 
 #: Of the listening metrics, Hz.
 LISTENING_RATE = 16000
@@ -228,19 +227,9 @@ def metrics_named(
         if readings and METRICS[name].sound_only:
             fit = ", ".join(other for other, metric in METRICS.items() if not metric.sound_only)
             raise InputError(f"metric {name} measures sound, not readings: use {fit}")
-        require_package(f"metric {name}", METRICS[name].needs)
+        if needs := METRICS[name].needs:
+            library(*needs, of=f"metric {name}")
     return wanted
-
-
-def require_package(what: str, needs: tuple[str, str] | None) -> None:
-    """Raise an InputError where a module (its name, and the extra with it) can't be imported."""
-    if needs is None:
-        return
-    try:
-        import_module(needs[0])
-    except ImportError as error:
-        package = needs[0].partition(".")[0]
-        raise InputError(f"{what} needs the package {package}: {install(needs[1])}") from error
 
 
 def measured(

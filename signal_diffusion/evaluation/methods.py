@@ -22,9 +22,8 @@ import numpy as np
 from signal_diffusion.audio import Recording, write
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, library
 from signal_diffusion.evaluation.baselines import FILTERS
-from signal_diffusion.evaluation.measures import require_package
 from signal_diffusion.evaluation.pairs import Pair, by_name, files_of, require_partners
 from signal_diffusion.evaluation.readings import Sound, require_alike
 from signal_diffusion.files import artifact
@@ -171,7 +170,8 @@ class Filter:
                 "--against-command or --against-folder"
             )
         built = FILTERS[self.name]
-        require_package(self.name, built.needs)
+        if built.needs is not None:
+            library(*built.needs, of=self.name)
         if built.ready is not None:
             built.ready(0)
 

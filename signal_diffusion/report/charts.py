@@ -200,16 +200,6 @@ def _names(axes: Axes, names: Sequence[str]) -> None:
     axes.set_ylim(len(names) - 0.5, -0.5)
 
 
-def _chart(draw: Callable[[Axes], None], rows: int, title: str, alt: str) -> Chart:
-    """A chart whose letters and lines have other colours on dark pages."""
-    svg = _svg(draw, rows)
-    for colour, name in zip(LIGHT, ("currentColor", "var(--line)"), strict=True):
-        svg = svg.replace(colour, name)
-    before, tag, after = svg.partition("<defs>")
-    svg = f"{before}{STYLE}{tag}{after}"
-    return Chart(data_uri("image/svg+xml", svg.encode()), title, alt)
-
-
 def data_uri(kind: str, content: bytes) -> str:
     """Content as an address that holds it.
 
@@ -219,20 +209,16 @@ def data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _svg(draw: Callable[[Axes], None], rows: int) -> str:
+def _chart(draw: Callable[[Axes], None], rows: int, title: str, alt: str) -> Chart:
+    """A chart whose letters and lines have other colours on dark pages."""
     import matplotlib
     from matplotlib.figure import Figure
 
     letters, lines = LIGHT
     given: dict[Any, Any] = {
-        "text.color": letters,
-        "axes.labelcolor": letters,
-        "xtick.labelcolor": letters,
-        "ytick.labelcolor": letters,
-        "axes.edgecolor": lines,
-        "xtick.color": lines,
-        "ytick.color": lines,
-        "grid.color": lines,
+        **dict.fromkeys(("text.color", "axes.labelcolor"), letters),
+        **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), letters),
+        **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), lines),
         "axes.facecolor": "none",
         "font.size": 10.5,
         "svg.hashsalt": "report",
@@ -250,4 +236,8 @@ def _svg(draw: Callable[[Axes], None], rows: int) -> str:
         axes.set_axisbelow(True)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-        return file.getvalue()
+    svg = file.getvalue()
+    for colour, name in zip(LIGHT, ("currentColor", "var(--line)"), strict=True):
+        svg = svg.replace(colour, name)
+    before, tag, after = svg.partition("<defs>")
+    return Chart(data_uri("image/svg+xml", f"{before}{STYLE}{tag}{after}".encode()), title, alt)

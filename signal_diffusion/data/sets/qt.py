@@ -21,9 +21,8 @@ import torch
 from signal_diffusion.data.batches import Batch, Recordings, Source, recordings_of
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import level_db
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, library
 from signal_diffusion.tables import opened_table
-from signal_diffusion.tables.columns import library
 
 #: Every which training record is kept for validation, and which share of the noise, its end.
 VALID_EVERY, VALID_NOISE = 8, 0.2
@@ -227,7 +226,7 @@ def _signals(record: Path, rate: int) -> Array:
 
 def _annotations(record: Path) -> dict[str, Array]:
     """Places of the boundaries' beginnings "(", the P waves "p" and the normal QRS "N"."""
-    wfdb = library("wfdb", record)
+    wfdb = library("wfdb", "sensors", of=record)
     try:
         marks = wfdb.rdann(str(record.absolute()), ANNOTATOR)
     # The library lets through whatever goes wrong in it.
