@@ -30,7 +30,6 @@ from signal_diffusion.streaming.engine import require_process
 from signal_diffusion.streaming.pieces import Progress
 from signal_diffusion.streaming.settings import Settings, device_named
 from signal_diffusion.tables.columns import Columns
-from signal_diffusion.tasks.generate import STEPS
 from signal_diffusion.tasks.vocode import require_vocoder
 
 
@@ -211,11 +210,6 @@ def require_unused(options: Mapping[str, Any]) -> None:
                 f"{name} is for denoisers and vocoders: a generator is compared with real "
                 "recordings alone, leave it"
             )
-
-
-def usual_steps(denoiser: NetworkDenoiser) -> str:
-    """The numbers of calls that are measured unless others are given."""
-    return str(STEPS) if denoiser.kind == "generator" else "1"
 
 
 @dataclass(frozen=True)
