@@ -160,9 +160,10 @@ def by_model(name: str) -> Method:
 
     def method(windows_: Windows) -> Filling:
         readings = windows_.readings.astype(np.float32)
-        mean = denoise(denoiser, readings, missing=windows_.missing)
+        rate, missing = denoiser.sample_rate, windows_.missing
+        mean = denoise(denoiser, readings, sample_rate=rate, missing=missing)
         draws = [
-            denoise(denoiser, readings, missing=windows_.missing, steps=STEPS, seed=seed)
+            denoise(denoiser, readings, sample_rate=rate, missing=missing, steps=STEPS, seed=seed)
             for seed in range(SHOTS)
         ]
         return Filling(mean, np.zeros_like(mean), np.stack(draws))

@@ -132,11 +132,9 @@ def benchmark(
         lengths("seconds", str(seconds))
     if data is None and metrics is not None:
         raise InputError("metrics are for data with the truth: name a folder, or leave them")
-    from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.evaluation import benchmark as measure
     from signal_diffusion.evaluation import benchmark_report as report
     from signal_diffusion.samplers import SAMPLERS, sampler_named
-    from signal_diffusion.streaming.settings import device_named
     from signal_diffusion.training.experiments import overrides_of, own_experiment
 
     names = list(SAMPLERS) if samplers == "all" else dict.fromkeys(opt.words(samplers))
@@ -150,7 +148,7 @@ def benchmark(
         guidance=guidance,
         noise_std=noise_std,
     )
-    denoiser = Denoiser.from_pretrained(model).to(device_named(device))
+    denoiser = opt.loaded(model, device)
     kept = f"what was measured is kept in {output}; --resume does the rest"
     with libraries_silent(), interruptible(kept), bar("measuring", quiet=quiet) as progress:
         chosen = None

@@ -149,11 +149,9 @@ def evaluate(
     from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.evaluation import plan
     from signal_diffusion.evaluation.outputs import failed_lines, make_folder
-    from signal_diffusion.tables.columns import Columns
 
     denoiser = Denoiser.from_pretrained(model)
     calls = opt.counts(steps or plan.usual_steps(denoiser))
-    table = Columns(rate, opt.names(columns) or None, time, delimiter, opt.names(skip))
     sources = plan.Sources(
         data=data,
         clean=clean,
@@ -162,7 +160,7 @@ def evaluate(
         snr=levels,
         groups=groups,
         seed=seed,
-        columns=table,
+        columns=opt.table_columns(rate, columns, time, delimiter, skip),
         alone=plan.rate_of_originals(denoiser),
     )
     pairs = sources.pairs()

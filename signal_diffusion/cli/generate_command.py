@@ -16,7 +16,6 @@ from signal_diffusion.errors import InputError
 
 if TYPE_CHECKING:
     from signal_diffusion.conditions import Condition, Value
-    from signal_diffusion.denoiser import NetworkDenoiser
     from signal_diffusion.tasks.generate import DrawnReport
     from signal_diffusion.tasks.vocode import VocodedReport
 
@@ -76,7 +75,7 @@ def generate(
     from signal_diffusion.samplers import sampler_named
     from signal_diffusion.tasks.generate import Drawing, draw_files
 
-    denoiser = _loaded(model, device)
+    denoiser = opt.loaded(model, device)
     drawing = Drawing(
         model,
         listed(denoiser.conditions, words),
@@ -151,13 +150,6 @@ def listed(conditions: Sequence[Condition], words: Mapping[str, str]) -> dict[st
     return {name: named[name].values(word) for name, word in words.items()}
 
 
-def _loaded(model: str, device: str) -> NetworkDenoiser:
-    from signal_diffusion.denoiser import Denoiser
-    from signal_diffusion.streaming.settings import device_named
-
-    return Denoiser.from_pretrained(model).to(device_named(device))
-
-
 Speech = Annotated[
     Path,
     opt.argument("Mel spectrogram (.npy, .npz), or speech to compute one of.", "SOURCE"),
@@ -184,7 +176,7 @@ def vocode(
     from signal_diffusion.samplers import sampler_named
     from signal_diffusion.tasks.vocode import vocode_file
 
-    denoiser = _loaded(model, device)
+    denoiser = opt.loaded(model, device)
     with (
         libraries_silent(),
         interruptible("nothing was written"),

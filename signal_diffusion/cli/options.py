@@ -5,11 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from signal_diffusion.errors import InputError
+
+if TYPE_CHECKING:
+    from signal_diffusion.denoiser import NetworkDenoiser
+    from signal_diffusion.tables.columns import Columns as TableColumns
 
 #: The names of `samplers.SAMPLERS`, for help texts, which must not load torch.
 SAMPLER_NAMES = "ddim, ddpm, heun, dpmpp_2m, few_step"
@@ -200,6 +204,31 @@ def counts(given: str) -> list[int]:
     if not found or min(found) < 1 or len(set(found)) < len(found):
         raise InputError(f"steps is '{given}'; give different whole numbers from 1, e.g. 1,2,4")
     return found
+
+
+def loaded(model: str, device: str) -> NetworkDenoiser:
+    """A model on a device, both by name.
+
+    Raises:
+        InputError: there is no such model or device.
+    """
+    from signal_diffusion.denoiser import Denoiser
+    from signal_diffusion.streaming.settings import device_named
+
+    return Denoiser.from_pretrained(model).to(device_named(device))
+
+
+def table_columns(
+    rate: float | None,
+    channels: Sequence[str] | None,
+    time: str | None,
+    delimiter: str | None,
+    skip: Sequence[str] | None,
+) -> TableColumns:
+    """The options about tables as one."""
+    from signal_diffusion.tables.columns import Columns
+
+    return Columns(rate, names(channels) or None, time, delimiter, names(skip))
 
 
 def require_least(least: int, **numbers: int) -> None:

@@ -51,22 +51,14 @@ def score(
     """Score how unusual each window of a table is, by a model of readings without faults."""
     seconds, rows = window_length(window)
     from signal_diffusion.denoiser import Denoiser
-    from signal_diffusion.tables.columns import Columns
     from signal_diffusion.tasks.anomaly import score_table
 
-    table = Columns(
-        rate=rate,
-        channels=opt.names(columns) or None,
-        time=time,
-        delimiter=delimiter,
-        skip=opt.names(skip),
-    )
     with libraries_silent():
         report = score_table(
             Denoiser.from_pretrained(model),
             readings,
             output,
-            columns=table,
+            columns=opt.table_columns(rate, columns, time, delimiter, skip),
             seconds=seconds,
             rows=rows,
             baseline=baseline,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,15 +14,16 @@ from torch import Tensor
 
 from signal_diffusion import samplers
 from signal_diffusion.calibration import Bands, spread
-from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
+from signal_diffusion.denoiser import Denoiser, NetworkDenoiser, denoiser_of
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import SILENCE_DB, LevelMeter
 from signal_diffusion.dsp.resampling import Resampler
 from signal_diffusion.errors import InputError
-from signal_diffusion.samplers import Progress
+from signal_diffusion.samplers import Progress, sampler_named
 from signal_diffusion.streaming.background import quickest
 from signal_diffusion.streaming.engine import Engine
 from signal_diffusion.streaming.gain import Normal, drift_filter, normal_at, normal_of
+from signal_diffusion.streaming.pieces import part_of
 from signal_diffusion.streaming.settings import (
     STEPS_OF_SHOTS,
     Mask,
@@ -40,12 +42,12 @@ BLOCK = 1 << 18
 
 
 def denoise(
-    denoiser: Denoiser,
+    denoiser: Denoiser | str | Path,
     signal: Signal,
     *,
     sample_rate: float | None = None,
     steps: int = 1,
-    sampler: Callable[..., Tensor] = samplers.ddim,
+    sampler: Callable[..., Tensor] | str = samplers.ddim,
     seed: int = 0,
     noise_std: float | None = None,
     strength: float = 1.0,
@@ -65,11 +67,13 @@ def denoise(
 
     Args:
         denoiser: of a paired process, which starts at the recording (a bridge, a mean-reverting
-            one), or of an unpaired one, where the recording is a state: that of `noise_std`.
-        signal: noisy recording, (L,) or (C, L), floating point, numpy or torch.
-        sample_rate: of the signal in Hz; None means the denoiser's own.
+            one), or of an unpaired one, where the recording is a state: that of `noise_std`. A
+            shipped name such as "speech" or a model file's path is loaded at every call.
+        signal: noisy recording, (L,) or (C, L), floating point, numpy or torch; or a batch of them,
+            (B, C, L), each denoised on its own, at a level of its own.
+        sample_rate: of the signal in Hz; None means the denoiser's own, and warns where it has one.
         steps: times of the grid; with `ddim`, calls of the network. One step gives the mean.
-        sampler: a function of `samplers`, or one of the same form.
+        sampler: a function of `samplers`, its name, or a function of the same form.
         seed: of the fresh noise, where there is some.
         noise_std: standard deviation of the recording's white Gaussian noise, in its own units:
             for unpaired processes, and for them alone.
@@ -100,7 +104,7 @@ def denoise(
     """
     settings = Settings(
         steps=steps,
-        sampler=sampler,
+        sampler=sampler_named(sampler),
         seed=seed,
         noise_std=noise_std,
         strength=strength,
@@ -108,16 +112,19 @@ def denoise(
         level=level,
         piece=piece,
     )
-    _, estimates = _estimates(
-        denoiser, signal, settings, sample_rate=sample_rate, missing=missing, progress=progress
-    )
-    samples = np.concatenate([block[:, 0] for block in estimates], axis=1)
-    return like(signal, samples)
+    denoiser = denoiser_of(denoiser)
+    given = (missing, progress)
+    rate = model_or_given_rate(denoiser, sample_rate)
+    estimates = [
+        np.concatenate([block[:, 0] for block in blocks], axis=1)
+        for _, blocks in _estimates(denoiser, signal, settings, rate, given)
+    ]
+    return like(signal, np.stack(estimates))
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """What several draws of the clean recording say, arrays (L,) or (C, L) as the recording was.
+    """What several draws of the clean recording say, arrays of the shape of the signal.
 
     Attributes:
         mean: the average of the draws.
@@ -133,13 +140,13 @@ class Posterior:
 
 
 def posterior(
-    denoiser: Denoiser,
+    denoiser: Denoiser | str | Path,
     signal: Signal,
     *,
     shots: int = 8,
     sample_rate: float | None = None,
     steps: int = STEPS_OF_SHOTS,
-    sampler: Callable[..., Tensor] = samplers.ddim,
+    sampler: Callable[..., Tensor] | str = samplers.ddim,
     seed: int = 0,
     noise_std: float | None = None,
     strength: float = 1.0,
@@ -163,7 +170,7 @@ def posterior(
     """
     settings = Settings(
         steps=steps,
-        sampler=sampler,
+        sampler=sampler_named(sampler),
         seed=seed,
         noise_std=noise_std,
         shots=shots,
@@ -174,15 +181,14 @@ def posterior(
     )
     if shots == 1:
         raise InputError("shots is 1, which has no spread: pass 2 or more")
-    normal, estimates = _estimates(
-        denoiser, signal, settings, sample_rate=sample_rate, missing=missing, progress=progress
-    )
-    bands, scale = bands_of(denoiser, settings), settings.strength / normal.gain
-    parts = [spread(block, bands, scale) for block in estimates]
-    whole = [
-        np.concatenate(blocks, axis=1).reshape(signal.shape) for blocks in zip(*parts, strict=True)
-    ]
-    return Posterior(*whole)
+    denoiser = denoiser_of(denoiser)
+    rate = model_or_given_rate(denoiser, sample_rate)
+    bands, given, whole = bands_of(denoiser, settings), (missing, progress), []
+    for normal, blocks in _estimates(denoiser, signal, settings, rate, given):
+        parts = [spread(block, bands, settings.strength / normal.gain) for block in blocks]
+        whole.append([np.concatenate(each, axis=1) for each in zip(*parts, strict=True)])
+    made = (np.stack(each).reshape(signal.shape) for each in zip(*whole, strict=True))
+    return Posterior(*made)
 
 
 def bands_of(denoiser: Denoiser, settings: Settings) -> Bands | None:
@@ -192,7 +198,7 @@ def bands_of(denoiser: Denoiser, settings: Settings) -> Bands | None:
 
 
 def denoise_blocks(
-    denoiser: Denoiser,
+    denoiser: Denoiser | str | Path,
     blocks: Iterable[Array],
     *,
     sample_rate: float | None = None,
@@ -213,6 +219,7 @@ def denoise_blocks(
     >>> sum(block.shape[1] for block in cleaned) / 48000
     120.0
     """
+    denoiser = denoiser_of(denoiser)
     rate = model_or_given_rate(denoiser, sample_rate)
     normal = given_normal(denoiser, settings.level)
     if normal is None and iter(blocks) is not blocks:
@@ -297,36 +304,32 @@ def _estimates(
     denoiser: Denoiser,
     signal: Signal,
     settings: Settings,
-    *,
-    sample_rate: float | None,
-    missing: Mask | None,
-    progress: Progress | None,
-) -> tuple[Normal, Iterator[Array]]:
-    """What brings an array to the denoiser's level, and estimates (C, shots, n), block by block."""
-    rate = model_or_given_rate(denoiser, sample_rate)
+    rate: float,
+    given: tuple[Mask | None, Progress | None],
+) -> Iterator[tuple[Normal, Iterator[Array]]]:
+    """What brings each recording of a batch to the denoiser's level, and its estimates."""
+    missing, progress = given
     mask = mask_of(missing, signal)
-    x = samples_of(signal, mask)
-    blocks = (x[:, n : n + BLOCK] for n in range(0, x.shape[1], BLOCK))
-    normal = normal_for(denoiser, settings, blocks, rate)
-    engine = Engine(
-        denoiser,
-        settings,
-        rate=rate,
-        channels=len(x),
-        dtype=str(x.dtype),
-        normal=normal,
-        frames=x.shape[1],
-        progress=progress,
-    )
-    return normal, _drawn(engine, x, mask)
-
-
-def _drawn(engine: Engine, x: Array, mask: Array | None) -> Iterator[Array]:
-    for start in range(0, x.shape[1], BLOCK):
-        cut = slice(start, start + BLOCK)
-        gaps = None if mask is None else mask[:, cut]
-        yield from (draws for _, draws in engine.push(x[:, cut], gaps))
-    yield from (draws for _, draws in engine.flush())
+    batch = signal if getattr(signal, "ndim", 0) == 3 and len(signal) else [signal]
+    masks = mask if mask is not None and mask.ndim == 3 else [mask] * len(batch)
+    for index, (recording, gaps) in enumerate(zip(batch, masks, strict=True)):
+        x = samples_of(recording, gaps)
+        cuts = [slice(n, n + BLOCK) for n in range(0, x.shape[1], BLOCK)]
+        normal = normal_for(denoiser, settings, (x[:, cut] for cut in cuts), rate)
+        engine = Engine(
+            denoiser,
+            settings,
+            rate=rate,
+            channels=len(x),
+            dtype=str(x.dtype),
+            normal=normal,
+            frames=x.shape[1],
+            progress=part_of(progress, index, len(batch)),
+        )
+        masked = [None] * len(cuts) if gaps is None else [gaps[:, cut] for cut in cuts]
+        pushed = map(engine.push, (x[:, cut] for cut in cuts), masked)
+        pairs = chain.from_iterable(chain(pushed, [engine.flush()]))
+        yield normal, (draws for _, draws in pairs)
 
 
 #: Seconds of noise that are denoised to find how long recordings take.

@@ -49,7 +49,7 @@ def generate(
     draws: Sequence[int] | None = None,
     length: int | None = None,
     steps: int = STEPS,
-    sampler: Callable[..., Tensor] = samplers.ddim,
+    sampler: Callable[..., Tensor] | str = samplers.ddim,
     guidance: float = GUIDANCE,
     seed: int = 0,
     progress: Progress | None = None,
@@ -64,7 +64,7 @@ def generate(
             the condition. None counts from 0.
         length: samples; None takes the model's own.
         steps: times of the grid; with `ddim`, calls of the network.
-        sampler: a function of `samplers`, or one of the same form.
+        sampler: a function of `samplers`, its name, or a function of the same form.
         guidance: pull of the conditions, see `guidance.ClassifierFree`.
         seed: of the noise.
         progress: called as progress(done calls, all calls).
@@ -72,6 +72,7 @@ def generate(
     Raises:
         InputError: the model is no generator, or a condition or setting can't be used.
     """
+    sampler = samplers.sampler_named(sampler)
     own = require_generator(denoiser)
     require_whole("length", length, least=denoiser.codec.hop)
     length = own if length is None else length

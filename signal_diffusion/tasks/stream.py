@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from signal_diffusion import samplers
-from signal_diffusion.denoiser import Denoiser
+from signal_diffusion.denoiser import Denoiser, denoiser_of
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
+from signal_diffusion.samplers import sampler_named
 from signal_diffusion.streaming.engine import Engine, Estimates
 from signal_diffusion.streaming.settings import (
     LONGEST,
@@ -37,7 +39,7 @@ class DenoiseStream:
 
     Args:
         denoiser: see `denoise`.
-        sample_rate: of the stream in Hz; None means the denoiser's own.
+        sample_rate: of the stream in Hz; None means the denoiser's own, with a warning.
         channels: C.
         level: of the stream's loud frames in dB of full scale, if it is known.
         every: seconds of new estimates that are computed at once; less answers sooner and computes
@@ -57,14 +59,14 @@ class DenoiseStream:
 
     def __init__(
         self,
-        denoiser: Denoiser,
+        denoiser: Denoiser | str | Path,
         *,
         sample_rate: float | None = None,
         channels: int = 1,
         level: float | None = None,
         every: float = EVERY,
         steps: int = 1,
-        sampler: Callable[..., Tensor] = samplers.ddim,
+        sampler: Callable[..., Tensor] | str = samplers.ddim,
         seed: int = 0,
         noise_std: float | None = None,
         strength: float = 1.0,
@@ -72,7 +74,7 @@ class DenoiseStream:
     ) -> None:
         settings = Settings(
             steps=steps,
-            sampler=sampler,
+            sampler=sampler_named(sampler),
             seed=seed,
             noise_std=noise_std,
             strength=strength,
@@ -83,6 +85,7 @@ class DenoiseStream:
         require_number("every", every)
         if not 0 < every <= LONGEST:
             raise InputError(f"every is {every} s; it goes up to {LONGEST:g}, above 0")
+        denoiser = denoiser_of(denoiser)
         rate = model_or_given_rate(denoiser, sample_rate)
         self.channels = channels
         self._ndim = 1 if channels == 1 else 2

@@ -49,7 +49,7 @@ def vocode(
     log_mel: NDArray[np.floating] | Tensor,
     *,
     steps: int = STEPS,
-    sampler: Callable[..., Tensor] = samplers.ddim,
+    sampler: Callable[..., Tensor] | str = samplers.ddim,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Array:
@@ -63,7 +63,7 @@ def vocode(
         denoiser: a vocoder, such as the shipped `vocoder`.
         log_mel: natural logarithms of the power in mel bands, see `mel.Mel`.
         steps: times of the grid; with `ddim`, calls of the network.
-        sampler: a function of `samplers`, or one of the same form.
+        sampler: a function of `samplers`, its name, or a function of the same form.
         seed: of fresh noise, which a bridge needs in several steps.
         progress: called as progress(done calls, all calls).
 
@@ -77,6 +77,7 @@ def vocode(
     >>> vocode(vocoder, vocoder.mel(sound)[0]).shape
     (15872,)
     """
+    sampler = samplers.sampler_named(sampler)
     mel, codec = require_vocoder(denoiser)
     require_whole("steps", steps, least=1)
     require_whole("seed", seed, least=0)

@@ -145,7 +145,13 @@ class Supervised(Regression):
     def score(self, denoiser: NetworkDenoiser, held: Held) -> Tensor:
         rows = held.noisy.reshape(-1, held.noisy.shape[-1])
         missing = None if held.missing is None else held.missing.reshape(rows.shape)
-        estimate = denoise(denoiser, rows, noise_std=self.noise_std, missing=missing)
+        estimate = denoise(
+            denoiser,
+            rows,
+            sample_rate=denoiser.sample_rate,
+            noise_std=self.noise_std,
+            missing=missing,
+        )
         return si_sdr(estimate, held.clean.reshape(estimate.shape)).mean()
 
 

@@ -1,5 +1,8 @@
 """The denoise task changes nothing but what the denoiser changes."""
 
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,7 @@ from signal_diffusion import (
     denoise,
     denoise_blocks,
     metrics,
+    posterior,
     samplers,
 )
 from signal_diffusion.audio import read
@@ -25,6 +29,7 @@ from signal_diffusion.schedules import (
     OrnsteinUhlenbeck,
     VariancePreserving,
 )
+from signal_diffusion.streaming.settings import Settings
 
 
 def bent(y: Tensor) -> Tensor:
@@ -197,7 +202,7 @@ def test_progress_counts_the_calls() -> None:
     ("signal", "options", "message"),
     [
         (recording(16000, 2), {}, r"\(16000, 2\), like \(frames, channels\): pass signal.T"),
-        (recording(2, 3, 4), {}, r"pass \(L,\) or \(C, L\)"),
+        (recording(2, 3, 4, 5), {}, r"pass \(L,\) or \(C, L\)"),
         (recording(0), {}, "none of them 0"),
         (recording(1, 0), {}, "none of them 0"),
         (np.float32(1), {}, "float32"),
@@ -303,3 +308,64 @@ def test_an_estimate_that_is_not_finite_is_an_error() -> None:
     stream = DenoiseStream(diverged, channels=2, sample_rate=16000)
     with pytest.raises(InputError, match="the model's estimate holds"):
         (stream.push(x), stream.flush())
+
+
+def test_a_batch_is_each_recording_on_its_own() -> None:
+    """With a level of its own: in one with the others, a faint one would be lost."""
+    denoiser = Pointwise(bent, level_db=-25.0)
+    batch = recording(3, 2, 4000) * np.float32([1.0, 1e-3, 30.0])[:, None, None]
+    missing = np.random.default_rng(0).random(batch.shape) < 0.1
+    seen: list[tuple[int, int]] = []
+    cleaned = denoise(denoiser, batch, missing=missing, progress=lambda *done: seen.append(done))
+    alone = [denoise(denoiser, x, missing=gaps) for x, gaps in zip(batch, missing, strict=True)]
+    np.testing.assert_array_equal(cleaned, np.stack(alone))
+    assert seen[-1][0] == seen[-1][1]
+    turned = denoise(denoiser, torch.from_numpy(batch), missing=missing)
+    np.testing.assert_array_equal(turned.numpy(), cleaned)
+    drawn = posterior(denoiser, batch, shots=2, steps=2)
+    np.testing.assert_array_equal(drawn.low[1], posterior(denoiser, batch[1], shots=2, steps=2).low)
+    with pytest.raises(InputError, match=r"or a batch of them, \(B, C, L\)"):
+        denoise(denoiser, batch[:0])
+
+
+def test_a_model_and_a_sampler_go_by_their_names(tmp_path: Path) -> None:
+    network().save_pretrained(tmp_path / "m")
+    x, own = recording(2000), Denoiser.from_pretrained(tmp_path / "m")
+    options = {"sample_rate": 16000, "steps": 3}
+    expected = denoise(own, x, sampler=samplers.heun, **options)
+    np.testing.assert_array_equal(denoise(tmp_path / "m", x, sampler="heun", **options), expected)
+    assert Settings(sampler="heun").sampler is samplers.heun
+    stream = DenoiseStream(str(tmp_path / "m"), sample_rate=16000)
+    assert stream.push(x).size + stream.flush().size == 2000
+    for wrong, message in (("speach", "no model 'speach'"), (own.backbone, "is a DilatedStack")):
+        with pytest.raises(InputError, match=message):
+            denoise(wrong, x, sample_rate=16000)
+    with pytest.raises(InputError, match="sampler is 'huen'; choose one of ddim"):
+        denoise(own, x, sampler="huen")
+
+
+def test_a_rate_that_is_not_given_is_said_once_where_the_model_has_one() -> None:
+    x, pointwise = recording(2000), Pointwise(bent)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            denoise(network(), x)
+    assert [str(w.message) for w in caught] == [
+        "sample_rate is not given: the signal is taken to be at the model's 16000 Hz"
+    ]
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        denoise(pointwise, x)
+
+
+@pytest.mark.parametrize("change", ["half", "bfloat16", "double"])
+def test_other_precisions_are_refused_where_they_are_asked_for(change: str) -> None:
+    denoiser = network()
+    with pytest.raises(InputError, match="works in float32, not"):
+        getattr(denoiser, change)()
+    with pytest.raises(InputError, match=r"use torch\.autocast"):
+        torch.nn.ModuleList([denoiser]).half()
+    assert {p.dtype for p in denoiser.parameters()} == {torch.float32}
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.isfinite(denoise(denoiser, recording(2000), sample_rate=16000)).all()
