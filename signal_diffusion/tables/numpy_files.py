@@ -57,7 +57,8 @@ class StoredArray:
             version = npy.read_magic(file)
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, fortran, dtype = read(file)
-            found = StoredArray(path, member, dtype, shape, "F" if fortran else "C", file.tell())
+            order = "F" if fortran else "C"
+            found = StoredArray(path, member, dtype, shape, order=order, offset=file.tell())
             held = path.stat().st_size if member is None else member.file_size
             # Objects of Python are stored in other ways.
             if not dtype.hasobject and held < found.offset + math.prod(shape) * dtype.itemsize:
