@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from signal_diffusion.cli import options as opt
 from signal_diffusion.cli.options import RAW_FORMATS
@@ -31,33 +31,90 @@ CLEAN = "_clean"
 class Request:
     """The options of the command, as they were given, and what they stand for."""
 
-    inputs: opt.Inputs
-    output: opt.Output = None
+    inputs: Annotated[
+        list[str], opt.argument("Files, folders, quoted patterns, or - for a pipe.", "INPUTS")
+    ]
+    output: str | None = opt.setting(
+        None,
+        "File, folder for many inputs, or - for a pipe (default: NAME_clean beside the input).",
+        "-o",
+        "--output",
+    )
     force: opt.Force = False
-    channels: opt.Channels = None
+    channels: list[str] | None = opt.setting(
+        None,
+        "Clean each channel on its own (default), or mix them into one; for raw PCM also the "
+        "number of channels.",
+        metavar="each|mix|N",
+    )
     rate: opt.Rate = None
-    format: opt.Format = None
-    keep_noise: opt.KeepNoise = None
-    plot: opt.Plot = None
-    window: opt.Window = None
-    uncertainty: opt.Uncertainty = None
+    format: str | None = opt.setting(
+        None, f"Sample format of raw PCM in a pipe: {' '.join(RAW_FORMATS)}."
+    )
+    keep_noise: str | None = opt.setting(
+        None, "Write what was removed: a file, or a folder for many."
+    )
+    plot: str | None = opt.setting(
+        None, "Draw the signal before, after, and what was removed: a PNG, or a folder."
+    )
+    window: str | None = opt.setting(
+        None,
+        "Part of a table that --plot draws, in seconds or rows (default: where most was removed).",
+        metavar="START[:END][rows]",
+    )
+    uncertainty: str | None = opt.setting(None, "Write the spread of --shots: an NPZ, or a folder.")
     quiet: opt.Quiet = False
-    strength: opt.Strength = None
-    max_attenuation: opt.MaxAttenuation = None
-    band: opt.Band = "full"
-    level: opt.Level = None
+    strength: float | None = opt.setting(
+        None,
+        "Strength from 0 (input unchanged) to 1 (all noise removed, default).",
+        panel=opt.HOW_MUCH,
+    )
+    max_attenuation: float | None = opt.setting(
+        None, "Highest attenuation of the noise.", panel=opt.HOW_MUCH, metavar="DB"
+    )
+    band: str = opt.setting(
+        "full",
+        "full: keep frequencies above the model's band; model: drop them.",
+        panel=opt.HOW_MUCH,
+        metavar="full|model",
+    )
+    level: float | None = opt.setting(
+        None,
+        "Level of the loud passages relative to full scale, instead of measuring it.",
+        panel=opt.HOW_MUCH,
+        metavar="DB",
+    )
     model: opt.Model = "speech"
-    steps: opt.Steps = None
+    steps: int | None = opt.setting(
+        None,
+        "Network calls: 1 gives the mean (default), more add detail (16 with --shots).",
+        panel=opt.SAMPLING,
+    )
     sampler: opt.Sampler = "ddim"
-    shots: opt.Shots = 1
+    shots: int = opt.setting(
+        1, "Number of samples that are drawn and averaged.", panel=opt.SAMPLING
+    )
     seed: opt.Seed = 0
     noise_std: opt.NoiseStd = None
     device: opt.Device = "auto"
-    piece: opt.Piece = None
+    piece: float | None = opt.setting(
+        None,
+        "Length processed at once, which bounds memory.",
+        panel=opt.SAMPLING,
+        metavar="SECONDS",
+    )
     jobs: opt.Jobs = 1
-    resume: opt.Resume = False
-    report: opt.Report = None
-    dry_run: opt.DryRun = False
+    resume: bool = opt.setting(
+        False, "Keep existing outputs, do the rest.", "--resume", panel=opt.MANY
+    )
+    report: Path | None = opt.setting(
+        None,
+        "File with one JSON line for each input (default: report.jsonl in the output folder).",
+        panel=opt.MANY,
+    )
+    dry_run: bool = opt.setting(
+        False, "Print what would be done, and write nothing.", "--dry-run", panel=opt.MANY
+    )
     columns: opt.Columns = None
     skip: opt.Skip = None
     time: opt.Time = None

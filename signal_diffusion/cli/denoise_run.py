@@ -300,7 +300,8 @@ def denoise_piped(request: Request) -> None:
 @contextmanager
 def _reader(source: str, raw: Form | None) -> Iterator[PipeReader | Reader]:
     if source == PIPE:
-        yield PipeReader(sys.stdin.buffer, raw)
+        # Unbuffered, since a thread that waits in the buffer would keep the program from ending.
+        yield PipeReader(getattr(sys.stdin.buffer, "raw", sys.stdin.buffer), raw)
     else:
         with opened(source) as reader:
             yield reader

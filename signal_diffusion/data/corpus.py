@@ -8,12 +8,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from signal_diffusion.dsp.resampling import resample
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, one_line
 from signal_diffusion.files import atomic
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus")
@@ -91,6 +92,24 @@ def manifest_rows(
     if "path" not in rows[0]:
         raise InputError(f"{path} has no column 'path'; it has {', '.join(rows[0])}")
     return rows
+
+
+def manifest_arrays(
+    root: str | Path, manifest: str = "manifest.csv", *, where: Mapping[str, Sequence[str]]
+) -> list[tuple[dict[str, str], Mapping[str, Any]]]:
+    """The rows of a manifest that fit, and the arrays of the NPZ file that each names.
+
+    Raises:
+        InputError: there is no such file, or it holds something else.
+    """
+    rows = manifest_rows(root, manifest, where=where)
+    files = {}
+    for name in {row["path"] for row in rows}:
+        try:
+            files[name] = np.load(Path(root, name), allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{name} can't be read as NPZ: {one_line(error)}") from error
+    return [(row, files[row["path"]]) for row in rows]
 
 
 def _selected(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.metrics.closeness import Signal
+from signal_diffusion.metrics.closeness import Signal, float64
 
 
 def frechet_distance(a: Signal, b: Signal) -> float:
@@ -82,7 +82,7 @@ def _mean_apart(found: Tensor) -> float:
 
 
 def _points(x: Signal) -> np.ndarray:
-    points = torch.as_tensor(x).detach().cpu().double().numpy()
+    points = float64(x).detach().numpy()
     if points.ndim != 2 or len(points) < 2:
         raise InputError(f"points have the shape {points.shape}: pass (n, K) with n of 2 or more")
     return points
@@ -125,7 +125,7 @@ def crps_of_draws(draws: Signal, reference: Signal, *, fair: bool = True) -> Ten
     >>> crps_of_draws(torch.tensor([[0.0], [2.0]]), torch.tensor([1.0]), fair=False)
     tensor(0.5000, dtype=torch.float64)
     """
-    draws, reference = _float64(draws), _float64(reference)
+    draws, reference = float64(draws), float64(reference)
     if draws.ndim < 2 or (*draws.shape[:-2], draws.shape[-1]) != tuple(reference.shape):
         raise InputError(
             f"draws have shape {tuple(draws.shape)} but reference {tuple(reference.shape)}; "
@@ -160,14 +160,9 @@ def crps_of_normal(mean: Signal, std: Signal, reference: Signal) -> Tensor:
     return torch.where(std > 0, scores, error.abs()).mean(-1)
 
 
-def _float64(x: Signal) -> Tensor:
-    # On the CPU, since not every device has float64.
-    return torch.as_tensor(x).cpu().double()
-
-
 def _alike(**named: Signal) -> list[Tensor]:
     """Tensors of one shape (..., L)."""
-    tensors = [_float64(x) for x in named.values()]
+    tensors = [float64(x) for x in named.values()]
     if len({x.shape for x in tensors}) > 1 or tensors[0].ndim == 0 or not tensors[0].numel():
         shapes = ", ".join(f"{k} {tuple(x.shape)}" for k, x in zip(named, tensors, strict=True))
         raise InputError(f"the shapes are {shapes}; pass the same, (..., L) with L > 0")

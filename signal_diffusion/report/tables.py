@@ -6,22 +6,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from signal_diffusion.evaluation.measures import (
-    METRICS,
-    Cell,
-    best_of,
-    better_by,
-    cell,
-    shown,
-)
+from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.evaluation.methods import Untouched
 from signal_diffusion.evaluation.run import Row
 from signal_diffusion.evaluation.summary import MOST_SHOWN
-from signal_diffusion.report.charts import Chart, group_chart
+from signal_diffusion.report.charts import Chart, better_by, group_chart, shown
 
 GIVEN = Untouched().name
 #: Units of durations, from the longest.
 UNITS = (("h", 3600), ("min", 60), ("s", 0))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean as it is shown: the number, its interval, and what it means.
+
+    Attributes:
+        mean, ends: as text; `ends` is empty where there is no interval.
+        better: of differences, True if the interval lies on the better side of 0, False if on the
+            worse, and None if it holds 0.
+        best: whether no other of its column is better.
+    """
+
+    mean: str = ""
+    ends: str = ""
+    better: bool | None = None
+    best: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,32 @@ class Group:
     name: str
     chart: Chart
     values: dict[str, list[Line]]
+
+
+def cell(metric: str, found: Mapping[str, float] | None, *, sign: str = "") -> Cell:
+    """What a table shows of statistics; with a sign, they are of differences."""
+    if found is None:
+        return Cell()
+    mean = shown(metric, found["mean"], sign=sign)
+    if "low" not in found:
+        return Cell(mean)
+    low, high = found["low"], found["high"]
+    ends = " to ".join(shown(metric, end, sign=sign) for end in (low, high))
+    sure = bool(sign) and low * high > 0
+    return Cell(mean, ends, better_by(metric, low) > 0 if sure else None)
+
+
+def best_of(metric: str, means: Sequence[float | None]) -> set[int]:
+    """Places of the best means, which are several where they are shown alike.
+
+    >>> best_of("pesq", [1.411, None, 1.709, 1.7101])
+    {2, 3}
+    """
+    values = [mean for mean in means if mean is not None]
+    if not values:
+        return set()
+    best = shown(metric, max(values, key=lambda mean: better_by(metric, mean)))
+    return {at for at, mean in enumerate(means) if mean is not None and shown(metric, mean) == best}
 
 
 def duration(rows: Sequence[Row], model: str) -> str:

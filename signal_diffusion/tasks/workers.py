@@ -20,11 +20,10 @@ from signal_diffusion.errors import reason
 from signal_diffusion.files.atomic import failures
 from signal_diffusion.files.journal import Journal, Row
 from signal_diffusion.samplers import Progress
+from signal_diffusion.streaming.background import LOOK_UP
 from signal_diffusion.streaming.noise_check import ChannelNoise, Removed
 from signal_diffusion.tasks.jobs import Job
 
-#: Seconds after which a waiting main thread looks up, since not every system lets Ctrl-C wake it.
-LOOK_UP = 0.5
 #: Of the frames whose levels are told, s.
 FRAME_SECONDS = 0.032
 

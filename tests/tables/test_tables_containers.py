@@ -397,7 +397,7 @@ def test_a_library_that_is_absent_is_named(
         raise ImportError(wanted_name)
 
     (tmp_path / name).write_bytes(b"x")
-    libraries = importlib.import_module("signal_diffusion.tables.columns")
+    libraries = importlib.import_module("signal_diffusion.errors")
     monkeypatch.setattr(libraries, "import_module", absent)
     with pytest.raises(InputError, match=rf"needs the package {package}: .*\[sensors\]"):
         readings(tmp_path / name)
