@@ -56,7 +56,7 @@ class ManifestSources(CorpusSources):
     Args:
         root: folder of the recordings and of `manifest`.
         voices: domains of the manifest that are speech.
-        held_out: subsets that are left out of training and heard in validation alone.
+        held_out: subsets that are left out of training and used in validation alone.
         quiet_floor_db: least `floor_db` of the speech: dB between its loud and its quiet frames.
         mixer: options of `Mixer`.
         mixes: held-out mixes to validate on, besides the manifest's pairs.
@@ -132,11 +132,8 @@ class FolderSources(CorpusSources):
 
     def __call__(self) -> Sources:
         speech = _split("speech", list_folder(self.speech), self.valid_share)
-        noise = _split(
-            "noise",
-            [Clip(c.path, speaker=c.path.stem) for c in list_folder(self.noise)],
-            self.valid_share,
-        )
+        by_file = [Clip(c.path, speaker=c.path.stem) for c in list_folder(self.noise)]
+        noise = _split("noise", by_file, self.valid_share)
         music = list_folder(self.music) if self.music else []
         train, valid = (
             Mixer(
@@ -197,14 +194,11 @@ class PairCrops:
         picks = rng.choice(len(self.clean), size, p=clip_weights(self.clean, {}))
         seeds = rng.integers(2**63, size=size)
         places = [(int(i), seed) for i, seed in zip(picks, seeds, strict=True)]
-        clean, noisy = (
-            torch.from_numpy(
-                np.stack(
-                    [x.crop(np.random.default_rng(seed), i, self.length) for i, seed in places]
-                )
-            )[:, None]
+        crops = [
+            [x.crop(np.random.default_rng(seed), i, self.length) for i, seed in places]
             for x in (self.clean, self.noisy)
-        )
+        ]
+        clean, noisy = torch.from_numpy(np.array(crops))[:, :, None]
         gain = 10 ** ((self.level_db - level_db(noisy)) / 20)
         return Batch(clean * gain, noisy * gain, [self.clean.clips[i].name for i in picks])
 
