@@ -65,7 +65,7 @@ def denoise_files(request: Request) -> None:
     left_out: list[str] = []
     jobs = plan(
         request.inputs,
-        request.output,
+        request.target,
         keep_noise=keep_noise,
         plot=plot,
         uncertainty=uncertainty,
@@ -73,7 +73,7 @@ def denoise_files(request: Request) -> None:
     )
     if not request.dry_run:
         _remove_leftovers(jobs, request)
-    headers = [header_of(job, mix=request.sound.mix, columns=request.columns) for job in jobs]
+    headers = [header_of(job, mix=request.mix, columns=request.table) for job in jobs]
     _require_ready(headers, request)
     pending = [
         header
@@ -151,18 +151,17 @@ def _work(denoiser: NetworkDenoiser, request: Request) -> Work:
     def work(job: Job, progress: Progress) -> FileReport:
         shared: dict[str, Any] = {
             "settings": request.settings,
-            # Where a run was killed, further outputs may be there without the target.
-            "force": request.force or request.resume,
+            "force": request.replaces,
             "keep_noise": job.keep_noise,
             "plot": job.plot,
             "uncertainty": job.uncertainty,
             "progress": progress,
         }
         if is_table(job.source):
-            shared |= {"columns": request.columns, "window": request.window}
+            shared |= {"columns": request.table, "window": request.shown}
             shared["announce"] = partial(announce, job.source)
             return denoise_table(denoiser, job.source, job.target, **shared)
-        return denoise_file(denoiser, job.source, job.target, mix=request.sound.mix, **shared)
+        return denoise_file(denoiser, job.source, job.target, mix=request.mix, **shared)
 
     return work
 
@@ -182,13 +181,12 @@ def _require_ready(headers: Sequence[Header], request: Request) -> None:
             f"window is for pictures of tables, but {sound[0]} is sound, which is drawn whole: "
             "leave it"
         )
-    if not (request.force or request.resume):
+    if not request.replaces:
         require_new([path for header in headers for path in header.written.outputs])
     _require_report(headers, request)
-    places = [place for place in (request.output, *request.sides) if place is not None]
+    places = [place for place in (request.target, *request.sides) if place is not None]
     if single(request.inputs):
-        force = request.force or request.resume
-        require_output(headers[0], places, force=force, dry_run=request.dry_run)
+        require_output(headers[0], places, force=request.replaces, dry_run=request.dry_run)
     else:
         require_folders(places)
 
@@ -197,7 +195,7 @@ def _report_path(request: Request) -> Path | None:
     """The report's file; None where there is none."""
     if request.report is not None or single(request.inputs):
         return request.report
-    return Path(request.output) / REPORT
+    return Path(request.target) / REPORT
 
 
 def _remove_leftovers(jobs: Sequence[Job], request: Request) -> None:
@@ -276,7 +274,7 @@ def denoise_piped(request: Request) -> None:
     Raises:
         InputError: it can't be done.
     """
-    source, target = request.inputs[0], request.output
+    source, target = request.inputs[0], request.target
     _require_no_terminal(source, target)
     if target != PIPE:
         _require_target(target, force=request.force)
@@ -284,8 +282,8 @@ def denoise_piped(request: Request) -> None:
 
     from signal_diffusion.tasks.denoise_files import denoise_pipe, notes
 
-    settings, mix = request.settings, request.sound.mix
-    with _reader(source, request.sound.form()) as reader:
+    settings, mix = request.settings, request.mix
+    with _reader(source, request.raw_form()) as reader:
         form = replace(reader.form, channels=1) if mix else reader.form
         path, form, note = _stored(target, form, reader.frames)
         with _writer(path, form, reader.frames, force=request.force) as writer:
@@ -302,7 +300,8 @@ def denoise_piped(request: Request) -> None:
 @contextmanager
 def _reader(source: str, raw: Form | None) -> Iterator[PipeReader | Reader]:
     if source == PIPE:
-        yield PipeReader(sys.stdin.buffer, raw)
+        # Unbuffered, since a thread that waits in the buffer would keep the program from ending.
+        yield PipeReader(getattr(sys.stdin.buffer, "raw", sys.stdin.buffer), raw)
     else:
         with opened(source) as reader:
             yield reader

@@ -51,7 +51,8 @@ def train(overrides: Overrides = None) -> None:
                 f"no such option: {word}; settings are given as NAME=VALUE, "
                 "e.g. experiment=speech_denoise"
             )
-    from signal_diffusion.training.runs import configuration_mistakes, run
+    from signal_diffusion.training.configuration import configuration_mistakes
+    from signal_diffusion.training.runs import run
 
     with configuration_mistakes():
         run(given)

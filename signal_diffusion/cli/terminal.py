@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,18 +103,10 @@ STDERR = 2
 
 @contextmanager
 def libraries_silent() -> Iterator[None]:
-    """Decoders and NumPy print warnings where a file is damaged, though the errors say enough.
+    """Decoders print warnings of their own where a file is damaged: Python's errors tell enough.
 
     File descriptor 2 leads nowhere, while `sys.stderr` goes where it did.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with _descriptor_silent():
-            yield
-
-
-@contextmanager
-def _descriptor_silent() -> Iterator[None]:
     if not _is_the_real_one():
         yield
         return

@@ -90,6 +90,8 @@ class Mixer:
             "scattered": 0.1,
             "babble": 0.17,
             "music": 0.06,
+            "accompanied": 0.0,
+            "tune": 0.0,
             "made": 0.12,
         }
     )

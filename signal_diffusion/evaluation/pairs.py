@@ -14,7 +14,13 @@ import numpy as np
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.readings import Readings, read_readings, require_alike, unlike
+from signal_diffusion.evaluation.readings import (
+    Readings,
+    Sound,
+    read_readings,
+    require_alike,
+    unlike,
+)
 from signal_diffusion.files.journal import value_of
 from signal_diffusion.tables import is_table
 from signal_diffusion.tables.columns import Columns
@@ -22,27 +28,6 @@ from signal_diffusion.tasks.inputs import found
 
 #: Samples of which a beginning has at least so many, where readings are seconds apart.
 FEWEST = 10_000
-
-
-@dataclass(frozen=True)
-class Sound:
-    """A noisy recording and its clean one, each (C, L) at `sample_rate` Hz.
-
-    Attributes:
-        noisy, clean: of tables in physical units, gaps filled in.
-        missing: (C, L), true where the noisy one has a gap; None where it has none.
-        unscored: (C, L), true where either has a gap; None where neither has one.
-    """
-
-    noisy: Array
-    clean: Array
-    sample_rate: float
-    missing: Array | None = None
-    unscored: Array | None = None
-
-    @property
-    def seconds(self) -> float:
-        return self.clean.shape[1] / self.sample_rate
 
 
 @dataclass(frozen=True)

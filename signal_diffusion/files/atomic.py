@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -53,7 +54,8 @@ def failures(path: Path) -> Iterator[None]:
         yield
     except (OSError, soundfile.SoundFileError, AssertionError) as error:
         # soundfile asserts that all has been written.
-        if not os.path.isdir(path.parent):
+        refused = isinstance(error, OSError) and error.errno != errno.ENOENT
+        if not refused and not os.path.isdir(path.parent):
             raise InputError(
                 f"{path} can't be written: the folder {path.parent} is gone"
             ) from error

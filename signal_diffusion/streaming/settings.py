@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -168,8 +168,8 @@ class Settings:
         band: "full" keeps what lies above the denoiser's band, turned down as its own highest
             octave was; "model" drops it.
         strength: from 0, the recording as it came, to 1, the estimate.
-        level: of the recording's loud frames (see `levels.level_db`) in dB of full scale; None
-            means that it is measured.
+        level: of the recording's loud frames (see `levels.level_db`) in dB of full scale, one or
+            one a channel, for a constant gain; None means that it is measured.
         piece: seconds that are processed at once; None means as much as memory is meant for.
 
     Raises:
@@ -186,7 +186,7 @@ class Settings:
     shots: int = 1
     band: str = "full"
     strength: float = 1.0
-    level: float | None = None
+    level: float | Sequence[float] | None = None
     piece: float | None = None
 
     def __post_init__(self) -> None:
@@ -196,14 +196,17 @@ class Settings:
         if self.band not in BANDS:
             raise InputError(f"band is '{self.band}': choose one of {', '.join(BANDS)}")
         object.__setattr__(self, "sampler", samplers.sampler_named(self.sampler))
-        for name in ("strength", "level", "piece", "noise_std"):
+        for name in ("strength", "piece", "noise_std"):
             require_number(name, getattr(self, name))
         if not 0 <= self.strength <= 1:
             raise InputError(f"strength is {self.strength}; it goes from 0 (as it came) to 1")
         if self.piece is not None and not 0 < self.piece <= LONGEST:
             raise InputError(f"piece is {self.piece} s; it goes up to {LONGEST:g}, above 0")
-        if self.level is not None and not -200 <= self.level <= 200:
-            raise InputError(f"level is {self.level} dB of full scale; it goes from -200 to 200")
+        given: Any = self.level
+        for level in given if isinstance(given, (tuple, list)) else [given]:
+            require_number("level", level)
+            if level is not None and not -200 <= level <= 200:
+                raise InputError(f"level is {level} dB of full scale; it goes from -200 to 200")
         if self.shots > 1 and self.steps == 1:
             raise InputError(
                 f"shots is {self.shots}, but one step gives the same mean every time: "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -13,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.errors import InputError, install
+from signal_diffusion.errors import InputError
 from signal_diffusion.tables.time import UNITS
 
 TIME = re.compile(
@@ -334,16 +333,3 @@ def output_file(path: Path, form: TableForm) -> tuple[str, Path]:
 
 def _delimits(sign: str) -> bool:
     return len(sign) == 1 and sign.isascii() and not sign.isalnum() and sign not in "\r\n\"'.+-_"
-
-
-def library(name: str, path: Path) -> Any:
-    """A library of the extra `sensors`.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        return import_module(name)
-    except ImportError as error:
-        package = name.partition(".")[0]
-        raise InputError(f"{path} needs the package {package}: {install('sensors')}") from error

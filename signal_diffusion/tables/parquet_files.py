@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, library
 from signal_diffusion.files.atomic import beside
-from signal_diffusion.tables.columns import ROWS, Block, Source, library, unit_of
+from signal_diffusion.tables.columns import ROWS, Block, Source, unit_of
 from signal_diffusion.tables.writer import Contents, changed
 
 
@@ -19,7 +19,8 @@ class ParquetSource(Source):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._pa, self._parquet = library("pyarrow", path), library("pyarrow.parquet", path)
+        self._pa = library("pyarrow", "sensors", of=path)
+        self._parquet = library("pyarrow.parquet", "sensors", of=path)
         with self._damage(), self._opened() as file:
             self.schema = file.schema_arrow
             self.length = file.metadata.num_rows
@@ -70,7 +71,8 @@ class ParquetSink:
         self._path, self._contents = path, contents
         self._partial, self._other = (files.enter_context(beside(path)) for _ in range(2))
         self.files = [(self._partial, path)]
-        self._pa, self._parquet = library("pyarrow", path), library("pyarrow.parquet", path)
+        self._pa = library("pyarrow", "sensors", of=path)
+        self._parquet = library("pyarrow.parquet", "sensors", of=path)
         source = contents.source
         self._source = source if isinstance(source, ParquetSource) else None
         # Channels of whole numbers, and those of which none has changed so far.

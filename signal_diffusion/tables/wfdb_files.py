@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, library
 from signal_diffusion.files.atomic import beside
 from signal_diffusion.files.npz import nameless
-from signal_diffusion.tables.columns import ROWS, Block, Source, distinct, library, main_file
+from signal_diffusion.tables.columns import ROWS, Block, Source, distinct, main_file
 from signal_diffusion.tables.writer import Contents
 
 #: Largest number by format, of those that are written; one less than the smallest is no reading.
@@ -43,7 +43,7 @@ class WfdbSource(Source):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._wfdb = library("wfdb", path)
+        self._wfdb = library("wfdb", "sensors", of=path)
         self.record = main_file(path, "WFDB").with_suffix("")
         self.header = self._header()
         self.names = tuple(distinct(self.header.sig_name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -16,13 +16,14 @@ from signal_diffusion import samplers
 from signal_diffusion.calibration import Bands, spread
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser, denoiser_of
 from signal_diffusion.dsp import Array
+from signal_diffusion.dsp.drift import HighPass
 from signal_diffusion.dsp.levels import SILENCE_DB, LevelMeter
 from signal_diffusion.dsp.resampling import Resampler
 from signal_diffusion.errors import InputError
 from signal_diffusion.samplers import Progress, sampler_named
 from signal_diffusion.streaming.background import quickest
 from signal_diffusion.streaming.engine import Engine
-from signal_diffusion.streaming.gain import Normal, drift_filter, normal_at, normal_of
+from signal_diffusion.streaming.gain import Normal, gain_to, normal_of, of_sound
 from signal_diffusion.streaming.pieces import part_of
 from signal_diffusion.streaming.settings import (
     STEPS_OF_SHOTS,
@@ -52,18 +53,19 @@ def denoise(
     noise_std: float | None = None,
     strength: float = 1.0,
     band: str = "full",
-    level: float | None = None,
+    level: float | Sequence[float] | None = None,
     missing: Mask | None = None,
     piece: float | None = None,
     progress: Progress | None = None,
 ) -> Signal:
     """Estimate the clean recording under a noisy one, as a draw from p(x_0 | y), or its mean.
 
-    The channels are denoised each on its own, as rows of one batch. The recording is brought to the
-    denoiser's rate and level and back, with one gain for all channels, so that
-    `denoise(a * signal) == a * denoise(signal)`. Digital silence stays silent. Long recordings are
-    processed in pieces with the context that the receptive field asks for: that bounds the memory
-    and changes nothing else.
+    The channels are denoised each on its own, as rows of one batch. Each is brought to the
+    denoiser's rate and level and back, by a gain that is constant unless its level changes by more
+    than 6 dB for two seconds, so that `denoise(a * signal) == a * denoise(signal)`, and a faint
+    voice beside or after a loud one is cleaned, too. Digital silence stays silent. Long recordings
+    are processed in pieces with the context that the receptive field asks for: that bounds the
+    memory and changes nothing else.
 
     Args:
         denoiser: of a paired process, which starts at the recording (a bridge, a mean-reverting
@@ -80,8 +82,8 @@ def denoise(
         strength: from 0, the recording as it came, to 1, the estimate.
         band: "full" keeps what lies above the denoiser's band, turned down as its own highest
             octave was; "model" drops it.
-        level: of the recording's loud frames (see `levels.level_db`) in dB of full scale; None
-            means that it is measured.
+        level: of the recording's loud frames (see `levels.level_db`) in dB of full scale, one or
+            one a channel, for a constant gain; None means that it is measured.
         missing: true where a sample is missing, whatever it holds, in the signal's shape. It is
             filled in between its neighbours, and from the context by denoisers that are masked.
             What a masked array of NumPy masks is missing, too.
@@ -151,7 +153,7 @@ def posterior(
     noise_std: float | None = None,
     strength: float = 1.0,
     band: str = "full",
-    level: float | None = None,
+    level: float | Sequence[float] | None = None,
     missing: Mask | None = None,
     piece: float | None = None,
     progress: Progress | None = None,
@@ -221,9 +223,10 @@ def denoise_blocks(
     """
     denoiser = denoiser_of(denoiser)
     rate = model_or_given_rate(denoiser, sample_rate)
-    normal = given_normal(denoiser, settings.level)
-    if normal is None and iter(blocks) is not blocks:
-        normal = measured_normal(denoiser, _sound(blocks), rate, noise_std=settings.noise_std)
+    if iter(blocks) is blocks:
+        normal = given_normal(denoiser, settings.level)
+    else:
+        normal = normal_for(denoiser, settings, _sound(blocks), rate)
     engine = None
     for x in _sound(blocks):
         if engine is None:
@@ -258,45 +261,44 @@ def normal_for(
 def measured_normal(
     denoiser: Denoiser, blocks: Iterable[Array], rate: float, *, noise_std: float | None = None
 ) -> Normal:
-    """What brings a recording, (C, n) in blocks, to the denoiser's level.
-
-    Args:
-        noise_std: of the recording, if it is known; for denoisers that go by it.
-    """
+    """What brings a recording, (C, n) in blocks, to the denoiser's level, see `normal_of`."""
     if denoiser.level_db is None and denoiser.offset is None:
         return Normal()
     meter = _metered(denoiser, blocks, rate)
     return Normal() if meter is None else normal_of(meter, denoiser, noise_std=noise_std)
 
 
-def measured_level(denoiser: Denoiser, blocks: Iterable[Array], rate: float) -> float:
-    """The level in dB of a recording, (C, n) in blocks, at the denoiser's rate."""
+def measured_level(denoiser: Denoiser, blocks: Iterable[Array], rate: float) -> tuple[float, ...]:
+    """The levels in dB of a recording's channels, (C, n) in blocks, at the denoiser's rate.
+
+    Of denoisers of unpaired processes, which take one for all channels, the highest.
+    """
     meter = _metered(denoiser, blocks, rate)
-    return SILENCE_DB if meter is None else meter.level_db
+    levels = [SILENCE_DB] if meter is None else meter.levels_db.tolist()
+    return tuple(levels) if denoiser.schedule.paired else (max(levels),)
 
 
-def given_normal(denoiser: Denoiser, level: float | None) -> Normal | None:
+def given_normal(denoiser: Denoiser, level: float | Sequence[float] | None) -> Normal | None:
     """What brings a level that is given to the denoiser's, or None where it must be measured."""
     if level is None or denoiser.offset is not None:
         return None
-    return normal_at(denoiser.level_db, level)
+    if denoiser.level_db is None:
+        return Normal()
+    return Normal(gain_to(denoiser.level_db, np.reshape(level, (-1, 1))))
 
 
 def _metered(denoiser: Denoiser, blocks: Iterable[Array], rate: float) -> LevelMeter | None:
-    meter = None
+    meter, high, sound = None, HighPass(), of_sound(denoiser)
     for block in chain(blocks, [None]):
         if block is not None and meter is None:
             meter = LevelMeter(len(block), centred=denoiser.offset is not None)
-            drift = drift_filter(denoiser, len(block))
             resampler = Resampler(
                 rate, denoiser.sample_rate or rate, channels=len(block), dtype=str(block.dtype)
             )
         if meter is None:
             return None
         x = resampler.flush() if block is None else resampler.push(block)
-        meter.push(x if drift is None else drift.push(x))
-        if block is None and drift is not None:
-            meter.push(drift.flush())
+        meter.push(high.push(x) if sound else x)
     return meter
 
 

@@ -25,7 +25,7 @@ from signal_diffusion.plots.curves import Curves
 from signal_diffusion.plots.spectrograms import Spectrograms, saving
 from signal_diffusion.plots.window import Window
 from signal_diffusion.samplers import Progress
-from signal_diffusion.streaming.background import ahead, behind
+from signal_diffusion.streaming.background import ahead, behind, gathered
 from signal_diffusion.streaming.engine import Engine
 from signal_diffusion.streaming.gain import Normal
 from signal_diffusion.streaming.noise_check import Removed, removed_noise
@@ -38,6 +38,8 @@ from signal_diffusion.tasks.workers import FileReport, Stored, Tally
 
 #: Power of the mean of channels over their own, below which they cancel each other: -20 dB.
 CANCELLED = 0.01
+#: Samples of a pipe, of all channels, that wait while others are denoised: at 48 kHz, 22 s of two.
+WAITING = 1 << 21
 #: Takes the samples (C, n) of a recording and the draws (C, shots, n) of the clean one.
 Sink = Callable[[Array, Array], None]
 #: Arrays that tell the spread of several draws.
@@ -203,7 +205,8 @@ def denoise_pipe(
         normal = normal_for(denoiser, settings, sound_blocks(source, mixer), form.sample_rate)
     least = max(1, round(EVERY * (denoiser.sample_rate or form.sample_rate)))
     engine = _engine(denoiser, settings, normal, form, least=least)
-    tally = _run(engine, form, zip(sound_blocks(source, mixer)), [estimate_sink(sink)])
+    blocks = gathered(sound_blocks(source, mixer), WAITING)
+    tally = _run(engine, form, zip(blocks), [estimate_sink(sink)])
     note = notes(getattr(source, "note", None), None if mixer is None else mixer.note)
     return tally.report("-", "-", began, note=note)
 

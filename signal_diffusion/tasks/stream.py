@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,15 +33,15 @@ class DenoiseStream:
     """A running denoiser: blocks of any size in, what is known of the estimate out, in order.
 
     With the level given, all that comes out is `denoise` of all that went in with that level.
-    Without one the gain follows the level: that of the loud frames of the last ten seconds, falling
-    by 0.1 dB a second at most, and 0.26 s ahead. `tasks.denoise.measured_level` of an earlier
-    recording of the same source is a level to give.
+    Without one the gain of each channel follows its level, 0.26 s ahead: it falls before a louder
+    voice begins, rises once a fainter one has lasted for 0.6 s, and rests in shorter pauses.
+    `tasks.denoise.measured_level` of an earlier recording of the same source is a level to give.
 
     Args:
         denoiser: see `denoise`.
         sample_rate: of the stream in Hz; None means the denoiser's own, with a warning.
         channels: C.
-        level: of the stream's loud frames in dB of full scale, if it is known.
+        level: of the stream's loud frames in dB of full scale, one or one a channel, if known.
         every: seconds of new estimates that are computed at once; less answers sooner and computes
             more context again.
         steps, sampler, seed, noise_std, strength, band: see `denoise`.
@@ -63,7 +63,7 @@ class DenoiseStream:
         *,
         sample_rate: float | None = None,
         channels: int = 1,
-        level: float | None = None,
+        level: float | Sequence[float] | None = None,
         every: float = EVERY,
         steps: int = 1,
         sampler: Callable[..., Tensor] | str = samplers.ddim,

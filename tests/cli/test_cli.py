@@ -16,6 +16,7 @@ from builders import Command, Outcome, network
 
 from signal_diffusion import errors
 from signal_diffusion.audio import Recording, read, write
+from signal_diffusion.audio.pipes import PipeReader
 from signal_diffusion.audio.provenance import write_generated
 from signal_diffusion.cli.options import RAW_FORMATS
 from signal_diffusion.errors import InputError
@@ -740,6 +741,42 @@ def test_a_wav_whose_header_was_never_finished_is_read_to_its_end(
         np.testing.assert_array_equal(read(tmp_path / "cut.wav").samples, read(noisy).samples)
         assert read(tmp_path / "cut_clean.wav").samples.shape == (1, 8000)
     assert command("denoise", tmp_path / "cut.wav", "--dry-run", "--model", model)[0] in (0, 2)
+
+
+def test_rf64_and_aiff_whose_headers_were_never_finished_are_read_to_their_end(
+    tmp_path: Path, model: Path, noisy: Path, command: Command
+) -> None:
+    x = read(noisy).samples
+    for name, chunk, first in (("a.rf64", b"ds64", 8), ("a.aiff", b"SSND", 4)):
+        write(tmp_path / name, Recording(x, 16000))
+        content = bytearray((tmp_path / name).read_bytes())
+        at = content.index(chunk) + first
+        content[at : at + 4] = (8).to_bytes(4, "big") if chunk == b"SSND" else bytes(4)
+        if chunk == b"SSND":
+            frames = content.index(b"COMM") + 10
+            content[4:8] = content[frames : frames + 4] = bytes(4)
+        else:
+            content[at + 4 : at + 24] = bytes(20)
+        (tmp_path / name).write_bytes(content)
+        code, out, _ = command("denoise", tmp_path / name, "--model", model)
+        assert code == 0 and "its header was never finished" in out
+        np.testing.assert_array_equal(read(tmp_path / name).samples, x)
+
+
+def test_several_chunks_of_samples_are_refused_from_files_and_pipes(
+    tmp_path: Path, model: Path, noisy: Path, command: Command
+) -> None:
+    content = noisy.read_bytes()
+    start = content.index(b"data")
+    twice = content + content[start:]
+    for name, bad in (("chunks.wav", twice), ("cat.wav", content + content)):
+        (tmp_path / name).write_bytes(bad)
+        told = command("denoise", tmp_path / name, "--model", model)
+        assert_one_line(told, "holds samples in several chunks, or several recordings")
+        with pytest.raises(errors.InputError, match="standard input holds samples in several"):
+            list(PipeReader(io.BytesIO(bad)).blocks())
+    (tmp_path / "tail.wav").write_bytes(content + b"TAG" + 125 * b"a")
+    assert command("denoise", tmp_path / "tail.wav", "--model", model)[0] == 0
 
 
 def test_channels_that_cancel_each_other_are_told(

@@ -2,6 +2,7 @@
 
 import importlib
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,65 @@ def test_npz_keeps_all_other_arrays(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.flatnonzero(after["acc[1]_filled"]), [5])
     np.savez(tmp_path / "c.npz", x=noise(ROWS), fs=8)
     assert rewrite(tmp_path / "c.npz", tmp_path / "d.npz")[0].sample_rate == 8
+
+
+def test_of_an_npz_only_what_is_needed_is_unpacked_and_no_bomb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal_diffusion.tables.numpy_files.LARGEST", 1 << 18)
+    (tmp_path / "t").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t"))
+    zeros = np.zeros((4, 1 << 16))
+    np.savez_compressed(tmp_path / "a.npz", x=noise(1 << 19), fs=50, more=zeros)
+    opened = opened_table(tmp_path / "a.npz")
+    with opened as reader, writing_table(tmp_path / "b.npz", reader) as writer:
+        for block in reader.blocks():
+            writer.write(block + 1)
+            # What is unpacked has no name that a kill could leave.
+            assert not list((tmp_path / "t").iterdir())
+        assert not list(tmp_path.glob("tmp*"))
+    with np.load(tmp_path / "b.npz") as after:
+        np.testing.assert_array_equal(after["more"], zeros)
+    np.savez_compressed(tmp_path / "c.npz", x=noise(100), fs=50, more=zeros)
+    with pytest.raises(InputError, match=r"more\.npy holds 2 MiB in .* leave it out"):
+        readings(tmp_path / "c.npz")
+
+
+def member(header: bytes, data: bytes = b"") -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        member(b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,)}\n"),
+        member(b"{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}\n"),
+        member(b"{'descr': 7, 'fortran_order': 'no', 'shape': 'x'}\n"),
+        member(b"[" * 5000 + b"\n"),
+        member(b"(" * 100 + b")" * 100 + b"\n"),
+        b"\x93NUMPY\x09\x00",
+        b"",
+    ],
+)
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_a_hostile_header_gives_one_line(tmp_path: Path, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "npz":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", content)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.np") as caught:
+        readings(path, rate=1)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+def test_an_array_of_objects_is_no_part_of_the_table(tmp_path: Path) -> None:
+    things = np.array([{"a": at} for at in range(200)])
+    np.savez(tmp_path / "a.npz", x=noise(200), things=things, fs=8)
+    rewrite(tmp_path / "a.npz", tmp_path / "b.npz", 1.0)
+    with np.load(tmp_path / "b.npz", allow_pickle=True) as after:
+        assert list(after) == ["x", "things", "fs"] and after["things"][3] == {"a": 3}
 
 
 @pytest.fixture
@@ -337,7 +397,7 @@ def test_a_library_that_is_absent_is_named(
         raise ImportError(wanted_name)
 
     (tmp_path / name).write_bytes(b"x")
-    libraries = importlib.import_module("signal_diffusion.tables.columns")
+    libraries = importlib.import_module("signal_diffusion.errors")
     monkeypatch.setattr(libraries, "import_module", absent)
     with pytest.raises(InputError, match=rf"needs the package {package}: .*\[sensors\]"):
         readings(tmp_path / name)
