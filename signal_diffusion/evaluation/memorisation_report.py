@@ -13,7 +13,14 @@ import numpy as np
 from signal_diffusion.audio import read
 from signal_diffusion.audio.provenance import MARK, provenance, write_generated
 from signal_diffusion.conditions import Condition, Value
-from signal_diffusion.data.corpus import SUFFIXES, Clip, Corpus, list_folder, list_manifest
+from signal_diffusion.data.corpus import (
+    SUFFIXES,
+    Clip,
+    Corpus,
+    clips_of,
+    list_folder,
+    manifest_rows,
+)
 from signal_diffusion.data.labels import fitted
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
@@ -244,7 +251,8 @@ def training_sets(
     else:
         where = columns or {"domain": [drawn.domain or ""]}
         splits = ("train", "valid")
-        listed = [list_manifest(root, where={**where, "split": [split]}) for split in splits]
+        rows = [manifest_rows(root, where={**where, "split": [split]}) for split in splits]
+        listed = [clips_of(root, found) for found in rows]
     return [_clips(clips, drawn) for clips in listed]
 
 

@@ -95,7 +95,8 @@ class Sources:
             raise InputError("--snr is for mixes: give it with --clean and --noise")
         if self.data is not None and not all((self.data / n).is_dir() for n in ("clean", "noisy")):
             raise InputError(
-                f"{self.data} has no folders clean/ and noisy/: name others by --clean and --noisy"
+                f"{self.data} has no folders clean/ and noisy/ with files of the same names "
+                "(`evaluate` takes others by --clean and --noisy)"
             )
 
 

@@ -21,7 +21,7 @@ from signal_diffusion.training.objectives import Held, Objective, full_precision
 
 log = logging.getLogger(__name__)
 
-#: SI-SDR where clean recordings are known, an estimate of the SNR where not, in dB.
+#: SI-SDR where there are clean recordings, an estimate of the SNR where not, in dB.
 SCORE = "valid/score"
 
 

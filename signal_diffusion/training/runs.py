@@ -38,7 +38,7 @@ class Bar(RichProgressBar):
 
 
 class Export(Callback):
-    """Writes `model.safetensors` at the end: the averaged weights, of the best score if known."""
+    """Writes `model.safetensors` at the end: the averaged weights of the best score."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
