@@ -152,7 +152,7 @@ class DiffusionModule(LightningModule):
             log.warning(line)
 
     def on_validation_epoch_end(self) -> None:
-        found = torch.tensor([sum(self.scores), len(self.scores)], device=self.device)
+        found = torch.tensor([math.fsum(self.scores), float(len(self.scores))], device=self.device)
         total, count = self.trainer.strategy.reduce(found, reduce_op="sum")
         # Without any finite score, as of weights that have diverged, it is the worst of all.
         score = total / count if count else total.new_tensor(-math.inf)
