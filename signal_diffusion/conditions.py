@@ -116,6 +116,10 @@ class Number(Condition):
     high: float
     knots: int = 17
 
+    def __post_init__(self) -> None:
+        if not self.low < self.high or self.knots < 2:
+            raise InputError(f"{self.name} goes from {self.low} to {self.high}, {self.knots} knots")
+
     @property
     def width(self) -> int:  # type: ignore[override]
         return self.knots

@@ -28,6 +28,7 @@ from signal_diffusion.nn.contract import (
     require_place_for_mask,
 )
 from signal_diffusion.nn.frames import FrameTransform, Identity, moving_mean, signals_of
+from signal_diffusion.nn.magnitudes import Phaseless
 from signal_diffusion.nn.mel import Mel
 from signal_diffusion.schedules import Schedule
 from signal_diffusion.targets import TARGETS
@@ -320,13 +321,16 @@ class NetworkDenoiser(Denoiser):
             # A network of one's own may have a least length.
             return
         signal = self.kind == "denoiser"
-        own = getattr(self.backbone, "state_channels", 1)
-        channels = max(1, own // codec.state_channels(1))
-        state = torch.zeros(1, codec.state_channels(channels), 4 * frames_of(self.backbone).hop)
+        state = torch.zeros(1, codec.state_channels(1), 4 * frames_of(self.backbone).hop)
         if signal:
-            state = codec.encode(torch.zeros(1, channels, 4 * self.hop))
+            rows = getattr(self.backbone, "state_channels", 1) // codec.state_channels(1)
+            state = codec.encode(torch.zeros(1, max(1, rows), 4 * self.hop))
         width = sum(condition.width for condition in self.conditions)
         cond = torch.zeros(1, width, 1) if width else None
+        if self.mel is not None:
+            cond = torch.zeros(1, self.mel.bands, state.shape[-1])
+            if isinstance(codec, Phaseless) and codec.frame != self.mel.window:
+                raise InputError("the codec's window is not that of the mel frames")
         y, t = state if schedule.paired else None, torch.tensor(schedule.t_start)
         with torch.no_grad():
             x_hat = self(state, t, y, cond)

@@ -118,9 +118,11 @@ def evaluate(
     from signal_diffusion.evaluation import plan
     from signal_diffusion.evaluation.outputs import failed_lines, make_folder
     from signal_diffusion.evaluation.run import ROWS
+    from signal_diffusion.tasks.generate import STEPS
 
     denoiser = Denoiser.from_pretrained(model)
-    calls = opt.counts(steps or plan.usual_steps(denoiser))
+    usual = STEPS if denoiser.kind == "generator" else 1
+    calls = opt.counts(steps or str(usual))
     sources = plan.Sources(
         data=data,
         clean=clean,

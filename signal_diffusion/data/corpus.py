@@ -44,14 +44,19 @@ def list_folder(root: str | Path) -> list[Clip]:
     return [Clip(p, speaker=str(p.parent.relative_to(root))) for p in paths]
 
 
-def list_manifest(
+def clips_of(root: str | Path, rows: Sequence[Mapping[str, str]]) -> list[Clip]:
+    """The recordings that rows of a manifest are about."""
+    return [_clip(Path(root), row) for row in rows]
+
+
+def manifest_rows(
     root: str | Path,
     manifest: str = "manifest.csv",
     *,
     where: Mapping[str, Sequence[str]] | None = None,
     at_least: Mapping[str, float] | None = None,
     required: bool = True,
-) -> list[Clip]:
+) -> list[dict[str, str]]:
     """Rows of a CSV with a column `path`, relative to the folder `root`.
 
     Optional columns: `id` or `speaker` (the unit of a split), `subset`, `start` and `length`
@@ -61,25 +66,10 @@ def list_manifest(
         where: column to allowed values, e.g. `{"split": ["train"], "domain": ["speech"]}`.
         at_least: column to the least value; rows without a value are kept.
         required: whether it is an error that no row fits.
+
+    Raises:
+        InputError: there is no such folder, table, column or row.
     """
-    rows = manifest_rows(root, manifest, where=where, at_least=at_least, required=required)
-    return clips_of(root, rows)
-
-
-def clips_of(root: str | Path, rows: Sequence[Mapping[str, str]]) -> list[Clip]:
-    """The recordings that rows of a manifest are about."""
-    return [_clip(Path(root), row) for row in rows]
-
-
-def manifest_rows(
-    root: str | Path,
-    manifest: str,
-    *,
-    where: Mapping[str, Sequence[str]] | None = None,
-    at_least: Mapping[str, float] | None = None,
-    required: bool = True,
-) -> list[dict[str, str]]:
-    """The rows of a manifest that fit, see `list_manifest`."""
     path = _folder(root) / manifest
     if not path.is_file():
         raise InputError(f"no manifest {path}: give a CSV with a column 'path'")
@@ -139,13 +129,11 @@ def split_by_speaker(
     clips: Sequence[Clip], *, valid_share: float = 0.1
 ) -> tuple[list[Clip], list[Clip]]:
     """Clips to train on and to validate on, by a hash of the speaker: no speaker is in both."""
-    held_out = {c.speaker for c in clips if _share(c.speaker) < valid_share}
+    names = {c.speaker for c in clips}
+    hashes = {name: int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) for name in names}
+    held_out = {name for name, number in hashes.items() if number / 2**32 < valid_share}
     train = [c for c in clips if c.speaker not in held_out]
     return train, [c for c in clips if c.speaker in held_out]
-
-
-def _share(name: str) -> float:
-    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32
 
 
 class Corpus:

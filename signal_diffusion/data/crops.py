@@ -13,8 +13,9 @@ from signal_diffusion.data.corpus import (
     Clip,
     Corpus,
     clip_weights,
+    clips_of,
     list_folder,
-    list_manifest,
+    manifest_rows,
     split_by_speaker,
 )
 from signal_diffusion.dsp import Array
@@ -47,7 +48,7 @@ class CropSources:
     Args:
         root: the folder.
         sample_rate: Hz.
-        manifest: table in the folder, see `corpus.list_manifest`; None takes all audio files.
+        manifest: table in the folder, see `corpus.manifest_rows`; None takes all audio files.
         where: column to allowed values, besides the split.
         at_least: column to the least value, e.g. `floor_db`.
         length: samples of a piece.
@@ -74,15 +75,12 @@ class CropSources:
     def _clips(self) -> list[list[Clip]]:
         if self.manifest is None:
             return list(split_by_speaker(list_folder(self.root)))
-        return [
-            list_manifest(
-                self.root,
-                self.manifest,
-                where={**self.where, "split": [split]},
-                at_least=self.at_least,
-            )
-            for split in ("train", "valid")
+        wanted = ({**self.where, "split": [split]} for split in ("train", "valid"))
+        rows = [
+            manifest_rows(self.root, self.manifest, where=where, at_least=self.at_least)
+            for where in wanted
         ]
+        return [clips_of(self.root, found) for found in rows]
 
 
 @dataclass(frozen=True)

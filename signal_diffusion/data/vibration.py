@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from signal_diffusion.data.batches import Batch, Recordings, Source, recordings_of
-from signal_diffusion.data.corpus import Corpus, list_manifest, manifest_arrays
+from signal_diffusion.data.corpus import Corpus, clips_of, manifest_arrays, manifest_rows
 from signal_diffusion.data.crops import piece_of
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import level_db
@@ -117,8 +117,8 @@ class VibrationSources:
     def mixer_of(self, split: str) -> MachineMixer:
         """The mixer of the records and noises of one split."""
         where = {"domain": ["noise"], "split": [split], "label": MACHINES}
-        clips = list_manifest(self.root, self.manifest, where=where)
-        noise = Corpus(clips, sample_rate=self.sample_rate)
+        rows = manifest_rows(self.root, self.manifest, where=where)
+        noise = Corpus(clips_of(self.root, rows), sample_rate=self.sample_rate)
         return MachineMixer([x for _, x in self.records(split)], noise, **self.mixer)
 
     def records(self, split: str) -> list[tuple[dict[str, str], Array]]:

@@ -25,8 +25,8 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.measures import metrics_named
 from signal_diffusion.evaluation.methods import Method, Modelled, Untouched
 from signal_diffusion.evaluation.outputs import data_description, machine
-from signal_diffusion.evaluation.pairs import Pair, folder_pairs, originals
-from signal_diffusion.evaluation.plan import takes_readings
+from signal_diffusion.evaluation.pairs import Pair
+from signal_diffusion.evaluation.plan import Sources, takes_readings
 from signal_diffusion.evaluation.run import ROWS, evaluate
 from signal_diffusion.evaluation.summary import by_column
 from signal_diffusion.files import artifact
@@ -308,20 +308,12 @@ def data_of(
         )
     speech = denoiser.domain == "speech" and denoiser.sample_rate == RATE
     pesq = ["pesq"] if speech and importlib.util.find_spec("pesq") is not None else []
-    if task == "vocode":
-        names = metrics_named(metrics or [*pesq, "lsd"])
-        pairs = originals(folder, sample_rate=rate)
-    else:
-        for name in ("clean", "noisy"):
-            if not (folder / name).is_dir():
-                raise InputError(
-                    f"{folder} has no folder {name}: give one with clean/ and noisy/, with files "
-                    "of the same names"
-                )
-        pairs = folder_pairs(folder / "clean", folder / "noisy")
-        readings = takes_readings(denoiser, denoiser.domain or "this", pairs)
-        usual = [] if readings else ["si_sdr", *pesq]
-        names = metrics_named(metrics or usual, domain=denoiser.domain, readings=readings)
+    vocoder = task == "vocode"
+    pairs = Sources(data=folder, alone=rate if vocoder else None).pairs()
+    readings = not vocoder and takes_readings(denoiser, denoiser.domain or "this", pairs)
+    usual = [*pesq, "lsd"] if vocoder else [] if readings else ["si_sdr", *pesq]
+    domain = None if vocoder else denoiser.domain
+    names = metrics_named(metrics or usual, domain=domain, readings=readings)
     count = min(files, len(pairs))
     evenly = [pairs[index * len(pairs) // count] for index in range(count)]
     return Data([replace(pair, sample_rate=rate, beginning=LONGEST) for pair in evenly], names)

@@ -191,9 +191,7 @@ class Memorisation:
             near = max(1, int(TOO_FEW * count))
             clips = math.ceil(count * ((CHANCE / 2) ** (-1 / near) - 1))
             clips = clips if reference == "held-out" else 2 * clips + 1
-            lines.append(
-                f"note: too few clips: about {clips} {reference} ones find {near} of {count}"
-            )
+            lines.append(f"note: too few clips: about {clips} {reference} ones would do")
         if copied := int((self.held_out <= RESOLUTION).sum()):
             lines.append(f"note: {copied} held-out clips are copies of training clips: remove them")
         if reference == "held-out" and self.p_alike < CHANCE:

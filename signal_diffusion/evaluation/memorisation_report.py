@@ -13,7 +13,14 @@ import numpy as np
 from signal_diffusion.audio import read
 from signal_diffusion.audio.provenance import MARK, provenance, write_generated
 from signal_diffusion.conditions import Condition, Value
-from signal_diffusion.data.corpus import SUFFIXES, Clip, Corpus, list_folder, list_manifest
+from signal_diffusion.data.corpus import (
+    SUFFIXES,
+    Clip,
+    Corpus,
+    clips_of,
+    list_folder,
+    manifest_rows,
+)
 from signal_diffusion.data.labels import fitted
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
@@ -177,7 +184,13 @@ def drawn_signals(
     if path.suffix.lower() == ".npz":
         return _from_npz(path)
     if path.is_dir() and any(p.suffix.lower() in SUFFIXES for p in path.rglob("*")):
-        return _from_folder(path)
+        clips = list_folder(path)
+        rate = read(clips[0].path).sample_rate
+        corpus = Corpus(clips, sample_rate=rate)
+        length = int((corpus.ends - corpus.starts).max())
+        relative = [str(clip.path.relative_to(path)) for clip in clips]
+        held = Clips(relative, lambda index: fitted(corpus.clip(index), length))
+        return Drawn(held, rate, length, {"folder": path.name})
     from signal_diffusion.streaming.settings import device_named
 
     denoiser = Denoiser.from_pretrained(source).to(device_named(device))
@@ -238,7 +251,8 @@ def training_sets(
     else:
         where = columns or {"domain": [drawn.domain or ""]}
         splits = ("train", "valid")
-        listed = [list_manifest(root, where={**where, "split": [split]}) for split in splits]
+        rows = [manifest_rows(root, where={**where, "split": [split]}) for split in splits]
+        listed = [clips_of(root, found) for found in rows]
     return [_clips(clips, drawn) for clips in listed]
 
 
@@ -246,16 +260,6 @@ def _clips(clips: Sequence[Clip], drawn: Drawn) -> Clips:
     corpus = Corpus(clips, sample_rate=drawn.sample_rate)
     names = [clip.name for clip in clips]
     return Clips(names, lambda index: fitted(corpus.clip(index), drawn.length))
-
-
-def _from_folder(folder: Path) -> Drawn:
-    clips = list_folder(folder)
-    rate = read(clips[0].path).sample_rate
-    corpus = Corpus(clips, sample_rate=rate)
-    length = int((corpus.ends - corpus.starts).max())
-    names = [str(clip.path.relative_to(folder)) for clip in clips]
-    found = Clips(names, lambda index: fitted(corpus.clip(index), length))
-    return Drawn(found, rate, length, {"folder": folder.name})
 
 
 def _from_npz(path: Path) -> Drawn:

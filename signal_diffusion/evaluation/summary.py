@@ -75,15 +75,12 @@ def differences(
 ) -> dict[str, dict[str, float]]:
     """Statistics of rows' scores less those of other rows on the same files."""
     by_file = {row["file"]: row for row in others}
-    paired = [
-        {**row, **{metric: _less(row[metric], by_file[row["file"]][metric]) for metric in metrics}}
-        for row in rows
-    ]
+    paired = []
+    for row in rows:
+        both = {metric: (row[metric], by_file[row["file"]][metric]) for metric in metrics}
+        less = {metric: None if None in x else x[0] - x[1] for metric, x in both.items()}
+        paired.append({**row, **less})
     return scores_of(paired, metrics, seed=seed)
-
-
-def _less(value: float | None, other: float | None) -> float | None:
-    return None if value is None or other is None else value - other
 
 
 def summary(

@@ -37,11 +37,13 @@ LARGEST = 1e30
 LIMITS = {
     **dict.fromkeys(("window", "frame", "hop", "size"), (1, 1 << 15)),
     **dict.fromkeys(("bands", "knots", "layers", "partials"), (1, 1 << 10)),
-    **dict.fromkeys(("sigma_data", "noise_std", "limit"), (1e-9, 1e9)),
+    **dict.fromkeys(("limit", "noise_std", "scale", "sigma_data", "spread"), (1e-9, 1e9)),
     "dilation_cycle": (1, 16),
+    "floor": (0, 1e9),
     "iterations": (0, 1000),
     "length": (1, 1 << 22),
     "level_db": (-200, 200),
+    "power": (1e-3, 10),
     "sample_rate": (1, 10**7),
     "steps": (1, 10**5),
     "trend": (2, 1 << 20),
@@ -100,7 +102,8 @@ def describe(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(k): describe(v) for k, v in value.items()}
     made = type(value)
-    if not isinstance(value, nn.Module) and not dataclasses.is_dataclass(value):
+    stored = isinstance(value, nn.Module) or dataclasses.is_dataclass(value)
+    if not stored or made.__module__.startswith("torch."):
         raise InputError(f"a {made.__name__} can't be stored in a model file")
     named = [
         argument.name
@@ -133,7 +136,10 @@ def build(tree: Any, *, allow: Sequence[str] = ()) -> Any:
     arguments = {k: build(v, allow=allow) for k, v in tree["arguments"].items()}
     hints = _hints(made)
     for name, value in arguments.items():
-        _require_fitting(f"{name} of {made.__name__}", value, hints.get(name, Any))
+        hint = hints.get(name, Any)
+        if not _fits(value, hint):
+            wrong = f"{value!r:.60}, of type {type(value).__name__}"
+            raise InputError(f"{name} of {made.__name__} is {wrong}, not {hint}")
         if made.__module__.startswith("signal_diffusion."):
             _require_within(name, value)
     return made(**arguments)
@@ -150,11 +156,6 @@ def _hints(made: Any) -> dict[str, Any]:
     except (NameError, TypeError):
         # Names that only type checkers see.
         return {}
-
-
-def _require_fitting(name: str, value: Any, hint: Any) -> None:
-    if not _fits(value, hint):
-        raise InputError(f"{name} is {value!r:.60}, of type {type(value).__name__}, not {hint}")
 
 
 def _fits(value: Any, hint: Any) -> bool:

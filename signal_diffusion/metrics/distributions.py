@@ -38,8 +38,9 @@ def frechet_distance(a: Signal, b: Signal) -> float:
     first, second = _points(a), _points(b)
     if first.shape[1] != second.shape[1]:
         raise InputError(f"points have {first.shape[1]} and {second.shape[1]} numbers: not alike")
-    cov_a, cov_b = _covariance(first), _covariance(second)
-    root = _root(cov_a)
+    cov_a, cov_b = (np.atleast_2d(np.cov(points, rowvar=False)) for points in (first, second))
+    values, vectors = np.linalg.eigh(cov_a)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     # The trace of the root of a product is that of the root of the like symmetric one.
     between = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
     apart = np.square(first.mean(0) - second.mean(0)).sum()
@@ -73,12 +74,9 @@ def diversity(
     grouped = [points[indices] for indices in members.values() if len(indices) > 1]
     if not grouped:
         raise InputError("no group has two points: draw more of each")
-    return float(np.mean([_mean_apart(distances(group, group)) for group in grouped]))
-
-
-def _mean_apart(found: Tensor) -> float:
-    """Mean of what lies off the diagonal."""
-    return float(found[~torch.eye(len(found), dtype=torch.bool)].double().mean())
+    found = [distances(group, group).double() for group in grouped]
+    apart = [x[~torch.eye(len(x), dtype=torch.bool)].mean() for x in found]
+    return float(np.mean(apart))
 
 
 def _points(x: Signal) -> np.ndarray:
@@ -86,15 +84,6 @@ def _points(x: Signal) -> np.ndarray:
     if points.ndim != 2 or len(points) < 2:
         raise InputError(f"points have the shape {points.shape}: pass (n, K) with n of 2 or more")
     return points
-
-
-def _covariance(points: np.ndarray) -> np.ndarray:
-    return np.cov(points, rowvar=False).reshape(points.shape[1], points.shape[1])
-
-
-def _root(covariance: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(values.clip(0))) @ vectors.T
 
 
 def coverage(low: Signal, high: Signal, reference: Signal) -> Tensor:

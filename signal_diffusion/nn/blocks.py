@@ -181,6 +181,7 @@ class Layer(ABC):
 
 def run_tiles(layers: Sequence[Layer], steps: int, tile: int) -> None:
     """Lead tiles of frames through all layers, each of which lags by what it looks ahead."""
+    tile = -(-steps // -(-steps // tile))  # alike, so that none is a rest of a few frames
     for first in range(0, steps, tile):
         start, stop = first, min(first + tile, steps)
         for layer in layers:

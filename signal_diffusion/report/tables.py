@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.evaluation.methods import Untouched
 from signal_diffusion.evaluation.run import Row
-from signal_diffusion.evaluation.summary import MOST_SHOWN
-from signal_diffusion.report.charts import Chart, better_by, group_chart, shown
+from signal_diffusion.report.charts import better_by, shown
 
 GIVEN = Untouched().name
 #: Units of durations, from the longest.
@@ -25,33 +24,11 @@ class Cell:
         mean, ends: as text; `ends` is empty where there is no interval.
         better: of differences, True if the interval lies on the better side of 0, False if on the
             worse, and None if it holds 0.
-        best: whether no other of its column is better.
     """
 
     mean: str = ""
     ends: str = ""
     better: bool | None = None
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a table: its name, a cell for each metric, and what else there is."""
-
-    name: str
-    cells: list[Cell]
-    files: str = ""
-    factor: str = ""
-    memory: str = ""
-
-
-@dataclass(frozen=True)
-class Group:
-    """The scores by the values of a group: a chart, and the lines of each value."""
-
-    name: str
-    chart: Chart
-    values: dict[str, list[Line]]
 
 
 def cell(metric: str, found: Mapping[str, float] | None, *, sign: str = "") -> Cell:
@@ -89,53 +66,6 @@ def duration(rows: Sequence[Row], model: str) -> str:
     seconds = sum(row["seconds"] or 0.0 for row in rows if row["method"] == model)
     unit, scale = next(part for part in UNITS if seconds >= part[1])
     return f"{seconds / (scale or 1):.3g} {unit}"
-
-
-def lines(facts: Mapping[str, Any]) -> list[Line]:
-    """The table of methods."""
-    metrics, methods = facts["metrics"], facts["methods"]
-    scores = [found["scores"] for found in methods.values()]
-    best = {m: best_of(m, [part.get(m, {}).get("mean") for part in scores]) for m in metrics}
-    return [
-        Line(
-            name,
-            [replace(cell(m, found["scores"].get(m)), best=at in best[m]) for m in metrics],
-            f"{found['files']}",
-            _factor(found["real_time_factor"]),
-            "–" if found["peak_memory_mb"] is None else f"{found['peak_memory_mb']:.0f}",
-        )
-        for at, (name, found) in enumerate(methods.items())
-    ]
-
-
-def _factor(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4f}" if value >= 1e-3 else "< 0.001"
-
-
-def differences(facts: Mapping[str, Any]) -> list[Line]:
-    return [
-        Line(name, [cell(metric, found.get(metric), sign="+") for metric in facts["metrics"]])
-        for name, found in facts["differences"].items()
-    ]
-
-
-def groups(facts: Mapping[str, Any], colours: Mapping[str, str]) -> list[Group]:
-    """The groups that have several values, and not too many."""
-    metrics = facts["metrics"]
-    return [
-        Group(
-            name,
-            group_chart(values, name, metrics[0], colours),
-            {
-                value: [Line(n, [cell(m, s.get(m)) for m in metrics]) for n, s in part.items()]
-                for value, part in values.items()
-            },
-        )
-        for name, values in facts["groups"].items()
-        if 1 < len(values) <= MOST_SHOWN
-    ]
 
 
 def failures_of(rows: Sequence[Row]) -> list[str]:

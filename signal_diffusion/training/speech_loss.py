@@ -101,7 +101,7 @@ class SpeechLoss(nn.Module):
 
 
 class Disturbance(nn.Module):
-    """How much of an estimate's error is heard, in the units of PESQ, for spectra at hand.
+    """The audible part of an estimate's error, in the units of PESQ.
 
     Powers of 32 ms frames become loudnesses in bands of half a Bark, above a threshold of hearing
     at a level of 79 dB; differences below a quarter of the lesser loudness are masked; what an
@@ -129,25 +129,25 @@ class Disturbance(nn.Module):
         self.register_buffer("bands", torch.from_numpy(bands), persistent=False)
         threshold = torch.from_numpy(10 ** (quiet / 10)).float()[:, None]
         self.register_buffer("threshold", threshold, persistent=False)
-        # Bins of 350 to 3250 Hz, by which levels are told.
+        # Bins of 350 to 3250 Hz, by which levels are measured.
         self.middle = slice(round(350 * window / sample_rate), round(3250 * window / sample_rate))
         # Mean power of those bins at 79 dB, in the units of the threshold.
         self.level = 13269.0 * window / 2 / (self.middle.stop - self.middle.start)
 
     def forward(self, estimate: Tensor, clean: Tensor) -> Tensor:
-        """Powers (B, bins, N) of two signals to what is heard of their difference (B,)."""
+        """Powers (B, bins, N) of two signals to the disturbance of the first (B,)."""
         level = clean[:, self.middle].mean(dim=(1, 2), keepdim=True)
         gain = self.level / (level + 1e-7)
         made, wanted = (self.bands @ (gain * v) for v in (estimate, clean))
         loud, louder = self._loudness(wanted), self._loudness(made)
-        heard = (louder - loud).abs() - 0.25 * torch.minimum(loud, louder)
-        heard = heard.clamp_min(0)
+        audible = (louder - loud).abs() - 0.25 * torch.minimum(loud, louder)
+        audible = audible.clamp_min(0)
         more = ((made + 50) / (wanted + 50)).clamp_max(10) ** 1.2
         more = torch.where(more < 3, 0.0, more.clamp_max(12))
-        audible = (wanted * (wanted > self.threshold)).sum(dim=1)
-        weight = ((audible + 1e5) / 1e7) ** -0.04
-        both = (heard.square().mean(dim=1) + 1e-6).sqrt() * 17.3
-        added = (heard * more).mean(dim=1) * 24.5
+        power = (wanted * (wanted > self.threshold)).sum(dim=1)
+        weight = ((power + 1e5) / 1e7) ** -0.04
+        both = (audible.square().mean(dim=1) + 1e-6).sqrt() * 17.3
+        added = (audible * more).mean(dim=1) * 24.5
         frames = [(weight * v).clamp_max(45) for v in (both, added)]
         return 0.1 * _pooled(frames[0]) + 0.0309 * _pooled(frames[1])
 

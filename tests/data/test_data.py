@@ -13,8 +13,9 @@ from signal_diffusion.data.corpus import (
     Clip,
     Corpus,
     clip_weights,
+    clips_of,
     list_folder,
-    list_manifest,
+    manifest_rows,
     split_by_speaker,
 )
 from signal_diffusion.data.processes import AutoRegressive
@@ -85,15 +86,15 @@ def test_manifest_selects_rows(tmp_path):
         writer.writerow(["a.wav", "train", "s1", "40", "", ""])
         writer.writerow(["b.wav", "train", "s2", "20", "100", "50"])
         writer.writerow(["c.wav", "valid", "s3", "", "", ""])
-    train = list_manifest(tmp_path, where={"split": ["train"]})
+    train = clips_of(tmp_path, manifest_rows(tmp_path, where={"split": ["train"]}))
     assert [(c.path.name, c.speaker, c.start, c.length) for c in train] == [
         ("a.wav", "s1", 0, None),
         ("b.wav", "s2", 100, 50),
     ]
-    quiet = list_manifest(tmp_path, at_least={"floor_db": 30})
-    assert [c.path.name for c in quiet] == ["a.wav", "c.wav"]
+    quiet = manifest_rows(tmp_path, at_least={"floor_db": 30})
+    assert [row["path"] for row in quiet] == ["a.wav", "c.wav"]
     with pytest.raises(InputError, match="no row"):
-        list_manifest(tmp_path, where={"split": ["test"]})
+        manifest_rows(tmp_path, where={"split": ["test"]})
 
 
 def test_split_shares_no_speaker_and_is_stable():

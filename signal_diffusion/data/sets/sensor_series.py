@@ -63,7 +63,7 @@ class TemperatureSources:
         return np.asarray(file[row["key"]], np.float64)[None]
 
     def stamps(self, split: str) -> list[str] | None:
-        """When the readings were taken, where that is known."""
+        """When the readings were taken, where the source says so."""
         return [row["timestamp"] for row in self._part(split)] if self._is_clone else None
 
     def faulty(self, split: str) -> Array | None:
