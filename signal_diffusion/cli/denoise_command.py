@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PIPE = "-"
 #: What follows a recording's name where no output is named.
 CLEAN = "_clean"
+#: Report of many files, in their folder.
+REPORT = "report.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +133,15 @@ class Request:
         return self.keep_noise, self.plot, self.uncertainty
 
     @property
+    def report_path(self) -> Path | None:
+        """The report's file; None where there is none."""
+        from signal_diffusion.tasks.inputs import single
+
+        if self.report is not None or single(self.inputs):
+            return self.report
+        return Path(self.target) / REPORT
+
+    @property
     def replaces(self) -> bool:
         """Whether outputs may exist: where a run was killed, further ones may, without the file."""
         return self.force or self.resume
@@ -147,7 +158,7 @@ class Request:
     @property
     def mix(self) -> bool:
         """Whether the channels become one."""
-        return channels_of(self.channels or ())[0]
+        return opt.channels_of(self.channels or ())[0]
 
     @cached_property
     def settings(self) -> Settings:
@@ -162,7 +173,7 @@ class Request:
             noise_std=self.noise_std,
             shots=self.shots,
             band=self.band,
-            strength=strength_of(self.strength, self.max_attenuation),
+            strength=opt.strength_of(self.strength, self.max_attenuation),
             level=self.level,
             piece=self.piece,
         )
@@ -188,7 +199,7 @@ class Request:
         from signal_diffusion.audio.pipes import RAW_FORMATS as SUBTYPES
 
         assert self.rate is not None and self.format is not None
-        count = channels_of(self.channels or ())[1] or 1
+        count = opt.channels_of(self.channels or ())[1] or 1
         return Form(int(self.rate), count, "RAW", SUBTYPES[self.format])
 
     def load(self, source: str, *, table: bool = False) -> NetworkDenoiser:
@@ -221,7 +232,7 @@ class Request:
 
     def require_fitting(self) -> None:
         """Raise an `InputError` for options that can't be read or don't go together."""
-        _, count = channels_of(self.channels or ())
+        _, count = opt.channels_of(self.channels or ())
         if self.raw:
             _require_raw(self.rate, self.format)
         if self.force and self.resume:
@@ -280,41 +291,6 @@ def default_output(inputs: Sequence[str]) -> str:
         path = path if path.name not in ("", "..") else path.resolve()
         return os.path.join(path.with_name(path.name + CLEAN), "")
     return str(path.with_name(path.stem + CLEAN + path.suffix))
-
-
-def channels_of(channels: Sequence[str]) -> tuple[bool, int | None]:
-    """Whether channels are mixed, and the number of those of raw PCM.
-
-    Raises:
-        InputError: the words contradict each other or can't be read.
-
-    >>> channels_of(["mix", "2"])
-    (True, 2)
-    """
-    ways = {word for word in channels if word in ("each", "mix")}
-    words = [word for word in channels if word not in ways]
-    for word in words:
-        if not word.isdecimal() or int(word) < 1:
-            raise InputError(f"channels is '{word}': give each, mix or, for raw PCM, their number")
-    numbers = {int(word) for word in words}
-    if len(ways) > 1 or len(numbers) > 1:
-        raise InputError(f"channels is {' and '.join(channels)}: choose one")
-    return "mix" in ways, next(iter(numbers), None)
-
-
-def strength_of(strength: float | None, max_attenuation: float | None) -> float:
-    """The strength: 1 - 10^(-dB / 20) where an attenuation in dB is given.
-
-    >>> strength_of(None, None), round(strength_of(None, 20), 6)
-    (1.0, 0.9)
-    """
-    if max_attenuation is None:
-        return 1.0 if strength is None else strength
-    if strength is not None:
-        raise InputError("strength and max-attenuation say the same in two ways: give one of them")
-    if not max_attenuation >= 0:
-        raise InputError(f"max-attenuation is {max_attenuation} dB; it must be 0 or more")
-    return float(1 - 10 ** (-max_attenuation / 20))
 
 
 def _require_raw(rate: float | None, format: str | None) -> None:

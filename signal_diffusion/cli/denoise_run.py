@@ -72,7 +72,11 @@ def denoise_files(request: Request) -> None:
         left_out=left_out.append,
     )
     if not request.dry_run:
-        _remove_leftovers(jobs, request)
+        folders = {path.parent for job in jobs for path in job.outputs}
+        folders |= set() if request.report_path is None else {request.report_path.parent}
+        # What killed runs left there.
+        for folder in filter(os.path.isdir, folders):
+            remove_leftovers(folder)
     headers = [header_of(job, mix=request.mix, columns=request.table) for job in jobs]
     _require_ready(headers, request)
     pending = [
@@ -99,7 +103,7 @@ def _denoise(
             raise error
         lines = file_lines(outcome.reports[0])
     else:
-        report = _report_path(request)
+        report = request.report_path
         lines = summary_lines(outcome, skipped=skipped, report=report, left_out=left_out)
     if not request.quiet:
         for line in (_model_line(request, denoiser, pending), *lines):
@@ -111,9 +115,8 @@ def _denoise(
 
 
 def _model_line(request: Request, denoiser: NetworkDenoiser, headers: Sequence[Header]) -> str:
-    rates = [header.form.sample_rate for header in headers if header.form is not None]
-    highest = max(rates, default=0)
-    return model_line(request.model, denoiser, request.settings, highest_rate=highest)
+    rates = (header.form.sample_rate for header in headers if header.form is not None)
+    return model_line(request.model, denoiser, request.settings, highest_rate=max(rates, default=0))
 
 
 def _outcome(pending: Sequence[Header], request: Request, work: Work) -> Outcome:
@@ -121,7 +124,7 @@ def _outcome(pending: Sequence[Header], request: Request, work: Work) -> Outcome
     from signal_diffusion.streaming.background import shared_threads
     from signal_diffusion.tasks.workers import run_jobs
 
-    jobs, path = [header.job for header in pending], _report_path(request)
+    jobs, path = [header.job for header in pending], request.report_path
     with ExitStack() as stack:
         report = None
         if path is not None:
@@ -166,9 +169,6 @@ def _work(denoiser: NetworkDenoiser, request: Request) -> Work:
     return work
 
 
-REPORT = "report.jsonl"
-
-
 def _require_ready(headers: Sequence[Header], request: Request) -> None:
     """Raise an `InputError` if the files can't be read, or written where it is asked for.
 
@@ -191,22 +191,8 @@ def _require_ready(headers: Sequence[Header], request: Request) -> None:
         require_folders(places)
 
 
-def _report_path(request: Request) -> Path | None:
-    """The report's file; None where there is none."""
-    if request.report is not None or single(request.inputs):
-        return request.report
-    return Path(request.target) / REPORT
-
-
-def _remove_leftovers(jobs: Sequence[Job], request: Request) -> None:
-    """Remove what killed runs left in the folders of the outputs."""
-    paths = [_report_path(request), *(path for job in jobs for path in job.outputs)]
-    for folder in {path.parent for path in paths if path is not None}:
-        remove_leftovers(folder)
-
-
 def _require_report(headers: Sequence[Header], request: Request) -> None:
-    path = _report_path(request)
+    path = request.report_path
     if path is None:
         return
     taken = [p for h in headers for p in (h.job.source, *h.written.outputs)]
@@ -338,11 +324,12 @@ def _require_target(target: str, *, force: bool) -> None:
 
 
 def _require_no_terminal(source: str, target: str) -> None:
-    if source == PIPE and sys.stdin is None:
-        raise InputError("standard input is closed: pipe a recording in, or name a file")
-    if target == PIPE and sys.stdout is None:
-        raise InputError("standard output is closed: pipe it on, or name a file with -o")
-    if source == PIPE and sys.stdin.isatty():
-        raise InputError("standard input is a terminal: pipe a recording in, or name a file")
-    if target == PIPE and sys.stdout.isatty():
-        raise InputError("standard output is a terminal: pipe it on, or name a file with -o")
+    ends = (
+        (source, sys.stdin, "input", "pipe a recording in, or name a file"),
+        (target, sys.stdout, "output", "pipe it on, or name a file with -o"),
+    )
+    for place, stream, name, mend in ends:
+        if place == PIPE and stream is None:
+            raise InputError(f"standard {name} is closed: {mend}")
+        if place == PIPE and stream.isatty():
+            raise InputError(f"standard {name} is a terminal: {mend}")

@@ -121,6 +121,41 @@ def counts(given: str) -> list[int]:
     return found
 
 
+def channels_of(channels: Sequence[str]) -> tuple[bool, int | None]:
+    """Whether channels are mixed, and the number of those of raw PCM.
+
+    Raises:
+        InputError: the words contradict each other or can't be read.
+
+    >>> channels_of(["mix", "2"])
+    (True, 2)
+    """
+    ways = {word for word in channels if word in ("each", "mix")}
+    words = [word for word in channels if word not in ways]
+    for word in words:
+        if not word.isdecimal() or int(word) < 1:
+            raise InputError(f"channels is '{word}': give each, mix or, for raw PCM, their number")
+    numbers = {int(word) for word in words}
+    if len(ways) > 1 or len(numbers) > 1:
+        raise InputError(f"channels is {' and '.join(channels)}: choose one")
+    return "mix" in ways, next(iter(numbers), None)
+
+
+def strength_of(strength: float | None, max_attenuation: float | None) -> float:
+    """The strength: 1 - 10^(-dB / 20) where an attenuation in dB is given.
+
+    >>> strength_of(None, None), round(strength_of(None, 20), 6)
+    (1.0, 0.9)
+    """
+    if max_attenuation is None:
+        return 1.0 if strength is None else strength
+    if strength is not None:
+        raise InputError("strength and max-attenuation say the same in two ways: give one of them")
+    if not max_attenuation >= 0:
+        raise InputError(f"max-attenuation is {max_attenuation} dB; it must be 0 or more")
+    return float(1 - 10 ** (-max_attenuation / 20))
+
+
 def loaded(model: str, device: str) -> NetworkDenoiser:
     """A model on a device, both by name.
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, one_line
 from signal_diffusion.files.atomic import beside
 from signal_diffusion.files.npz import nameless
 from signal_diffusion.tables.columns import MOST_COLUMNS, ROWS, Block, Source, unit_of
@@ -66,7 +66,9 @@ class StoredArray:
         # The library evaluates the header as Python, with any of its errors.
         except Exception as error:
             name = "" if member is None else f" in {member.filename}"
-            raise InputError(f"{path} holds no array of numbers{name} ({_why(error)})") from error
+            raise InputError(
+                f"{path} holds no array of numbers{name} ({one_line(error)})"
+            ) from error
         return found
 
     def mapped(self, file: Path | IO[bytes], mode: Any, offset: int) -> Array:
@@ -97,7 +99,7 @@ class StoredArray:
             file.flush()
         # Of damaged members, whatever their decoder meets.
         except Exception as error:
-            raise InputError(f"{self.path} is damaged ({_why(error)})") from error
+            raise InputError(f"{self.path} is damaged ({one_line(error)})") from error
         return self.mapped(file, "r+", 0)
 
 
@@ -294,12 +296,8 @@ def _stored(path: Path) -> dict[str, StoredArray]:
         raise
     # Of damaged members, whatever their decoder meets.
     except Exception as error:
-        raise InputError(f"{path} is no NPZ file or is damaged ({_why(error)})") from error
+        raise InputError(f"{path} is no NPZ file or is damaged ({one_line(error)})") from error
     return {name: array for name, array in found.items() if not array.dtype.hasobject}
-
-
-def _why(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _length(path: Path, arrays: Mapping[str, StoredArray]) -> int:

@@ -24,6 +24,9 @@ class ParquetSource(Source):
         with self._damage(), self._opened() as file:
             self.schema = file.schema_arrow
             self.length = file.metadata.num_rows
+            if file.metadata.num_row_groups:
+                # Of damaged columns this is an error; their compression would end the process.
+                next(file.iter_batches(1, row_groups=[0]), None)
             self.compression = _compression(file.metadata)
         types, kinds = self._pa.types, self.schema.types
         self.names = tuple(self.schema.names)

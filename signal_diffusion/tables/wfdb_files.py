@@ -72,6 +72,8 @@ class WfdbSource(Source):
             raise InputError(f"{self.path} is a record without signals of its own, or of segments")
         if len(header.sig_name or ()) != header.n_sig or not header.fs:
             raise self._damaged(ValueError("its header is not whole"))
+        if any(not abs(base) < 1 << 53 for base in header.baseline):
+            raise self._damaged(ValueError("a baseline is out of range"))
         if any(count != 1 for count in header.samps_per_frame):
             raise InputError(
                 f"{self.path} holds signals of several rates; bring them to one rate first"

@@ -30,7 +30,7 @@ from signal_diffusion.streaming.engine import Engine
 from signal_diffusion.streaming.gain import Normal
 from signal_diffusion.streaming.noise_check import Removed, removed_noise
 from signal_diffusion.streaming.settings import LARGEST, Settings
-from signal_diffusion.tables import TableReader, TableWriter, opened_table, writing_table
+from signal_diffusion.tables import TableWriter, opened_table, writing_table
 from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tasks.denoise import bands_of, given_normal, normal_for
 from signal_diffusion.tasks.stream import EVERY
@@ -78,7 +78,6 @@ def denoise_file(
         InputError: a file can't be read or written, or the settings don't fit.
     """
     began = time.perf_counter()
-    _require_draws(uncertainty, settings)
     mixer = Mix() if mix else None
     with opened(source) as reader, ExitStack() as outputs:
         form = replace(reader.form, channels=1) if mix else reader.form
@@ -91,11 +90,12 @@ def denoise_file(
             # With its start time, so that it lies beside the original.
             noise = writing(path, stored, like=source, force=force)
             sinks.append(noise_sink(outputs.enter_context(noise)))
-        band = _band_file(outputs, uncertainty, form, force)
+        band = _band_file(outputs, uncertainty, form, settings, force)
         if plot is not None:
             titles = (f"{source.name}: before", "after", "removed")
             pictures = Spectrograms(titles, form.sample_rate, reader.frames)
-            sinks.append(spectrogram_sink(outputs.enter_context(saving(pictures, plot, force))))
+            draw = outputs.enter_context(saving(pictures, plot, force)).push
+            sinks.append(lambda noisy, draws: draw(noisy, x := draws.mean(axis=1), noisy - x))
         normal = normal_for(denoiser, settings, sound_blocks(reader, mixer), form.sample_rate)
         names = [str(n + 1) for n in range(form.channels)]
         removed = removed_noise(denoiser, settings, normal, form.sample_rate, names)
@@ -146,7 +146,6 @@ def denoise_table(
         InputError: a table can't be read or written, or the settings don't fit.
     """
     began = time.perf_counter()
-    _require_draws(uncertainty, settings)
     opening = opened_table(source, columns, domain=denoiser.domain or "")
     with opening as reader, ExitStack() as outputs:
         if announce is not None:
@@ -157,8 +156,8 @@ def denoise_table(
         if keep_noise is not None:
             noise = writing_table(keep_noise, reader, force=force, mask=False)
             sinks.append(noise_sink(outputs.enter_context(noise)))
-        band = _band_file(outputs, uncertainty, form, force)
-        sane = (_sane(block, reader) for block in reader.blocks())
+        band = _band_file(outputs, uncertainty, form, settings, force)
+        sane = _sane(reader.blocks(), f"{reader.path} holds readings")
         normal = normal_for(denoiser, settings, sane, form.sample_rate)
         removed = removed_noise(denoiser, settings, normal, form.sample_rate, form.names)
         if plot is not None:
@@ -274,27 +273,14 @@ def _measures(
     return [sink, *sinks]
 
 
-def spectrogram_sink(pictures: Spectrograms) -> Sink:
-    """Draws spectrograms before, after and of what was removed."""
-
-    def sink(noisy: Array, draws: Array) -> None:
-        mean = draws.mean(axis=1)
-        pictures.push(noisy, mean, noisy - mean)
-
-    return sink
-
-
-def _require_draws(uncertainty: Path | None, settings: Settings) -> None:
-    if uncertainty is not None and settings.shots == 1:
-        raise InputError("uncertainty needs several draws: pass shots (--shots), e.g. 8")
-
-
 def _band_file(
-    outputs: ExitStack, path: Path | None, form: Stored, force: bool
+    outputs: ExitStack, path: Path | None, form: Stored, settings: Settings, force: bool
 ) -> ArraysWriter | None:
     """An NPZ for the deviation and ends of a band, which is there when the outputs are."""
     if path is None:
         return None
+    if settings.shots == 1:
+        raise InputError("uncertainty needs several draws: pass shots (--shots), e.g. 8")
     arrays = outputs.enter_context(writing_npz(path, BAND, channels=form.channels, force=force))
     arrays.put("sample_rate", form.sample_rate)
     return arrays
@@ -326,15 +312,13 @@ class Mix:
 
 def sound_blocks(reader: Reader | PipeReader, mix: Mix | None) -> Iterator[Array]:
     """A recording's blocks (C, n), mixed to one channel if asked for, with samples of sane size."""
-    name = reader.path if isinstance(reader, Reader) else "standard input"
-    for block in reader.blocks():
-        if np.abs(block).max(initial=0) > LARGEST:
-            raise InputError(f"{name} holds samples over {LARGEST:g}: it is damaged")
-        yield block if mix is None else mix(block)
+    name = str(reader.path) if isinstance(reader, Reader) else "standard input"
+    blocks = _sane(reader.blocks(), f"{name} holds samples")
+    return blocks if mix is None else map(mix, blocks)
 
 
-def _sane(block: Array, reader: TableReader) -> Array:
-    largest = np.abs(block).max(initial=0)
-    if largest > LARGEST:
-        raise InputError(f"{reader.path} holds readings of {largest:g}: it is damaged")
-    return block
+def _sane(blocks: Iterable[Array], what: str) -> Iterator[Array]:
+    for block in blocks:
+        if (largest := np.abs(block).max(initial=0)) > LARGEST:
+            raise InputError(f"{what} of {largest:g}: it is damaged")
+        yield block

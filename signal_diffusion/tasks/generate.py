@@ -127,6 +127,9 @@ def require_generator(denoiser: NetworkDenoiser) -> int:
     """
     if denoiser.kind != "generator" or denoiser.length is None or denoiser.schedule.paired:
         raise InputError("this model denoises, it draws no signals: choose a generator")
+    channels = denoiser.codec.state_channels(1)
+    if getattr(denoiser.backbone, "state_channels", channels) != channels:
+        raise InputError("this model draws several channels at once: choose one that draws one")
     return denoiser.length
 
 

@@ -121,7 +121,8 @@ class DiffusionModule(LightningModule):
 
     def on_train_start(self) -> None:
         size = sum(p.numel() for p in self.denoiser.parameters())
-        log.info("training %s parameters on %s", f"{size:,}", self.device)
+        if self.trainer.is_global_zero:
+            log.info("training %s parameters on %s", f"{size:,}", self.device)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         factor = self.rate(run_progress(self.trainer))
@@ -151,10 +152,11 @@ class DiffusionModule(LightningModule):
             log.warning(line)
 
     def on_validation_epoch_end(self) -> None:
-        found = torch.tensor([sum(self.scores), len(self.scores)], device=self.device)
+        found = torch.tensor([math.fsum(self.scores), float(len(self.scores))], device=self.device)
         total, count = self.trainer.strategy.reduce(found, reduce_op="sum")
         # Without any finite score, as of weights that have diverged, it is the worst of all.
-        self.log(SCORE, total / count if count else -math.inf, prog_bar=True)
+        score = total / count if count else total.new_tensor(-math.inf)
+        self.log(SCORE, score, prog_bar=True, sync_dist=True)
         self.scores.clear()
         if self.losses:
             since_last = torch.stack(self.losses).mean()

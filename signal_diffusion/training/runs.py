@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 
@@ -127,7 +129,8 @@ def _fitted(
         export.write(module, best[1])
     else:
         export.write(module)
-    log.info("%s %.2f dB after %d steps", SCORE, score, trainer.global_step)
+    if trainer.is_global_zero:
+        log.info("%s %.2f dB after %d steps", SCORE, score, trainer.global_step)
     return float(score)
 
 
@@ -192,14 +195,14 @@ def trained(overrides: Sequence[str]) -> NetworkDenoiser:
 
 @contextmanager
 def quiet_dependencies(level: int) -> Iterator[None]:
-    """Nothing of Lightning's logs below a level, and no warnings of what it will have to change."""
+    """Nothing of Lightning's logs below a level, none of its advice, no deprecations."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     before = [logger.level for logger in loggers]
     try:
         for logger in loggers:
             logger.setLevel(level)
         with warnings.catch_warnings():
-            for category in (DeprecationWarning, FutureWarning):
+            for category in (DeprecationWarning, FutureWarning, PossibleUserWarning):
                 warnings.simplefilter("ignore", category)
             yield
     finally:
@@ -211,4 +214,8 @@ if __name__ == "__main__":
     # By its own name, so that the classes here are those that a configuration names.
     from signal_diffusion.training.runs import run as run_by_name
 
-    run_by_name(sys.argv[1:])
+    try:
+        run_by_name(sys.argv[1:])
+    except InputError as error:
+        # The first process of several prints the line.
+        raise SystemExit(2 if "LOCAL_RANK" in os.environ else f"error: {error}") from None

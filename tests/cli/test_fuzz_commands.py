@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from builders import Command, damaged, generator, sensor, untrained, vocoder
+from builders import Command, Start, damaged, generator, sensor, untrained, vocoder
 
 from signal_diffusion import NetworkDenoiser
 from signal_diffusion.nn.stack import DilatedStack
@@ -241,3 +241,21 @@ def test_damaged_inputs(
         require_sound(folder)
         codes.add(code)
     assert not (tmp_path / "PWNED").exists() and {0, 2} <= codes
+
+
+def test_a_parquet_column_of_another_kind_does_not_end_the_process(
+    models: Path, tmp_path: Path, processes: Start
+) -> None:
+    """In its footer, a column that may have gaps is one that may not: pyarrow would abort."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    whole = io.BytesIO()
+    pandas.DataFrame({"a": READINGS}).to_parquet(whole)
+    optional = b"\x25\x02\x18\x01a"
+    assert whole.getvalue().count(optional) == 1
+    source = tmp_path / "t.parquet"
+    source.write_bytes(whole.getvalue().replace(optional, b"\x25\x00\x18\x01a"))
+    line = ["score", source, "-o", tmp_path / "o.csv", "--model", models / "score.safetensors"]
+    process = processes(*line, "--rate", 10, errors=tmp_path / "errors")
+    process.join(120)
+    assert process.exitcode == 2 and "damaged" in (tmp_path / "errors").read_text()

@@ -277,6 +277,9 @@ def test_records_of_several_rates_or_cut_short_are_refused(tmp_path: Path, recor
     (tmp_path / "two.hea").write_text(header.replace("a1.dat 16", "a1.dat 16x2", 1))
     with pytest.raises(InputError, match="several rates"):
         readings(tmp_path / "two.hea")
+    (tmp_path / "far.hea").write_text(header.replace("(5)", "(" + "9" * 40 + ")", 1))
+    with pytest.raises(InputError, match=r"cut short or damaged \(a baseline is out of range"):
+        readings(tmp_path / "far.hea")
     data = Path(f"{record}.dat").read_bytes()
     Path(f"{record}.dat").write_bytes(data[:500])
     with pytest.raises(InputError, match="cut short or damaged"):
