@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from signal_diffusion import metrics, nn, samplers, schedules
     from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
+    from signal_diffusion.errors import InputError
     from signal_diffusion.gaussian import GaussianDenoiser
     from signal_diffusion.streaming.settings import Settings
-    from signal_diffusion.tasks.denoise import denoise, denoise_blocks, posterior
+    from signal_diffusion.tasks.denoise import Posterior, denoise, denoise_blocks, posterior
     from signal_diffusion.tasks.sklearn_denoiser import SignalDenoiser as SignalDenoiser
     from signal_diffusion.tasks.stream import DenoiseStream
 
@@ -22,7 +23,9 @@ __all__ = [
     "DenoiseStream",
     "Denoiser",
     "GaussianDenoiser",
+    "InputError",
     "NetworkDenoiser",
+    "Posterior",
     "Settings",
     "denoise",
     "denoise_blocks",
@@ -37,7 +40,9 @@ _HOMES = {
     "DenoiseStream": "signal_diffusion.tasks.stream",
     "Denoiser": "signal_diffusion.denoiser",
     "GaussianDenoiser": "signal_diffusion.gaussian",
+    "InputError": "signal_diffusion.errors",
     "NetworkDenoiser": "signal_diffusion.denoiser",
+    "Posterior": "signal_diffusion.tasks.denoise",
     "Settings": "signal_diffusion.streaming.settings",
     # Not in __all__: a star import would load scikit-learn.
     "SignalDenoiser": "signal_diffusion.tasks.sklearn_denoiser",

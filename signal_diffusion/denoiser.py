@@ -22,6 +22,7 @@ from signal_diffusion.conditions import Condition
 from signal_diffusion.errors import InputError, one_line
 from signal_diffusion.files import artifact
 from signal_diffusion.nn.contract import (
+    estimate_of,
     frames_of,
     require_contract,
     require_place_for_conditions,
@@ -168,14 +169,12 @@ LONGEST_STEP = 1 << 16
 
 
 class NetworkDenoiser(Denoiser):
-    """A trained network and what is needed to use it on recordings.
+    """A trained network and what is needed to use it on recordings, in float32 alone.
 
         x_hat = c_skip (x_t - beta y) + c_out F(c_in x_t, t, y, cond)
 
     with (c_skip, c_out) a row of `TARGETS` and c_in = (alpha^2 sigma_data^2 + sigma^2)^(-1/2), or 1
     for paired schedules, whose states keep the observation's scale.
-
-    It works in float32 alone.
 
     Args:
         backbone: network `(x, t (B,), y, cond) -> F` on states (B, K, N), with an attribute
@@ -266,7 +265,7 @@ class NetworkDenoiser(Denoiser):
         if self.masked and cond is not None:
             # A mask of samples (B, 1, L) as the network's steps have it.
             cond = frames_of(self.backbone).encode(self.codec.encode(cond))
-        estimate: Tensor = self.backbone(x_in, t.reshape(-1).expand(len(x_t)), y, cond)
+        estimate = estimate_of(self.backbone, x_in, t.reshape(-1).expand(len(x_t)), y, cond)
         if self.target != "clean":
             # Of unpaired schedules alone, so that beta is 0.
             row = TARGETS[self.target](self.schedule, t, self.sigma_data)

@@ -48,10 +48,10 @@ LARGEST = (1 << 32) - (1 << 24)
 VORBIS_RATE = 200_000
 #: Suffixes of sound, with or without pictures, that soundfile can't read.
 UNREADABLE = (
-    *(".3gp", ".aac", ".ac3", ".adts", ".alac", ".amr", ".ape", ".awb", ".dff", ".dsf"),
-    *(".dss", ".dts", ".eac3", ".flv", ".m4a", ".m4b", ".m4r", ".m4v", ".mka", ".mkv"),
-    *(".mov", ".mp4", ".mpc", ".ra", ".shn", ".spx", ".tak", ".tta", ".webm", ".wma"),
-    ".wv",
+    *(".3gp", ".aac", ".ac3", ".adts", ".alac", ".amr", ".ape", ".avi", ".awb", ".dff"),
+    *(".dsf", ".dss", ".dts", ".eac3", ".flv", ".m4a", ".m4b", ".m4r", ".m4v", ".mka", ".mkv"),
+    *(".mov", ".mp4", ".mpc", ".mpeg", ".mpg", ".ogv", ".ra", ".shn", ".spx", ".tak", ".tta"),
+    *(".webm", ".wma", ".wmv", ".wv"),
 )
 #: Of libsndfile's compression from 0, the best, to 1, where the source's bit rate is not known.
 GOOD = {"VORBIS": 0.4, "OPUS": 0.6, "MPEG_LAYER_III": 0.2}

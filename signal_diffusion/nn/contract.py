@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from signal_diffusion.conditions import Condition
 from signal_diffusion.errors import InputError
@@ -18,7 +19,7 @@ def require_contract(backbone: nn.Module) -> None:
 
     Raises:
         InputError: it lacks `context`, `forward` takes other arguments, or an argument of its
-            constructor is no attribute or can't be stored.
+            constructor is no attribute or can't be stored, or weights are not of float32.
     """
     name = type(backbone).__name__
     if not isinstance(backbone, nn.Module):
@@ -39,6 +40,30 @@ def require_contract(backbone: nn.Module) -> None:
             f"the observation (B, K, N) or None, and a conditioner or None ({error})"
         ) from error
     artifact.describe(backbone)
+    for weights, tensor in backbone.named_parameters():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise InputError(
+                f"weights {weights} of {name} are {str(tensor.dtype).removeprefix('torch.')}; a "
+                "NetworkDenoiser works in float32: pass the network's .float()"
+            )
+
+
+def estimate_of(
+    backbone: nn.Module, x: Tensor, t: Tensor, y: Tensor | None, cond: Tensor | None
+) -> Tensor:
+    """What a network makes of a state (B, K, N).
+
+    Raises:
+        InputError: it is no tensor of the state's shape, which later steps might take for one.
+    """
+    estimate = backbone(x, t, y, cond)
+    if isinstance(estimate, Tensor) and estimate.shape == x.shape:
+        return estimate
+    shape = tuple(estimate.shape) if isinstance(estimate, Tensor) else type(estimate).__name__
+    raise InputError(
+        f"the forward of {type(backbone).__name__} returns {shape}, but the state is "
+        f"{tuple(x.shape)}: return a tensor of its shape"
+    )
 
 
 def frames_of(backbone: nn.Module) -> FrameTransform:

@@ -63,15 +63,15 @@ KINDS: Mapping[str, Kind] = {
         _words(
             "resp respiration respiratory breathing pleth plethysmogram ppg abp art bp nbp cvp "
             "pap icp pressure spo2 sao2 o2 co2 etco2 hr heartrate rate pulse temp temperature acc "
-            "accel acceleration gyro mag eeg emg eog gsr eda battery quality label marker event "
-            "annotation"
+            "accel acceleration gyro mag eeg emg eog gsr eda battery quality label labels class "
+            "state status flag marker event annotation"
         ),
     ),
     "vibration": Kind(
         re.compile(rf"(?i)m?g|[mµμun]?m(/s(ec)?(\^?2|²|\*\*2|/s)?)?|in/s|ips|{VOLTS}{ANY_UNIT}"),
         _words(
             "temp temperature rpm speed load torque pressure flow power humidity battery label "
-            "marker event annotation"
+            "labels class state status flag marker event annotation"
         ),
     ),
 }

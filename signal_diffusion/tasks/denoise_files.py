@@ -290,19 +290,23 @@ class Mix:
     """The mean of the channels of a recording, and whether they cancel each other there."""
 
     def __init__(self) -> None:
-        self._each = self._mixed = 0.0
+        self._frames, self._sums, self._squares = 0, np.zeros(1), np.zeros(1)
 
     def __call__(self, block: Array) -> Array:
         """Samples (C, n) as one channel (1, n)."""
         mean = block.mean(axis=0, keepdims=True)
-        self._each += float(np.square(block, dtype=np.float64).mean(axis=0).sum())
-        self._mixed += float(np.square(mean, dtype=np.float64).sum())
+        rows = np.concatenate([mean, block]).astype(np.float64)
+        self._frames += block.shape[1]
+        self._sums = self._sums + rows.sum(axis=1)
+        self._squares = self._squares + np.square(rows).sum(axis=1)
         return np.asarray(mean)
 
     @property
     def note(self) -> str | None:
         """That little is left of the channels, if so."""
-        if self._mixed >= CANCELLED * self._each:
+        # Without offsets, which stay where all else cancels.
+        powers = self._squares - self._sums**2 / max(1, self._frames)
+        if powers[0] >= CANCELLED * powers[1:].mean():
             return None
         return (
             "the channels cancel each other where they are mixed: clean each on its own "

@@ -783,11 +783,13 @@ def test_channels_that_cancel_each_other_are_told(
     tmp_path: Path, model: Path, command: Command
 ) -> None:
     x = speechlike(1, 8000)
-    for name, second in (("against.wav", -0.99 * x), ("apart.wav", speechlike(2, 8000)[1:])):
-        write(tmp_path / name, Recording(np.concatenate([x, second]), 16000))
-        code, out, _ = command("denoise", tmp_path / name, "--model", model, "--channels", "mix")
+    pairs = {"against": (x, -0.99 * x), "offset": (x + 0.1, 0.1 - x)}
+    for name, rows in {**pairs, "apart": (x, speechlike(2, 8000)[1:])}.items():
+        path = tmp_path / f"{name}.wav"
+        write(path, Recording(np.concatenate(rows), 16000))
+        code, out, _ = command("denoise", path, "--model", model, "--channels", "mix")
         assert code == 0
-        assert ("cancel each other" in out) == (name == "against.wav")
+        assert ("cancel each other" in out) == (name in pairs)
 
 
 def test_nan_samples_are_counted_and_placed(tmp_path: Path, model: Path, command: Command) -> None:
@@ -799,9 +801,16 @@ def test_nan_samples_are_counted_and_placed(tmp_path: Path, model: Path, command
     assert "channel 2" in told[2]
 
 
-@pytest.mark.parametrize("name", ["voice.m4a", "voice.wav"])
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("voice.m4a", b"\0\0\0\x20ftypM4A "),
+        ("voice.wav", b"\0\0\0\x20ftypM4A "),
+        ("film.avi", b"RIFF\x10\0\0\0AVI LIST"),
+    ],
+)
 def test_a_format_that_is_not_read_names_the_pipe_that_is(
-    tmp_path: Path, command: Command, name: str
+    tmp_path: Path, command: Command, name: str, start: bytes
 ) -> None:
-    (tmp_path / name).write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
+    (tmp_path / name).write_bytes(start + bytes(100))
     assert_one_line(command("denoise", tmp_path / name), f"ffmpeg -i {tmp_path / name} -f wav - |")

@@ -94,12 +94,33 @@ def of_context(context: object) -> nn.Module:
         (lambda: Kept("x"), "a Conv1d can't be stored in a model file"),
         (OtherForward, r"forward of OtherForward must take \(x, t, y, cond\)"),
         (lambda: 3, "backbone is a int; pass a torch.nn.Module"),
+        (
+            lambda: Smoother().half(),
+            r"weights layer\.weight of Smoother are float16; .*\.float\(\)",
+        ),
     ],
 )
 def test_what_is_missing_is_said_at_construction(network, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         NetworkDenoiser(network(), BrownianBridge())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("forward", "returned"),
+    [
+        (lambda x, t, y, cond: torch.cat([x, y], dim=1), r"\(1, 2, 3000\)"),
+        (lambda x, t, y, cond: y[..., :-1], r"\(1, 1, 2999\)"),
+        (lambda x, t, y, cond: (y, t), "tuple"),
+    ],
+)
+def test_an_estimate_of_another_shape_is_refused(forward: object, returned: str) -> None:
+    """A second channel was left out, and one sample less was a raw error."""
+    network = Smoother()
+    network.forward = forward  # type: ignore[assignment, method-assign]
+    denoiser = NetworkDenoiser(network, BrownianBridge(), sample_rate=8000)
+    with pytest.raises(InputError, match=rf"forward of Smoother returns {returned}, but the state"):
+        denoise(denoiser, np.zeros(3000, np.float32), sample_rate=8000)
 
 
 def test_a_class_of_a_function_is_not_stored(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_table_without_any_signal_is_refused(tmp_path: Path) -> None:
 
 def test_columns_of_other_units_or_names_are_no_signals_of_a_domain(tmp_path: Path) -> None:
     assert misfit("ABP", "mmHg", "ecg") == "unit mmHg"
-    for name in ("RESP", "PLETH", "heart_rate", "SpO2", "EMG 1"):
+    for name in ("RESP", "PLETH", "heart_rate", "SpO2", "EMG 1", "beat_class", "lead status"):
         assert misfit(name, "mV", "ecg") == "no ecg by its name"
     for name, unit in (("II", "mV"), ("V5", "uV"), ("ECG1", ""), ("MLII", "NU"), ("x", "V")):
         assert misfit(name, unit, "ecg") == ""
