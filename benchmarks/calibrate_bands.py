@@ -120,8 +120,9 @@ HALVES = {"ecg": ecg_halves, "vibration": vibration_halves}
 def drawn(denoiser: Denoiser, clip: Clip, shots: int) -> Drawn:
     """A clip and its draws: those of a recording with so many channels that are all the same."""
     noisy = clip.noisy.astype(np.float32)
-    draws = denoise(denoiser, np.tile(noisy, (shots, 1)), steps=STEPS).astype(np.float64)
-    normal = measured_normal(denoiser, [noisy[None]], denoiser.sample_rate or 1)
+    rate, rows = denoiser.sample_rate or 1, np.tile(noisy, (shots, 1))
+    draws = denoise(denoiser, rows, sample_rate=rate, steps=STEPS).astype(np.float64)
+    normal = measured_normal(denoiser, [noisy[None]], rate)
     gain = float(np.ravel(normal.gain)[0])
     removed = gain * float(np.std(noisy - draws.mean(axis=0)))
     units = {"level": 1.0, "recording's unit": gain, "removed": removed}

@@ -6,10 +6,10 @@
 
 On recordings of speakers and noises that the model was not trained on, at 16 kHz: the six
 VoiceBank-DEMAND pairs `pairs/*_{noisy,clean}.flac` under DATA, and the 60 mixes of
-`speech_valid_mixes.csv`. RNNoise and DeepFilterNet 3 work at 48 kHz: they are given what is
-resampled from 16 kHz, without anything above 8 kHz, their constant delays are made good, and what
-they return is resampled back. DeepFilterNet was trained on VCTK, which VoiceBank is taken from, so
-that the pairs' voice may not be new to it.
+`speech_valid_mixes.csv`. GTCRN works at 16 kHz, RNNoise and DeepFilterNet 3 at 48 kHz: they are
+given what is resampled from 16 kHz, without anything above 8 kHz, their constant delays are made
+good, and what they return is resampled back. DeepFilterNet was trained on VCTK, which VoiceBank is
+taken from, so that the pairs' voice may not be new to it.
 
 PESQ is wide band, DNSMOS the overall one of P.835 and, at two seconds a recording, of the pairs
 alone. The table has the mean, and for the others the mean difference to the model, file by file,
@@ -43,10 +43,19 @@ from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.evaluation.summary import markdown_table
 
-MODEL, RIVALS = "speech", ("noisereduce", "wavelet", "wiener", "rnnoise", "deepfilternet")
+MODEL = "speech"
+RIVALS = ("noisereduce", "wavelet", "wiener", "rnnoise", "gtcrn", "deepfilternet")
 SETS = {"pairs": "6 pairs", "mixes": "60 mixes"}
-SCORES = {"pairs": ("pesq", "estoi", "si_sdr", "dnsmos"), "mixes": ("pesq", "estoi", "si_sdr")}
-NAMES = {"rnnoise": "RNNoise", "deepfilternet": "DeepFilterNet 3", "wiener": "local Wiener"}
+SCORES = {
+    "pairs": ("pesq", "estoi", "si_sdr", "voice_lost", "dnsmos"),
+    "mixes": ("pesq", "estoi", "si_sdr", "voice_lost"),
+}
+NAMES = {
+    "rnnoise": "RNNoise",
+    "gtcrn": "GTCRN",
+    "deepfilternet": "DeepFilterNet 3",
+    "wiener": "local Wiener",
+}
 #: The rows of the README.
 SUMMARY = {
     "input": "input",
@@ -141,7 +150,8 @@ def table(sets: Mapping[str, Mapping[str, Any]], memory: Mapping[str, float]) ->
 
 
 def _table(name: str, found: Mapping[str, Any], memory: Mapping[str, float]) -> str:
-    headings = (METRICS[score].heading for score in SCORES[name])
+    scores = [score for score in SCORES[name] if score in found["metrics"]]
+    headings = (METRICS[score].heading for score in scores)
     heads = [SETS[name], *headings, "real-time factor", "peak MB"]
     lines = []
     for method, row in found["methods"].items():
@@ -151,7 +161,7 @@ def _table(name: str, found: Mapping[str, Any], memory: Mapping[str, float]) -> 
         lines.append(
             [
                 NAMES.get(method, method),
-                *(_cell(score, row["scores"][score], less.get(score)) for score in SCORES[name]),
+                *(_cell(score, row["scores"][score], less.get(score)) for score in scores),
                 factor,
                 "" if peak is None else f"{peak:.0f}",
             ]
@@ -165,7 +175,7 @@ def summary(mixes: Mapping[str, Any]) -> str:
     for name in SUMMARY:
         row = mixes["methods"][name]
         scores, factor = row["scores"], row["real_time_factor"]
-        cells = [_number(score, scores[score]["mean"]) for score in SCORES["mixes"]]
+        cells = [_number(score, scores[score]["mean"]) for score in ("pesq", "estoi", "si_sdr")]
         lines.append([SUMMARY[name], *cells, "" if factor is None else f"{factor:.3f}"])
     return markdown_table(["", "PESQ", "ESTOI %", "SI-SDR dB", "real-time factor"], lines)
 

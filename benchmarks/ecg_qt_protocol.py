@@ -39,19 +39,28 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from shared.ecg_filters import fir_bandpass
 
 from signal_diffusion import Denoiser, denoise_blocks
-from signal_diffusion.data.sets.qt import CHANNELS, RATE, HeldOut, held_out
+from signal_diffusion.data.sets.qt import (
+    CHANNELS,
+    LENGTH,
+    RATE,
+    TEST_RECORDS,
+    beats,
+    in_noise,
+    wander,
+)
 from signal_diffusion.dsp import Array
-from signal_diffusion.dsp.filters import fir_bandpass, iir_bandpass, soft_thresholds
 from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.baselines import bandpass, wavelet
 from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.files import artifact, atomic
 from signal_diffusion.files.atomic import require_writable
@@ -63,6 +72,63 @@ Method = Callable[[Array], Array]
 BINS = ((0.2, 0.6), (0.6, 1.0), (1.0, 1.5), (1.5, 2.0))
 #: Beats that are denoised at once.
 AT_ONCE = 256
+#: Of the generator that draws how strong the noise is.
+SEED = 1234
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The test beats in one version of the noise.
+
+    Attributes:
+        clean, noisy: (n, 512) in mV.
+        ratios: spans of the noise over those of the beats (n,).
+        trained: how many training beats there are, on which the ratios depend.
+    """
+
+    clean: Array
+    noisy: Array
+    ratios: Array
+    trained: int
+
+
+def held_out(qt: str | Path, noise: str | Path) -> tuple[HeldOut, HeldOut]:
+    """The test beats in both versions of the noise, with the same ratios.
+
+    As in the public code, the ratios are hundredths that are drawn after those of all training
+    beats, and the noise is taken window by window, from its beginning again where it ends.
+
+    Raises:
+        InputError: a folder, the noise or one of the test records is missing.
+    """
+    noises = [wander(noise, version)[1] for version in CHANNELS]
+    clean, trained = _test_beats(qt)
+    rng = np.random.RandomState(SEED)
+    rng.randint(20, 200, trained)
+    ratios = rng.randint(20, 200, len(clean)) / 100
+    one, two = (in_noise(clean, _in_turn(x, len(clean)), ratios) for x in noises)
+    return HeldOut(clean, one, ratios, trained), HeldOut(clean, two, ratios, trained)
+
+
+def _test_beats(qt: str | Path) -> tuple[Array, int]:
+    """The beats of all test records, and the count of all others'."""
+    tested: dict[str, Array] = {}
+    trained = 0
+    for name, found in beats(qt):
+        if name in TEST_RECORDS:
+            tested[name] = found
+        else:
+            trained += len(found)
+    missing = [name for name in TEST_RECORDS if not len(tested.get(name, ()))]
+    if missing:
+        raise InputError(f"{qt} has no beats of the test records {', '.join(missing)}: add them")
+    return np.concatenate(list(tested.values())), trained
+
+
+def _in_turn(noise: Array, count: int) -> Array:
+    """Windows (count, 512) one after another, from the beginning again where the noise ends."""
+    whole = len(noise) // LENGTH
+    return noise[: whole * LENGTH].reshape(whole, LENGTH)[np.arange(count) % whole]
 
 
 def prd_published(estimate: Array, reference: Array) -> Array:
@@ -103,8 +169,8 @@ def methods(models: Sequence[str], shots: int, steps: int) -> dict[str, list[Met
     same: dict[str, Method] = {
         "input": lambda noisy: noisy,
         "FIR band-pass": lambda noisy: fir_bandpass(noisy, RATE),
-        "IIR band-pass": lambda noisy: iir_bandpass(noisy, RATE),
-        "IIR and wavelet": lambda noisy: soft_thresholds(iir_bandpass(noisy, RATE)),
+        "IIR band-pass": lambda noisy: bandpass(noisy, RATE),
+        "IIR and wavelet": lambda noisy: wavelet(bandpass(noisy, RATE)),
         "shipped ecg (not held out), 1 step": by_model("ecg", Settings()),
     }
     found = {name: [method] * len(CHANNELS) for name, method in same.items()}

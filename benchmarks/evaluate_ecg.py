@@ -20,12 +20,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from shared.ecg_filters import fir_bandpass
 from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion import Denoiser, denoise
 from signal_diffusion.data.ecg import KINDS, EcgSources, ElectrodeMixer
 from signal_diffusion.dsp import Array
-from signal_diffusion.dsp.filters import fir_bandpass, iir_bandpass, soft_thresholds
+from signal_diffusion.evaluation.baselines import bandpass, wavelet
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.files import artifact
@@ -98,8 +99,8 @@ def methods(model: str) -> dict[str, Method]:
     return {
         "input": lambda noisy: noisy,
         "FIR band-pass": lambda noisy: fir_bandpass(noisy, RATE),
-        "IIR band-pass": lambda noisy: iir_bandpass(noisy, RATE),
-        "IIR and wavelet": lambda noisy: soft_thresholds(iir_bandpass(noisy, RATE)),
+        "IIR band-pass": lambda noisy: bandpass(noisy, RATE),
+        "IIR and wavelet": lambda noisy: wavelet(bandpass(noisy, RATE)),
         "ecg, 1 step": by_model,
     }
 

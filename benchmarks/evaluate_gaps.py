@@ -31,8 +31,8 @@ from statsmodels.tsa.statespace.sarimax import SARIMAX
 from signal_diffusion import Denoiser, denoise
 from signal_diffusion.data.ecg import EcgSources, ElectrodeMixer
 from signal_diffusion.dsp import Array
-from signal_diffusion.dsp.filters import iir_bandpass
 from signal_diffusion.dsp.gaps import filled
+from signal_diffusion.evaluation.baselines import bandpass
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.files import artifact
@@ -151,7 +151,7 @@ def _point(windows_: Windows, mean: Array) -> Filling:
 
 
 def _passed(windows_: Windows, mean: Array) -> Array:
-    return iir_bandpass(mean, RATE) if windows_.noisy else mean
+    return bandpass(mean, RATE) if windows_.noisy else mean
 
 
 def by_model(name: str) -> Method:
@@ -160,9 +160,10 @@ def by_model(name: str) -> Method:
 
     def method(windows_: Windows) -> Filling:
         readings = windows_.readings.astype(np.float32)
-        mean = denoise(denoiser, readings, missing=windows_.missing)
+        rate, missing = denoiser.sample_rate, windows_.missing
+        mean = denoise(denoiser, readings, sample_rate=rate, missing=missing)
         draws = [
-            denoise(denoiser, readings, missing=windows_.missing, steps=STEPS, seed=seed)
+            denoise(denoiser, readings, sample_rate=rate, missing=missing, steps=STEPS, seed=seed)
             for seed in range(SHOTS)
         ]
         return Filling(mean, np.zeros_like(mean), np.stack(draws))

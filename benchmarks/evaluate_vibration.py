@@ -25,7 +25,7 @@ from shared.result_tables import data_digest, insert_table
 from signal_diffusion import Denoiser, denoise
 from signal_diffusion.data.vibration import MachineMixer, VibrationSources, pink
 from signal_diffusion.dsp import Array
-from signal_diffusion.dsp.filters import soft_thresholds
+from signal_diffusion.evaluation.baselines import wavelet
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.files import artifact
@@ -113,7 +113,7 @@ def methods(model: str) -> dict[str, Method]:
     denoiser = Denoiser.from_pretrained(model)
     return {
         "input": lambda clip: clip.noisy,
-        "wavelet": lambda clip: soft_thresholds(clip.noisy),
+        "wavelet": lambda clip: wavelet(clip.noisy),
         "local Wiener": lambda clip: wiener(clip.noisy),
         "Wiener, true spectra known": informed_wiener,
         "vibration, 1 step": lambda clip: denoise(denoiser, clip.noisy, sample_rate=RATE),

@@ -39,7 +39,7 @@ import torch
 from shared.result_tables import data_digest, insert_table
 
 from signal_diffusion import Denoiser
-from signal_diffusion.data.corpus import Corpus, list_manifest
+from signal_diffusion.data.corpus import Corpus, clips_of, manifest_rows
 from signal_diffusion.dsp import Array
 from signal_diffusion.evaluation.outputs import write_results
 from signal_diffusion.evaluation.summary import markdown_table
@@ -67,7 +67,7 @@ METRICS: dict[str, Callable[[Array, Array], float]] = {
 def recordings(data: str, mel: Mel) -> list[Array]:
     """Speech (L,) of the held-out speakers, whole hops long."""
     where = {"domain": ["speech"], "split": ["valid"]}
-    clips = list_manifest(data, where=where, at_least={"floor_db": 35})
+    clips = clips_of(data, manifest_rows(data, where=where, at_least={"floor_db": 35}))
     clips = [clip for clip in clips if clip.group != "ljspeech"]
     spread = clips[:: max(1, len(clips) // CLIPS)][:CLIPS]
     corpus = Corpus(spread, sample_rate=RATE)

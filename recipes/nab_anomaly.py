@@ -44,7 +44,7 @@ from anomaly_baselines import comparison, distance, isolation_forest, marked
 from score_plot import draw_scores
 
 from signal_diffusion import Denoiser
-from signal_diffusion.data.sets.nab import SPLITS, STEP, TemperatureSources
+from signal_diffusion.data.sets.sensor_series import SPLITS, STEP, TemperatureSources
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.evaluation.summary import markdown_table

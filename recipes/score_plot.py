@@ -10,8 +10,8 @@ from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files import atomic
 from signal_diffusion.files.atomic import require_writable
-from signal_diffusion.plots.curves import INPUT, REMOVED, TIMES
-from signal_diffusion.plots.spectrograms import DRAWING
+from signal_diffusion.plots.curves import INPUT, REMOVED
+from signal_diffusion.plots.spectrograms import DRAWING, time_unit
 
 #: Scores are drawn on a scale that is linear up to this and logarithmic above.
 LINEAR = 10.0
@@ -49,7 +49,7 @@ def draw_scores(
         raise InputError(f"{path} must have the suffix .png")
     require_writable(path, force=force)
     seconds = len(readings) / sample_rate
-    _, unit, scale = next(time for time in TIMES if seconds >= time[0])
+    unit, scale = time_unit(seconds)
     times = np.arange(len(readings)) / sample_rate / scale
     with atomic.writing(path) as partial, DRAWING:
         figure = Figure(figsize=(11, 5), dpi=100, layout="constrained")

@@ -40,7 +40,7 @@ import torch
 from anomaly_baselines import comparison, isolation_forest, marked
 
 from signal_diffusion import Denoiser
-from signal_diffusion.data.sets.skab import SkabSources
+from signal_diffusion.data.sets.sensor_series import SkabSources
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.robust import Scale

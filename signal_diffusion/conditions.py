@@ -16,6 +16,8 @@ from torch import Tensor
 
 from signal_diffusion.errors import InputError
 
+#: Values of a range.
+MOST_VALUES = 100_000
 #: A name or a number; None is no condition.
 Value = str | float | None
 
@@ -83,7 +85,9 @@ class Names(Condition):
         for word in words.split(","):
             first, dots, last = word.partition("..")
             start = self._place(first)
-            found += self.names[start : self._place(last) + 1 if dots else start + 1]
+            stop = self._place(last) if dots else start
+            _require_range(self.name, word, stop - start)
+            found += self.names[start : stop + 1]
         return found
 
     @property
@@ -94,7 +98,7 @@ class Names(Condition):
         """Where a name stands in the list; its number does for it, too."""
         if word in self.names:
             return list(self.names).index(word)
-        if word.isdecimal() and int(word) < len(self.names):
+        if word.isdecimal() and len(word) < 10 and int(word) < len(self.names):
             return int(word)
         raise InputError(f"{self.name} is '{word}'; choose of {self.description}, or all")
 
@@ -112,6 +116,10 @@ class Number(Condition):
     high: float
     knots: int = 17
 
+    def __post_init__(self) -> None:
+        if not self.low < self.high or self.knots < 2:
+            raise InputError(f"{self.name} goes from {self.low} to {self.high}, {self.knots} knots")
+
     @property
     def width(self) -> int:  # type: ignore[override]
         return self.knots
@@ -128,8 +136,9 @@ class Number(Condition):
         for word in words.split(","):
             first, dots, last = word.partition("..")
             start = self._number(first)
-            count = int(self._number(last) - start) + 1 if dots else 1
-            found += [start + step for step in range(count)]
+            steps = self._number(last) - start if dots else 0
+            _require_range(self.name, word, steps)
+            found += [start + step for step in range(int(steps) + 1)]
         return found
 
     @property
@@ -193,6 +202,14 @@ def encoded(
     _require_names([condition.name for condition in conditions], requested)
     rows = [torch.cat([_row(c, one.get(c.name)) for c in conditions]) for one in requested]
     return torch.stack(rows)[..., None]
+
+
+def _require_range(name: str, word: str, steps: float) -> None:
+    if not 0 <= steps < MOST_VALUES:
+        raise InputError(
+            f"{name} is '{word}': a range goes from a lower to a higher value, with {MOST_VALUES} "
+            "values at most"
+        )
 
 
 def _row(condition: Condition, value: Value) -> Tensor:

@@ -9,7 +9,7 @@ schedules and a per-frame conditioner. What alters a denoiser is a denoiser wrap
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -19,9 +19,16 @@ from torch import Tensor, nn
 
 from signal_diffusion.calibration import Bands
 from signal_diffusion.conditions import Condition
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, one_line
 from signal_diffusion.files import artifact
-from signal_diffusion.nn.frames import FrameTransform, Identity, moving_mean
+from signal_diffusion.nn.contract import (
+    frames_of,
+    require_contract,
+    require_place_for_conditions,
+    require_place_for_mask,
+)
+from signal_diffusion.nn.frames import FrameTransform, Identity, moving_mean, signals_of
+from signal_diffusion.nn.magnitudes import Phaseless
 from signal_diffusion.nn.mel import Mel
 from signal_diffusion.schedules import Schedule
 from signal_diffusion.targets import TARGETS
@@ -127,6 +134,11 @@ class Denoiser(nn.Module, ABC):
         module = artifact.load(name_or_path, allow=allow)
         if not isinstance(module, NetworkDenoiser):
             raise InputError(f"{name_or_path} holds a {type(module).__name__}, not a denoiser")
+        try:
+            module.require_working()
+        except Exception as error:
+            why = f"holds a model that can't be run: {one_line(error)}"
+            raise InputError(f"{artifact.resolve(name_or_path)} {why}") from error
         return module
 
     def save_pretrained(self, path: str | Path) -> None:
@@ -134,7 +146,25 @@ class Denoiser(nn.Module, ABC):
         artifact.save(path, self)
 
 
+def denoiser_of(given: Denoiser | str | Path) -> Denoiser:
+    """A denoiser as it is, or the one of a shipped name or of a model file.
+
+    Raises:
+        InputError: there is no such model, or it is something else.
+    """
+    if isinstance(given, (str, Path)):
+        return Denoiser.from_pretrained(given)
+    if not isinstance(given, Denoiser):
+        raise InputError(
+            f"denoiser is a {type(given).__name__}; pass a Denoiser, e.g. a NetworkDenoiser of "
+            "your network, a shipped name such as 'speech', or a model file"
+        )
+    return given
+
+
 OFFSETS = (None, "kept", "dropped")
+#: Samples of the longest step of a model file's network.
+LONGEST_STEP = 1 << 16
 
 
 class NetworkDenoiser(Denoiser):
@@ -145,8 +175,12 @@ class NetworkDenoiser(Denoiser):
     with (c_skip, c_out) a row of `TARGETS` and c_in = (alpha^2 sigma_data^2 + sigma^2)^(-1/2), or 1
     for paired schedules, whose states keep the observation's scale.
 
+    It works in float32 alone.
+
     Args:
-        backbone: network `(x, t (B,), y, cond) -> F` on states (B, K, N).
+        backbone: network `(x, t (B,), y, cond) -> F` on states (B, K, N), with an attribute
+            `context`: the steps that one step of F depends on before and after itself, or None for
+            all. It keeps its constructor's arguments as attributes, which a model file stores.
         schedule: the process that it is trained on; paired schedules take the target "clean" only.
         target: a name of `TARGETS`.
         sigma_data: standard deviation of the clean state.
@@ -201,12 +235,15 @@ class NetworkDenoiser(Denoiser):
         self.masked, self.bands = masked, bands
         self.length, self.conditions, self.mel = length, list(conditions), mel
         self.card = dict(card or {})
+        if trend is not None and (schedule.paired or not isinstance(self.codec, Identity)):
+            raise InputError("trend is for unpaired schedules and states of samples: leave it")
+        if trend is not None and (trend < 2 or trend & (trend - 1)):
+            raise InputError(f"trend is {trend} samples: give a power of 2, e.g. 1024")
+        require_contract(backbone)
         if masked:
-            self._require_place_for_mask()
-        if trend is not None:
-            self._require_place_for_trend(trend)
+            require_place_for_mask(backbone, self.codec)
         if self.conditions:
-            self._require_place_for_conditions()
+            require_place_for_conditions(backbone, self.conditions)
 
     def forward(
         self, x_t: Tensor, t: Tensor, y: Tensor | None = None, cond: Tensor | None = None
@@ -219,11 +256,22 @@ class NetworkDenoiser(Denoiser):
 
     def _estimate(self, x_t: Tensor, t: Tensor, y: Tensor | None, cond: Tensor | None) -> Tensor:
         """What the network makes of a state without its trend."""
-        x_in, c_skip, c_out = self._precondition(x_t, t, y)
-        times = t.reshape(-1).expand(len(x_t))
-        estimate = self.backbone(x_in, times, y, self._folded(cond) if self.masked else cond)
+        x_in = x_t
+        if not self.schedule.paired:
+            alpha, _, sigma = self.schedule(t)
+            c_in = (alpha**2 * self.sigma_data**2 + sigma**2).rsqrt()
+            x_in = (c_in * x_t).to(x_t.dtype)
+        elif y is None:
+            raise InputError("y is missing: this model denoises an observation, pass y=...")
+        if self.masked and cond is not None:
+            # A mask of samples (B, 1, L) as the network's steps have it.
+            cond = frames_of(self.backbone).encode(self.codec.encode(cond))
+        estimate: Tensor = self.backbone(x_in, t.reshape(-1).expand(len(x_t)), y, cond)
         if self.target != "clean":
-            estimate = c_skip * self._centred(x_t, t, y) + c_out * estimate
+            # Of unpaired schedules alone, so that beta is 0.
+            row = TARGETS[self.target](self.schedule, t, self.sigma_data)
+            c_skip, c_out = (c.to(x_t.dtype) for c in row)
+            estimate = c_skip * x_t + c_out * estimate
         return estimate if self.limit is None else estimate.clamp(-self.limit, self.limit)
 
     def loss_weight(self, t: Tensor) -> Tensor:
@@ -238,62 +286,65 @@ class NetworkDenoiser(Denoiser):
 
     @property
     def hop(self) -> int:
-        return self.codec.hop * self._frames.hop
+        return self.codec.hop * frames_of(self.backbone).hop
 
-    def context(self, calls: int = 1) -> tuple[int, int]:
-        hop, window, frames = self.codec.hop, self.codec.window, self._frames
-        past, future = (
-            n * frames.hop + frames.window - 1
-            for n in cast("tuple[int, int]", self.backbone.context)
-        )
+    def context(self, calls: int = 1) -> tuple[int, int] | None:
+        hop, window, frames = self.codec.hop, self.codec.window, frames_of(self.backbone)
+        steps = cast("tuple[int, int] | None", self.backbone.context)
+        if steps is None:
+            return None
+        past, future = (n * frames.hop + frames.window - 1 for n in steps)
         slow = (self.trend or 0) // 2
         past, future = past * hop + slow, future * hop + slow
         return calls * past + window - 1, calls * future + window - 1
 
     @property
-    def _frames(self) -> FrameTransform:
-        """The transform inside the network."""
-        return cast(FrameTransform, getattr(self.backbone, "frames", Identity()))
+    def receptive_field(self) -> int | None:
+        """Samples of the signal that one sample of x_hat depends on, per call; None for all."""
+        context = self.context()
+        return None if context is None else 1 + sum(context)
 
-    @property
-    def receptive_field(self) -> int:
-        """Samples of the signal that one sample of x_hat depends on, per call."""
-        return 1 + sum(self.context())
+    def require_working(self) -> None:
+        """Run all parts once on silence, as a model of a file may have parts that don't fit.
 
-    def _precondition(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> tuple[Tensor, ...]:
-        if self.schedule.paired:
-            if y is None:
-                raise InputError("y is missing: this model denoises an observation, pass y=...")
-            one = torch.ones_like(t)
-            return x_t, torch.zeros_like(one), one
-        alpha, _, sigma = self.schedule(t)
-        c_in = (alpha**2 * self.sigma_data**2 + sigma**2).rsqrt()
-        c_skip, c_out = TARGETS[self.target](self.schedule, t, self.sigma_data)
-        return (c_in * x_t).to(x_t.dtype), c_skip.to(x_t.dtype), c_out.to(x_t.dtype)
-
-    def _folded(self, mask: Tensor | None) -> Tensor | None:
-        """A mask of samples (B, 1, L) as the network's steps have it."""
-        return None if mask is None else self._frames.encode(self.codec.encode(mask))
-
-    def _require_place_for_mask(self) -> None:
-        steps = self._frames.state_channels(self.codec.state_channels(1))
-        if self.codec.complex_pairs or self._frames.complex_pairs:
-            raise InputError("masked is true, but spectra have no samples: fold them by a Patch")
-        if getattr(self.backbone, "cond_channels", steps) != steps:
-            raise InputError(f"masked is true: give the backbone cond_channels={steps}")
-
-    def _require_place_for_trend(self, trend: int) -> None:
-        if self.schedule.paired or not isinstance(self.codec, Identity):
-            raise InputError("trend is for unpaired schedules and states of samples: leave it")
-        if trend < 2 or trend & (trend - 1):
-            raise InputError(f"trend is {trend} samples: give a power of 2, e.g. 1024")
-
-    def _require_place_for_conditions(self) -> None:
+        Raises:
+            Exception: whatever a part raises, an InputError for an estimate of another kind.
+        """
+        codec, schedule = self.codec, self.schedule
+        if self.hop > LONGEST_STEP:
+            raise InputError(f"a step of {self.hop} samples is too long: {LONGEST_STEP} at most")
+        times = torch.linspace(schedule.t_min, schedule.t_max, 9, dtype=torch.float64)
+        levels = schedule.log_snr(times)
+        if not levels.isfinite().all() or not (levels.diff() < 0).all():
+            raise InputError(f"{schedule} has no noise that grows with time")
+        if not type(self.backbone).__module__.startswith("signal_diffusion."):
+            # A network of one's own may have a least length.
+            return
+        signal = self.kind == "denoiser"
+        state = torch.zeros(1, codec.state_channels(1), 4 * frames_of(self.backbone).hop)
+        if signal:
+            rows = getattr(self.backbone, "state_channels", 1) // codec.state_channels(1)
+            state = codec.encode(torch.zeros(1, max(1, rows), 4 * self.hop))
         width = sum(condition.width for condition in self.conditions)
-        if getattr(self.backbone, "cond_channels", width) != width:
-            raise InputError(
-                f"conditions are {width} wide: give the backbone cond_channels={width}"
-            )
+        cond = torch.zeros(1, width, 1) if width else None
+        if self.mel is not None:
+            cond = torch.zeros(1, self.mel.bands, state.shape[-1])
+            if isinstance(codec, Phaseless) and codec.frame != self.mel.window:
+                raise InputError("the codec's window is not that of the mel frames")
+        y, t = state if schedule.paired else None, torch.tensor(schedule.t_start)
+        with torch.no_grad():
+            x_hat = self(state, t, y, cond)
+            if x_hat.shape != state.shape or not x_hat.isfinite().all():
+                raise InputError("its estimate has another shape, or is not finite")
+            if signal:
+                signals_of(codec, x_hat, 4 * self.hop)
 
-    def _centred(self, x_t: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
-        return x_t if y is None else x_t - self.schedule(t)[1].to(x_t.dtype) * y
+    # All changes of the type or the device of a module end here.
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> NetworkDenoiser:
+        dtype = fn(torch.empty(0)).dtype
+        if dtype != torch.float32:
+            raise InputError(
+                f"a NetworkDenoiser works in float32, not {str(dtype).removeprefix('torch.')}, "
+                "which its times and spectra are too fine for; on a GPU, use torch.autocast"
+            )
+        return super()._apply(fn, recurse)

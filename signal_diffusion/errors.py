@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 
 class InputError(ValueError):
@@ -36,3 +38,18 @@ def install(extra: str) -> str:
     """
     clone = (Path(__file__).resolve().parents[1] / "pyproject.toml").is_file()
     return f'pip install -e ".[{extra}]"' if clone else f'pip install "signal-diffusion[{extra}]"'
+
+
+def library(name: str, extra: str, *, of: object) -> Any:
+    """A module of a package that an extra brings; raises an InputError where it is not installed.
+
+    Args:
+        name: of the module.
+        extra: that brings its package.
+        of: what needs it.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise InputError(f"{of} needs the package {package}: {install(extra)}") from error

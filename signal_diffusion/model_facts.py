@@ -20,6 +20,8 @@ Rows = list[tuple[str, ...]]
 
 #: Samples that stand for a second where a model knows no rate.
 SAMPLES = 16000
+#: Levels of dictionaries and lists of a card that are shown.
+DEPTH = 8
 
 
 def shipped_models() -> Rows:
@@ -71,8 +73,9 @@ def macs(denoiser: NetworkDenoiser) -> float:
     x = torch.zeros(1, channels, denoiser.sample_rate or SAMPLES)
     state = denoiser.codec.encode(x.to(next(denoiser.parameters()).device))
     y = state if denoiser.schedule.paired else None
-    # Without gradients, products are added to in place, which the counter does not see.
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+    # Products that are added to in place, which the counter leaves out by itself.
+    counted = {torch.ops.aten.addmm_: lambda _, *shapes, **__: 2 * shapes[0].numel() * shapes[1][1]}
+    with torch.enable_grad(), FlopCounterMode(display=False, custom_mapping=counted) as counter:
         denoiser(state, torch.tensor(denoiser.schedule.t_max), y)
     return counter.get_total_flops() / 2
 
@@ -86,16 +89,18 @@ def duration(samples: int, rate: float | None) -> str:
     return f"{samples} samples" if rate is None else f"{1000 * samples / rate:.0f} ms"
 
 
-def plain(value: Any) -> str:
-    """One line for an entry of a model card.
+def plain(value: Any, depth: int = DEPTH) -> str:
+    """One line for an entry of a model card; what is nested deeper than `depth` is left out.
 
     >>> plain({"PESQ": 2.5, "data": ["a", "b"]})
     'PESQ 2.5; data a, b'
     """
+    if isinstance(value, (dict, list)) and not depth:
+        return "..."
     if isinstance(value, dict):
-        return "; ".join(f"{key} {plain(inner)}" for key, inner in value.items())
+        return "; ".join(f"{key} {plain(inner, depth - 1)}" for key, inner in value.items())
     if isinstance(value, list):
-        return ", ".join(plain(inner) for inner in value)
+        return ", ".join(plain(inner, depth - 1) for inner in value)
     return " ".join(str(value).split())
 
 
@@ -123,7 +128,10 @@ def _views(denoiser: NetworkDenoiser) -> Rows:
     """What an estimate depends on, of models that take recordings."""
     if denoiser.kind == "generator":
         return [("length", duration(denoiser.length or 0, denoiser.sample_rate))]
-    view = f"{duration(denoiser.receptive_field, denoiser.sample_rate)} a call"
+    field = denoiser.receptive_field
+    if field is None:
+        return [("receptive field", "the whole recording")]
+    view = f"{duration(field, denoiser.sample_rate)} a call"
     if denoiser.kind == "vocoder":
         return [("receptive field", view), ("takes", cast(Mel, denoiser.mel).description)]
     return [("receptive field", view), ("latency", _latency(denoiser))]
@@ -136,7 +144,7 @@ def _conditions(denoiser: NetworkDenoiser) -> Rows:
 
 def _latency(denoiser: NetworkDenoiser) -> str:
     """What an estimate waits for, in a stream at the model's own rate."""
-    one, two = (denoiser.context(calls)[1] for calls in (1, 2))
+    one, two = (cast("tuple[int, int]", denoiser.context(calls))[1] for calls in (1, 2))
     rate = denoiser.sample_rate
     return f"{duration(one, rate)} at 1 call, {duration(two - one, rate)} more for each further one"
 

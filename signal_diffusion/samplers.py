@@ -325,12 +325,16 @@ def network_calls(
     return steps + (stages - 1) * max(0, steps - 1 - certain)
 
 
-def sampler_named(name: str) -> Callable[..., Tensor]:
-    """The sampler of a name, or of the path of a function.
+def sampler_named(name: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The sampler of a name or of the path of a function; a function is the sampler itself.
 
     Raises:
         InputError: there is no such function, or it is no sampler.
     """
+    if callable(name):
+        return name
+    if not isinstance(name, str):
+        raise InputError(f"sampler is {name!r}; pass a function, e.g. samplers.ddim, or its name")
     if name in SAMPLERS:
         return SAMPLERS[name]
     module, _, function = name.rpartition(".")

@@ -54,6 +54,38 @@ DIGIT_RATE, DIGIT_LENGTH = 8000, 2048
 SPEAKERS = ("ann", "bob")
 
 
+def damaged(data: bytes, rng: np.random.Generator) -> bytes:
+    """One of the ways in which files go wrong, most of them in the header."""
+    broken = bytearray(data)
+    kind = rng.integers(6)
+    head = min(len(broken), 120)
+    if kind == 0:
+        return bytes(broken[: int(rng.integers(len(broken)))])
+    if kind == 1:
+        for _ in range(int(rng.integers(1, 12))):
+            broken[int(rng.integers(len(broken)))] ^= 1 << int(rng.integers(8))
+    elif kind == 2:
+        for _ in range(int(rng.integers(1, 4))):
+            broken[int(rng.integers(head))] = int(rng.integers(256))
+    elif kind == 3:
+        at = int(rng.integers(head - 4))
+        extreme = (
+            b"\xff\xff\xff\xff",
+            b"\0\0\0\0",
+            b"\xff\xff\xff\x7f",
+            b"\0\0\0\x80",
+            b"\1\0\0\0",
+        )
+        broken[at : at + 4] = extreme[int(rng.integers(len(extreme)))]
+    elif kind == 4:
+        start, size = int(rng.integers(len(broken))), int(rng.integers(1, 400))
+        broken[start : start + size] = rng.bytes(min(size, len(broken) - start))
+    else:
+        start, size = int(rng.integers(len(broken))), int(rng.integers(1, 400))
+        del broken[start : start + size]
+    return bytes(broken)
+
+
 def load(path: Path) -> ModuleType:
     """A script of benchmarks/ or recipes/ as a module."""
     spec = importlib.util.spec_from_file_location(path.stem, path)

@@ -46,9 +46,13 @@ TIMES = torch.linspace(0.05, 0.95, 24, dtype=torch.float64).reshape(-1, 1, 1)
 class Answers(nn.Module):
     """A network that knows the answer, and checks what it is asked."""
 
-    def __init__(self, answer, question):
-        super().__init__()
-        self.answer, self.question = answer, question
+    context = (0, 0)
+
+    @classmethod
+    def to(cls, answer, question):
+        network = cls()
+        network.answer, network.question = answer, question
+        return network
 
     def forward(self, x, t, y, cond):
         torch.testing.assert_close(x, self.question)
@@ -87,7 +91,7 @@ def test_every_target_gives_the_same_estimate(schedule, target):
     alpha, _, sigma = schedule(t)
     x_t = alpha * x_0 + sigma * z
     question = x_t / (alpha**2 * SIGMA_DATA**2 + sigma**2).sqrt()
-    network = Answers(answer(target, schedule, t, x_0, z), question)
+    network = Answers.to(answer(target, schedule, t, x_0, z), question)
     denoiser = NetworkDenoiser(network, schedule, target=target, sigma_data=SIGMA_DATA)
     torch.testing.assert_close(denoiser(x_t, t), x_0, rtol=1e-6, atol=1e-6)
 
@@ -101,7 +105,7 @@ def test_loss_weight_makes_the_error_the_networks_own(schedule, target):
     alpha, _, sigma = schedule(t)
     x_t = alpha * x_0 + sigma * z
     question = x_t / (alpha**2 * SIGMA_DATA**2 + sigma**2).sqrt()
-    network = Answers(answer(target, schedule, t, x_0, z) + 1, question)
+    network = Answers.to(answer(target, schedule, t, x_0, z) + 1, question)
     denoiser = NetworkDenoiser(network, schedule, target=target, sigma_data=SIGMA_DATA)
     error = denoiser.loss_weight(t) * (denoiser(x_t, t) - x_0) ** 2
     torch.testing.assert_close(error, torch.ones_like(error), rtol=1e-4, atol=0)

@@ -20,7 +20,6 @@ ADJECTIVES = {"external", "missing", "noisy", "synthetic"}
 SIZE = {
     "__main__": "the door of `python -m signal_diffusion`",
     "audio/files": "reading and writing share what a form of sound is",
-    "dsp/filters": "one function a filter",
     "errors": "the one error, which everything imports",
     "evaluation/benchmark": "the plan, the rows and the timing of one command",
     "noise": "one idea: noise by position",

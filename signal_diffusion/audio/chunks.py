@@ -11,6 +11,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
+from signal_diffusion.errors import InputError
+
 #: The byte order of a file by its first four bytes.
 ORDERS = {b"RIFF": "<", b"RF64": "<", b"RIFX": ">", b"FORM": ">"}
 #: The sound, what libsndfile writes of it, padding, and envelopes that would be of other sound.
@@ -23,6 +25,8 @@ IN_DS64 = 0xFFFFFFFF
 UNKNOWN = (range(0x7FFFE000, 0x80000001), range(0xFFFFE000, 0x100000000))
 #: Bytes in the chunks of sound before it.
 BEFORE_SOUND = {b"data": 0, b"SSND": 8}
+#: What follows the samples of a file only if there are more.
+SOUNDS = {*BEFORE_SOUND, *ORDERS}
 COPIED = 1 << 20
 #: Broadcast extension (EBU Tech 3285): bytes before the time reference, and in all.
 BEFORE_TIME, BEXT = 338, 602
@@ -48,6 +52,45 @@ def chunks(file: BinaryIO) -> Iterator[Chunk]:
     return takewhile(lambda chunk: chunk.start + chunk.size <= end, _promised(file, end))
 
 
+def sound_start(path: Path) -> int | None:
+    """Where samples begin whose count was never written into the header, as after a crash.
+
+    None for a file whose header is finished, or that ends there.
+    """
+    with path.open("rb") as file:
+        end, head = path.stat().st_size, file.read(12)
+        if head[:4] == b"RIFX" or head[8:] == b"AIFC":
+            return None  # The order of the bytes is not that of the container.
+        for chunk in _promised(file, end):
+            if chunk.name in BEFORE_SOUND:
+                before = BEFORE_SOUND[chunk.name]
+                start = chunk.start + before
+                whole = _header(file, 0, _order(file) or "<")[1]
+                finished = start < whole + 8 <= IN_DS64 or not _is_unknown(chunk)
+                return None if finished or start >= end else start
+    return None
+
+
+def require_one_sound(path: Path) -> None:
+    """Raise an InputError for a file that holds its samples in several chunks.
+
+    libsndfile would refuse it without a reason, or read the first.
+    """
+    with path.open("rb") as file:
+        names = [chunk.name for chunk in _promised(file, path.stat().st_size)]
+    first = next((n for n, name in enumerate(names) if name in BEFORE_SOUND), len(names))
+    if any(name in SOUNDS for name in names[first + 1 :]):
+        raise several_sounds(path)
+
+
+def several_sounds(where: Path | str) -> InputError:
+    """The error of a file or stream of which a part only would be read."""
+    return InputError(
+        f"{where} holds samples in several chunks, or several recordings, of which only the first "
+        "would be read: cut it into files of one each"
+    )
+
+
 def share_held(path: Path) -> Fraction:
     """How much of the bytes of sound that a file's header promises are there, 1 at most.
 
@@ -56,12 +99,17 @@ def share_held(path: Path) -> Fraction:
     end = path.stat().st_size
     with path.open("rb") as file:
         for chunk in _promised(file, end):
-            unknown = chunk.size == 0 or any(chunk.size in about for about in UNKNOWN)
-            if chunk.name in BEFORE_SOUND and not unknown:
+            if chunk.name in BEFORE_SOUND and not _is_unknown(chunk):
                 before = BEFORE_SOUND[chunk.name]
                 held = min(chunk.size, end - chunk.start) - before
                 return Fraction(max(held, 0), max(chunk.size - before, 1))
     return Fraction(1)
+
+
+def _is_unknown(sound: Chunk) -> bool:
+    """Whether the size of a chunk of sound is what is written where it is not known."""
+    odd = sound.size <= BEFORE_SOUND[sound.name] or sound.size >= 1 << 63
+    return odd or any(sound.size in about for about in UNKNOWN)
 
 
 def _promised(file: BinaryIO, end: int) -> Iterator[Chunk]:

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from signal_diffusion.audio.chunks import share_held
+from signal_diffusion.audio.chunks import require_one_sound, share_held, sound_start
 from signal_diffusion.audio.forms import (
     UNREADABLE,
     Form,
@@ -23,9 +23,9 @@ from signal_diffusion.audio.forms import (
     quantised,
     require_finite,
 )
-from signal_diffusion.audio.pipes import unfinished_frames
+from signal_diffusion.audio.pipes import raw_frames, unfinished
 from signal_diffusion.audio.tags import Tags, read_tags, set_strings, write_tags
-from signal_diffusion.audio.wav_header import is_unfinished
+from signal_diffusion.audio.wav_header import ENCODINGS
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside, failures, publish, require_writable
@@ -90,12 +90,21 @@ class Reader:
         note: what was wrong with the file.
     """
 
-    def __init__(self, path: Path, file: soundfile.SoundFile) -> None:
-        self.path, self.note = path, None
-        self.form = Form.of(file)
-        self.frames = _promised(path, self.form, file.frames)
-        self._unfinished = self.frames == 0 and is_unfinished(path)
-        if self._unfinished:
+    def __init__(self, path: Path) -> None:
+        self.path, self.note, self._start = path, None, None
+        require_one_sound(path)
+        try:
+            with _sound_file(path) as file:
+                self.form = Form.of(file)
+                self.frames = _promised(path, self.form, file.frames)
+        except InputError:
+            form = unfinished(path)
+            if form is None:
+                raise
+            self.form, self.frames = form, 0
+        if self.frames == 0 and self.form.subtype in ENCODINGS:
+            self._start = sound_start(path)
+        if self._start is not None:
             self.frames = None
             self.note = "its header was never finished: the file was read to its end"
 
@@ -122,8 +131,8 @@ class Reader:
 
     def _frames(self, size: int, dtype: str) -> Iterator[Array]:
         size = max(1, min(size, BLOCK_SAMPLES // self.form.channels))
-        if self._unfinished:
-            yield from unfinished_frames(self.path, size)
+        if self._start is not None:
+            yield from raw_frames(self.path, self.form, self._start, size)
             return
         with _sound_file(self.path) as file:
             try:
@@ -143,8 +152,7 @@ def opened(path: str | Path) -> Iterator[Reader]:
     """
     path = Path(path)
     _require_file(path)
-    with _sound_file(path) as file:
-        yield Reader(path, file)
+    yield Reader(path)
 
 
 def read(path: str | Path) -> Recording:

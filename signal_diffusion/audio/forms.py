@@ -17,6 +17,7 @@ import soundfile
 
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
+from signal_diffusion.files.atomic import require_finite_result
 
 RIFF_SUFFIXES = (".wav", ".wave", ".bwf")
 #: Containers by suffix: the first is written unless the recording came in another of them.
@@ -195,6 +196,7 @@ def quantised(frames: Array, subtype: str) -> Array:
     array([[16384],
            [32767]], dtype=int32)
     """
+    require_finite_result(frames)
     if subtype in FLOATS:
         return frames
     if subtype not in INTEGER_BITS:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,9 +14,11 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
+from signal_diffusion.audio.chunks import SOUNDS, several_sounds
 from signal_diffusion.audio.forms import Form, quantised, require_finite
 from signal_diffusion.audio.wav_header import (
     ENCODINGS,
+    PIECE,
     data_bytes,
     frame_bytes,
     header,
@@ -39,31 +43,36 @@ BLOCK = 1 << 16
 BLOCK_BYTES = 1 << 20
 
 
+class Short(InputError):
+    """A stream that ends too early."""
+
+
 class PipeReader:
     """A recording that arrives through a pipe, WAV or raw PCM, little endian.
 
-    Args:
-        file: binary stream, which need not be seekable.
-        form: of raw PCM; None for a WAV, whose header tells.
+        Args:
+            file: binary stream, which need not be seekable.
+            form: of raw PCM; None for a WAV, whose header tells.
 
-    Attributes:
-        form: how the samples are stored.
-        frames: as a WAV's header promises; None where it does not.
+        Attributes:
+            form: how the samples are stored.
+            frames: as a WAV's header promises; None where it does not.
 
-    Raises:
-        InputError: it is no such stream, is cut short, or its rate or channels can't be meant.
+        Raises:
+            InputError: it is no such stream, is cut short, or its rate or channels can't be meant.
 
-    >>> import io
-    >>> reader = PipeReader(io.BytesIO(bytes(10)), Form(8000, 1, "RAW", "PCM_16"))
-    >>> [block.shape for block in reader.blocks()]
-    [(1, 5)]
+        >>> import io
+    import struct
+        >>> reader = PipeReader(io.BytesIO(bytes(10)), Form(8000, 1, "RAW", "PCM_16"))
+        >>> [block.shape for block in reader.blocks()]
+        [(1, 5)]
     """
 
     def __init__(self, file: BinaryIO, form: Form | None = None) -> None:
         self._file = file
         self.form, size = read_header(partial(_exactly, file)) if form is None else (form, None)
         require_sane(self.form)
-        self._frame = frame_bytes(self.form)
+        self._size, self._frame = size, frame_bytes(self.form)
         self.frames = None if size is None else size // self._frame
 
     def blocks(self) -> Iterator[Array]:
@@ -73,15 +82,31 @@ class PipeReader:
             InputError: the stream is cut short, or holds no samples, or NaN or infinite ones.
         """
         count = 0
-        for frames in self._whole_frames():
-            samples = self.decoded(frames)
-            require_finite(samples.T, "standard input", count, self.form.sample_rate)
-            count += samples.shape[1]
-            yield samples
+        parts = (decoded(frames, self.form) for frames in self._whole_frames())
+        for samples in parts:
+            # What is still being recorded has no end up to which they could be counted.
+            later = () if self.frames is None else parts
+            rate = self.form.sample_rate
+            require_finite(samples, "standard input", count, rate, later=later)
+            count += len(samples)
+            yield np.ascontiguousarray(samples.T)
         if count == 0:
             raise InputError("standard input holds no samples: there is nothing to process")
-        if self.frames is not None:
-            _drain(self._file)
+        if self._size is not None:
+            self._require_last(self._size % 2)
+
+    def _require_last(self, padding: int) -> None:
+        """Read to the end, since the other side writes on, and refuse what holds more samples."""
+        names = set()
+        with suppress(Short):
+            _exactly(self._file, padding)
+            while True:
+                name, size = struct.unpack("<4sI", _exactly(self._file, 8))
+                names.add(name)
+                for start in range(0, size + size % 2, PIECE):
+                    _exactly(self._file, min(size + size % 2 - start, PIECE))
+        if names & SOUNDS:
+            raise several_sounds("standard input")
 
     def _whole_frames(self) -> Iterator[bytes]:
         rest, read = b"", 0
@@ -111,19 +136,20 @@ class PipeReader:
                 f"frame of {self._frame}"
             )
 
-    def decoded(self, frames: bytes) -> Array:
-        """Samples (C, n) of the bytes of whole frames."""
-        samples, _ = soundfile.read(
-            io.BytesIO(frames),
-            dtype=self.form.dtype,
-            always_2d=True,
-            samplerate=self.form.sample_rate,
-            channels=self.form.channels,
-            format="RAW",
-            subtype=self.form.subtype,
-            endian="LITTLE",
-        )
-        return np.ascontiguousarray(samples.T)
+
+def decoded(frames: bytes, form: Form) -> Array:
+    """Samples (n, C) of the bytes of whole frames."""
+    samples, _ = soundfile.read(
+        io.BytesIO(frames),
+        dtype=form.dtype,
+        always_2d=True,
+        samplerate=form.sample_rate,
+        channels=form.channels,
+        format="RAW",
+        subtype=form.subtype,
+        endian="BIG" if form.container == "AIFF" else "LITTLE",
+    )
+    return np.asarray(samples)
 
 
 class PipeWriter:
@@ -196,13 +222,21 @@ def _arrived(file: BinaryIO, size: int) -> bytes:
         raise InputError(f"standard input can't be read: {error.strerror or error}") from error
 
 
-def unfinished_frames(path: Path, size: int) -> Iterator[Array]:
-    """Frames (n, C), n <= size, of a WAV whose header doesn't give their count, to its end."""
+def unfinished(path: Path) -> Form | None:
+    """The form of a WAV or RF64 whose header doesn't give the count of its samples, else None."""
+    with path.open("rb") as file, suppress(InputError):
+        form, size = read_header(partial(_exactly, file))
+        return form if size is None and file.tell() < path.stat().st_size else None
+    return None
+
+
+def raw_frames(path: Path, form: Form, start: int, size: int) -> Iterator[Array]:
+    """Frames (n, C), n <= size, of a file from some byte to its end; the last may be cut off."""
+    each = frame_bytes(form)
     with path.open("rb") as file:
-        stream = PipeReader(file)
-        each = frame_bytes(stream.form)
+        file.seek(start)
         while len(content := file.read(size * each)) >= each:
-            yield stream.decoded(content[: len(content) // each * each]).T
+            yield decoded(content[: len(content) // each * each], form)
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:
@@ -210,13 +244,6 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
     while len(content) < size:
         arrived = _arrived(file, size - len(content))
         if not arrived:
-            raise InputError(
-                "standard input is empty or cut short: it ends before the first sample"
-            )
+            raise Short("standard input is empty or cut short: it ends before the first sample")
         content += arrived
     return content
-
-
-def _drain(file: BinaryIO) -> None:
-    while _arrived(file, BLOCK_BYTES):
-        pass

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 
 from signal_diffusion.audio.forms import Form
 from signal_diffusion.errors import InputError
@@ -84,28 +82,6 @@ def read_header(read: Callable[[int], bytes]) -> tuple[Form, int | None]:
     if container == "RF64" and size == UNKNOWN:
         size = long_size
     return form, None if any(size in sizes for sizes in UNKNOWN_SIZES) else size
-
-
-def is_unfinished(path: Path) -> bool:
-    """Whether a WAV has samples whose count was never written into its header, as after a crash."""
-    with path.open("rb") as file:
-        start = file.read(12)
-        if start[:4] != b"RIFF" or start[8:] != b"WAVE":
-            return False
-        size = int.from_bytes(start[4:8], "little")
-
-        def exactly(count: int) -> bytes:
-            content = file.read(count)
-            if len(content) < count:
-                raise InputError(f"{path} ends before its first sample")
-            return content
-
-        with suppress(InputError):
-            file.seek(0)
-            _, samples = read_header(exactly)
-            begin = file.tell()
-            return samples is None and size + 8 <= begin < path.stat().st_size
-    return False
 
 
 def header(form: Form, frames: int | None) -> bytes:

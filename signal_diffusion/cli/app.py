@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
@@ -70,12 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     words = [word for word in given if word != "--traceback"]
     try:
-        code = app(words or ["--help"], prog_name="signal-diffusion", standalone_mode=False)
+        with warnings.catch_warnings():
+            if words[:1] != ["train"]:
+                # NumPy warns of what damaged files hold, though the errors say enough.
+                warnings.simplefilter("ignore")
+            code = app(words or ["--help"], prog_name="signal-diffusion", standalone_mode=False)
     except UsageError as error:
         _stop(InputError(_usage(error)))
     except Exception as error:
         if "--traceback" in given:
-            traceback.print_exc()
+            for line in traceback.format_exc().splitlines():
+                say(line, err=True)
         _stop(error)
     raise SystemExit(code or 0)
 

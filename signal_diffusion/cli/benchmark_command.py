@@ -10,7 +10,7 @@ import typer
 
 from signal_diffusion.cli import options as opt
 from signal_diffusion.cli.messages import say
-from signal_diffusion.cli.options import argument, option
+from signal_diffusion.cli.options import argument
 from signal_diffusion.cli.terminal import bar, interruptible, libraries_silent
 from signal_diffusion.errors import InputError, install
 
@@ -18,105 +18,72 @@ MEASURED, TRAINING = "What is measured", "Training"
 #: Most threads and network calls, and longest time in seconds.
 MOST_THREADS, MOST_CALLS, LONGEST = 1024, 1000, 1e6
 
-Model = Annotated[str, argument("Name of a shipped model, or a model file.", "MODEL")]
-Data = Annotated[
-    Path | None,
-    argument(
-        "Recordings to score: a folder with clean/ and noisy/, or, for a vocoder, of speech.",
-        "DATA",
+
+def benchmark(
+    context: typer.Context,
+    model: Annotated[str, argument("Name of a shipped model, or a model file.", "MODEL")],
+    output: Path = opt.setting(..., "Folder of the report.", "-o", "--output"),
+    data: Annotated[
+        Path | None,
+        argument(
+            "Recordings to score: a folder with clean/ and noisy/, or, for a vocoder, of speech.",
+            "DATA",
+        ),
+    ] = None,
+    calls: str | None = opt.setting(
+        None, "Most network calls (default: 1,2,4,8).", panel=MEASURED, metavar="N,..."
     ),
-]
-Output = Annotated[Path, option("Folder of the report.", "-o", "--output", panel=opt.IO)]
-Calls = Annotated[
-    str | None,
-    option("Most network calls (default: 1,2,4,8).", panel=MEASURED, metavar="N,..."),
-]
-Samplers = Annotated[
-    str,
-    option(
+    samplers: str = opt.setting(
+        "all",
         f"Samplers: all, or names among {opt.SAMPLER_NAMES}, or import paths.",
         panel=MEASURED,
         metavar="NAME,...",
     ),
-]
-Pieces = Annotated[
-    str | None,
-    option(
+    piece: str | None = opt.setting(
+        None,
         "Length of the pieces that are denoised at once (default: by memory).",
         "--piece",
         panel=MEASURED,
         metavar="SECONDS,...",
     ),
-]
-Threads = Annotated[
-    str | None,
-    option(
+    threads: str | None = opt.setting(
+        None,
         "Number of torch threads (default: 1, and the number of cores).",
         panel=MEASURED,
         metavar="N,...",
     ),
-]
-Seconds = Annotated[
-    float | None,
-    option(
+    seconds: float | None = opt.setting(
+        None,
         "Length of the timed signal (default: 480000 samples; for generators their own length).",
         panel=MEASURED,
     ),
-]
-Repeats = Annotated[
-    int | None,
-    option("Number of runs, of which the quickest counts (default: 3).", panel=MEASURED),
-]
-Metrics = Annotated[
-    str | None,
-    option(
+    repeats: int | None = opt.setting(
+        None, "Number of runs, of which the quickest counts (default: 3).", panel=MEASURED
+    ),
+    metrics: str | None = opt.setting(
+        None,
         "Metrics of `evaluate`: si_sdr, pesq, ... (default: by the model).",
         panel=MEASURED,
         metavar="NAME,...",
     ),
-]
-Files = Annotated[
-    int | None,
-    option(
+    files: int | None = opt.setting(
+        None,
         "Most recordings that are scored; of each the first 30 s count (default: 24).",
         panel=MEASURED,
     ),
-]
-Guidance = Annotated[float, option("Strength of a generator's conditions.", panel=MEASURED)]
-Quick = Annotated[
-    bool, option("Measure 1 and 2 calls, in one run, on 4 files.", "--quick", panel=MEASURED)
-]
-Train = Annotated[
-    str | None,
-    option(
+    guidance: float = opt.setting(1.5, "Strength of a generator's conditions.", panel=MEASURED),
+    noise_std: opt.NoiseStd = None,
+    quick: bool = opt.setting(
+        False, "Measure 1 and 2 calls, in one run, on 4 files.", "--quick", panel=MEASURED
+    ),
+    train: str | None = opt.setting(
+        None,
         "Time training steps, too: overrides as for `train`, in quotes.",
         panel=TRAINING,
         metavar="'experiment=NAME ...'",
     ),
-]
-TrainSteps = Annotated[int, option("Number of training steps that are timed.", panel=TRAINING)]
-Resume = Annotated[bool, option("Keep what was measured, do the rest.", "--resume", panel=opt.IO)]
-
-
-def benchmark(
-    context: typer.Context,
-    model: Model,
-    output: Output,
-    data: Data = None,
-    calls: Calls = None,
-    samplers: Samplers = "all",
-    piece: Pieces = None,
-    threads: Threads = None,
-    seconds: Seconds = None,
-    repeats: Repeats = None,
-    metrics: Metrics = None,
-    files: Files = None,
-    guidance: Guidance = 1.5,
-    noise_std: opt.NoiseStd = None,
-    quick: Quick = False,
-    train: Train = None,
-    train_steps: TrainSteps = 10,
-    resume: Resume = False,
+    train_steps: int = opt.setting(10, "Number of training steps that are timed.", panel=TRAINING),
+    resume: bool = opt.setting(False, "Keep what was measured, do the rest.", "--resume"),
     force: opt.Force = False,
     quiet: opt.Quiet = False,
     device: opt.Device = "auto",
@@ -132,11 +99,10 @@ def benchmark(
         lengths("seconds", str(seconds))
     if data is None and metrics is not None:
         raise InputError("metrics are for data with the truth: name a folder, or leave them")
-    from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.evaluation import benchmark as measure
     from signal_diffusion.evaluation import benchmark_report as report
+    from signal_diffusion.evaluation.outputs import make_folder
     from signal_diffusion.samplers import SAMPLERS, sampler_named
-    from signal_diffusion.streaming.settings import device_named
     from signal_diffusion.training.experiments import overrides_of, own_experiment
 
     names = list(SAMPLERS) if samplers == "all" else dict.fromkeys(opt.words(samplers))
@@ -150,7 +116,7 @@ def benchmark(
         guidance=guidance,
         noise_std=noise_std,
     )
-    denoiser = Denoiser.from_pretrained(model).to(device_named(device))
+    denoiser = opt.loaded(model, device)
     kept = f"what was measured is kept in {output}; --resume does the rest"
     with libraries_silent(), interruptible(kept), bar("measuring", quiet=quiet) as progress:
         chosen = None
@@ -165,7 +131,13 @@ def benchmark(
             data=chosen,
             training=overrides_of(train, denoiser.card),
             training_steps=train_steps,
-            begin=lambda: report.begin(output, force=force, resume=resume),
+            begin=lambda: make_folder(
+                output,
+                report.OUTPUTS,
+                journals=measure.JOURNALS,
+                force=force,
+                resume=resume,
+            ),
             progress=progress,
         )
         command = opt.command_line(context)

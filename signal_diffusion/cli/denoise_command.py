@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 from signal_diffusion.cli import options as opt
 from signal_diffusion.cli.options import RAW_FORMATS
@@ -23,27 +25,173 @@ if TYPE_CHECKING:
 PIPE = "-"
 #: What follows a recording's name where no output is named.
 CLEAN = "_clean"
+#: Report of many files, in their folder.
+REPORT = "report.jsonl"
 
 
-@dataclass(frozen=True)
-class Sound:
-    """What is done about channels, and how raw PCM on standard input is stored.
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The options of the command, as they were given, and what they stand for."""
 
-    Attributes:
-        mix: the channels become one.
-        channels, rate, format: of raw PCM, the rate in Hz; None where they were not given.
-    """
+    inputs: Annotated[
+        list[str], opt.argument("Files, folders, quoted patterns, or - for a pipe.", "INPUTS")
+    ]
+    output: str | None = opt.setting(
+        None,
+        "File, folder for many inputs, or - for a pipe (default: NAME_clean beside the input).",
+        "-o",
+        "--output",
+    )
+    force: opt.Force = False
+    channels: list[str] | None = opt.setting(
+        None,
+        "Clean each channel on its own (default), or mix them into one; for raw PCM also the "
+        "number of channels.",
+        metavar="each|mix|N",
+    )
+    rate: opt.Rate = None
+    format: str | None = opt.setting(
+        None, f"Sample format of raw PCM in a pipe: {' '.join(RAW_FORMATS)}."
+    )
+    keep_noise: str | None = opt.setting(
+        None, "Write what was removed: a file, or a folder for many."
+    )
+    plot: str | None = opt.setting(
+        None, "Draw the signal before, after, and what was removed: a PNG, or a folder."
+    )
+    window: str | None = opt.setting(
+        None,
+        "Part of a table that --plot draws, in seconds or rows (default: where most was removed).",
+        metavar="START[:END][rows]",
+    )
+    uncertainty: str | None = opt.setting(None, "Write the spread of --shots: an NPZ, or a folder.")
+    quiet: opt.Quiet = False
+    strength: float | None = opt.setting(
+        None,
+        "Strength from 0 (input unchanged) to 1 (all noise removed, default).",
+        panel=opt.HOW_MUCH,
+    )
+    max_attenuation: float | None = opt.setting(
+        None, "Highest attenuation of the noise.", panel=opt.HOW_MUCH, metavar="DB"
+    )
+    band: str = opt.setting(
+        "full",
+        "full: keep frequencies above the model's band; model: drop them.",
+        panel=opt.HOW_MUCH,
+        metavar="full|model",
+    )
+    level: float | None = opt.setting(
+        None,
+        "Level of the loud passages relative to full scale, instead of measuring it.",
+        panel=opt.HOW_MUCH,
+        metavar="DB",
+    )
+    model: opt.Model = "speech"
+    steps: int | None = opt.setting(
+        None,
+        "Network calls: 1 gives the mean (default), more add detail (16 with --shots).",
+        panel=opt.SAMPLING,
+    )
+    sampler: opt.Sampler = "ddim"
+    shots: int = opt.setting(
+        1, "Number of samples that are drawn and averaged.", panel=opt.SAMPLING
+    )
+    seed: opt.Seed = 0
+    noise_std: opt.NoiseStd = None
+    device: opt.Device = "auto"
+    piece: float | None = opt.setting(
+        None,
+        "Length processed at once, which bounds memory.",
+        panel=opt.SAMPLING,
+        metavar="SECONDS",
+    )
+    jobs: opt.Jobs = 1
+    resume: bool = opt.setting(
+        False, "Keep existing outputs, do the rest.", "--resume", panel=opt.MANY
+    )
+    report: Path | None = opt.setting(
+        None,
+        "File with one JSON line for each input (default: report.jsonl in the output folder).",
+        panel=opt.MANY,
+    )
+    dry_run: bool = opt.setting(
+        False, "Print what would be done, and write nothing.", "--dry-run", panel=opt.MANY
+    )
+    columns: opt.Columns = None
+    skip: opt.Skip = None
+    time: opt.Time = None
+    delimiter: opt.Delimiter = None
 
-    mix: bool = False
-    channels: int | None = None
-    rate: float | None = None
-    format: str | None = None
+    @cached_property
+    def target(self) -> str:
+        """Where the result goes."""
+        return default_output(self.inputs) if self.output is None else self.output
+
+    @property
+    def sides(self) -> tuple[str | None, str | None, str | None]:
+        """Where the further outputs of each file go."""
+        return self.keep_noise, self.plot, self.uncertainty
+
+    @property
+    def report_path(self) -> Path | None:
+        """The report's file; None where there is none."""
+        from signal_diffusion.tasks.inputs import single
+
+        if self.report is not None or single(self.inputs):
+            return self.report
+        return Path(self.target) / REPORT
+
+    @property
+    def replaces(self) -> bool:
+        """Whether outputs may exist: where a run was killed, further ones may, without the file."""
+        return self.force or self.resume
+
+    @property
+    def piped(self) -> bool:
+        return PIPE in (*self.inputs, self.target)
 
     @property
     def raw(self) -> bool:
-        return self.rate is not None or self.format is not None
+        """Whether standard input is raw PCM, without a header."""
+        return self.format is not None or (PIPE in self.inputs and self.rate is not None)
 
-    def form(self) -> Form | None:
+    @property
+    def mix(self) -> bool:
+        """Whether the channels become one."""
+        return opt.channels_of(self.channels or ())[0]
+
+    @cached_property
+    def settings(self) -> Settings:
+        """How to denoise."""
+        from signal_diffusion.samplers import sampler_named
+        from signal_diffusion.streaming.settings import Settings
+
+        return Settings(
+            steps=self.steps,
+            sampler=sampler_named(self.sampler),
+            seed=self.seed,
+            noise_std=self.noise_std,
+            shots=self.shots,
+            band=self.band,
+            strength=opt.strength_of(self.strength, self.max_attenuation),
+            level=self.level,
+            piece=self.piece,
+        )
+
+    @cached_property
+    def table(self) -> Columns:
+        """Which columns of tables are channels."""
+        rate = None if self.raw else self.rate
+        return opt.table_columns(rate, self.columns, self.time, self.delimiter, self.skip)
+
+    @cached_property
+    def shown(self) -> Window | None:
+        """The part of a table that a picture shows."""
+        from signal_diffusion.plots.window import window_of
+
+        return None if self.window is None else window_of(self.window)
+
+    def raw_form(self) -> Form | None:
         """The form of raw PCM; None where a header describes it."""
         if not self.raw:
             return None
@@ -51,47 +199,8 @@ class Sound:
         from signal_diffusion.audio.pipes import RAW_FORMATS as SUBTYPES
 
         assert self.rate is not None and self.format is not None
-        return Form(int(self.rate), self.channels or 1, "RAW", SUBTYPES[self.format])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """Which files are denoised into which, by which model and how.
-
-    Attributes:
-        inputs, output: as they were given; see `default_output` for none.
-        model, device, settings: how to denoise.
-        sound, columns: how channels are treated, and which columns of tables are channels.
-        keep_noise, plot, window, uncertainty: further outputs.
-        report, jobs, force, resume, dry_run, quiet: how many files are processed.
-    """
-
-    inputs: tuple[str, ...]
-    output: str
-    model: str
-    device: str
-    settings: Settings
-    sound: Sound
-    columns: Columns
-    keep_noise: str | None
-    plot: str | None
-    window: Window | None
-    uncertainty: str | None
-    report: Path | None
-    jobs: int
-    force: bool
-    resume: bool
-    dry_run: bool
-    quiet: bool
-
-    @property
-    def piped(self) -> bool:
-        return PIPE in (*self.inputs, self.output)
-
-    @property
-    def sides(self) -> tuple[str | None, str | None, str | None]:
-        """Where the further outputs of each file go."""
-        return self.keep_noise, self.plot, self.uncertainty
+        count = opt.channels_of(self.channels or ())[1] or 1
+        return Form(int(self.rate), count, "RAW", SUBTYPES[self.format])
 
     def load(self, source: str, *, table: bool = False) -> NetworkDenoiser:
         """The model on its device, once it is known to fit the settings and the recording.
@@ -103,15 +212,62 @@ class Request:
         Raises:
             InputError: there is no such model or device, or it doesn't fit.
         """
-        from signal_diffusion.denoiser import Denoiser
+        from signal_diffusion.model_facts import AUDIO_DOMAINS
         from signal_diffusion.streaming.engine import require_process
-        from signal_diffusion.streaming.settings import device_named
 
-        device = device_named(self.device)
-        denoiser = Denoiser.from_pretrained(self.model).to(device)
-        _require_domain(denoiser, self.model, source, table)
+        denoiser = opt.loaded(self.model, self.device)
+        domain, model = denoiser.domain, f"model '{self.model}' is for {denoiser.domain}"
+        if table and domain in AUDIO_DOMAINS:
+            raise InputError(
+                f"{model}, but {source} is a table of readings: use a model of such signals, "
+                "e.g. --model ecg, or train one (experiment=noisy_only)"
+            )
+        if not table and domain not in (None, *AUDIO_DOMAINS):
+            raise InputError(
+                f"{model} signals at {denoiser.sample_rate} Hz, but {source} is audio: use a model "
+                f"of {', '.join(AUDIO_DOMAINS)}, e.g. --model speech"
+            )
         require_process(denoiser, self.settings)
         return denoiser
+
+    def require_fitting(self) -> None:
+        """Raise an `InputError` for options that can't be read or don't go together."""
+        _, count = opt.channels_of(self.channels or ())
+        if self.raw:
+            _require_raw(self.rate, self.format)
+        if self.force and self.resume:
+            raise InputError("force replaces outputs and resume keeps them: give one of the two")
+        opt.require_least(1, jobs=self.jobs)
+        if self.uncertainty is not None and self.settings.shots == 1:
+            raise InputError("uncertainty needs several draws: add --shots, e.g. --shots 8")
+        if self.shown is not None and self.plot is None:
+            raise InputError("window is what a picture shows: add --plot, e.g. --plot look.png")
+        if self.raw and self.inputs != [PIPE]:
+            raise InputError("format is for raw PCM in a pipe: give - as the only input")
+        if count is not None and not self.raw:
+            raise InputError(
+                f"channels is {count}, a number, which is for raw PCM in a pipe "
+                "(--rate, --format): choose each or mix"
+            )
+        if not self.piped:
+            return
+        if len(self.inputs) > 1:
+            raise InputError("a pipe (-) takes one input: run the command once for each")
+        only = ("keep_noise", "plot", "uncertainty", "report", "resume", "dry_run")
+        given = [name for name in only if getattr(self, name)] + ["jobs"] * (self.jobs > 1)
+        if given:
+            name = given[0].replace("_", "-")
+            raise InputError(f"{name} is for files: leave it, or name files instead of - (a pipe)")
+
+    def kept(self) -> str:
+        """What an interrupted run leaves."""
+        from signal_diffusion.tasks.inputs import single
+
+        if self.target == PIPE:
+            return "standard output holds a part of the recording"
+        if self.piped or single(self.inputs):
+            return "nothing was written"
+        return "what was finished is kept; --resume does the rest"
 
 
 def default_output(inputs: Sequence[str]) -> str:
@@ -137,201 +293,29 @@ def default_output(inputs: Sequence[str]) -> str:
     return str(path.with_name(path.stem + CLEAN + path.suffix))
 
 
-def sound_of(channels: Sequence[str], rate: float | None, format: str | None) -> Sound:
-    """The options about channels and raw PCM as one.
-
-    Raises:
-        InputError: they contradict each other or can't be read.
-
-    >>> sound_of(["mix", "2"], 8000, "s16le")
-    Sound(mix=True, channels=2, rate=8000, format='s16le')
-    """
-    ways = {word for word in channels if word in ("each", "mix")}
-    words = [word for word in channels if word not in ways]
-    for word in words:
-        if not word.isdecimal() or int(word) < 1:
-            raise InputError(f"channels is '{word}': give each, mix or, for raw PCM, their number")
-    numbers = {int(word) for word in words}
-    if len(ways) > 1 or len(numbers) > 1:
-        raise InputError(f"channels is {' and '.join(channels)}: choose one")
-    sound = Sound("mix" in ways, next(iter(numbers), None), rate, format)
-    _require_raw(sound)
-    return sound
-
-
-def strength_of(strength: float | None, max_attenuation: float | None) -> float:
-    """The strength: 1 - 10^(-dB / 20) where an attenuation in dB is given.
-
-    >>> strength_of(None, None), round(strength_of(None, 20), 6)
-    (1.0, 0.9)
-    """
-    if max_attenuation is None:
-        return 1.0 if strength is None else strength
-    if strength is not None:
-        raise InputError("strength and max-attenuation say the same in two ways: give one of them")
-    if not max_attenuation >= 0:
-        raise InputError(f"max-attenuation is {max_attenuation} dB; it must be 0 or more")
-    return float(1 - 10 ** (-max_attenuation / 20))
-
-
-def require_fitting(request: Request) -> None:
-    """Raise an `InputError` for options that don't go together."""
-    if request.force and request.resume:
-        raise InputError("force replaces outputs and resume keeps them: give one of the two")
-    if request.jobs < 1:
-        raise InputError(f"jobs is {request.jobs}; it must be 1 or more")
-    if request.uncertainty is not None and request.settings.shots == 1:
-        raise InputError("uncertainty needs several draws: add --shots, e.g. --shots 8")
-    if request.window is not None and request.plot is None:
-        raise InputError("window is what a picture shows: add --plot, e.g. --plot look.png")
-    sound = request.sound
-    if sound.raw and request.inputs != (PIPE,):
-        raise InputError("format is for raw PCM in a pipe: give - as the only input")
-    if sound.channels is not None and not sound.raw:
-        raise InputError(
-            f"channels is {sound.channels}, a number, which is for raw PCM in a pipe "
-            "(--rate, --format): choose each or mix"
-        )
-    if request.piped:
-        _require_pipe(request)
-
-
-def _require_pipe(request: Request) -> None:
-    if len(request.inputs) > 1:
-        raise InputError("a pipe (-) takes one input: run the command once for each")
-    options = {
-        "keep-noise": request.keep_noise,
-        "plot": request.plot,
-        "uncertainty": request.uncertainty,
-        "report": request.report,
-        "resume": request.resume,
-        "dry-run": request.dry_run,
-        "jobs": request.jobs > 1,
-    }
-    given = [name for name, value in options.items() if value]
-    if given:
-        raise InputError(f"{given[0]} is for files: leave it, or name files instead of - (a pipe)")
-
-
-def _require_raw(sound: Sound) -> None:
-    if not sound.raw:
-        return
-    if sound.rate is None or sound.format is None:
+def _require_raw(rate: float | None, format: str | None) -> None:
+    if rate is None or format is None:
         raise InputError(
             "raw PCM needs both --rate and --format (and --channels N for more than 1)"
         )
-    if sound.rate < 1 or sound.rate != int(sound.rate):
-        raise InputError(f"rate is {sound.rate:g} Hz; raw PCM has a whole number, 1 or more")
-    if sound.format not in RAW_FORMATS:
-        raise InputError(f"format is '{sound.format}': choose one of {', '.join(RAW_FORMATS)}")
+    if rate < 1 or rate != int(rate):
+        raise InputError(f"rate is {rate:g} Hz; raw PCM has a whole number, 1 or more")
+    if format not in RAW_FORMATS:
+        raise InputError(f"format is '{format}': choose one of {', '.join(RAW_FORMATS)}")
 
 
-def _require_domain(denoiser: NetworkDenoiser, model: str, source: str, table: bool) -> None:
-    from signal_diffusion.model_facts import AUDIO_DOMAINS
-
-    if table and denoiser.domain in AUDIO_DOMAINS:
-        raise InputError(
-            f"model '{model}' is for {denoiser.domain}, but {source} is a table of readings: use a "
-            "model of such signals, e.g. --model ecg, or train one (experiment=noisy_only)"
-        )
-    if not table and denoiser.domain not in (None, *AUDIO_DOMAINS):
-        raise InputError(
-            f"model '{model}' is for {denoiser.domain} signals at {denoiser.sample_rate} Hz, but "
-            f"{source} is audio: use a model of {', '.join(AUDIO_DOMAINS)}, e.g. --model speech"
-        )
-
-
-def denoise(
-    inputs: opt.Inputs,
-    output: opt.Output = None,
-    force: opt.Force = False,
-    channels: opt.Channels = None,
-    rate: opt.Rate = None,
-    format: opt.Format = None,
-    keep_noise: opt.KeepNoise = None,
-    plot: opt.Plot = None,
-    window: opt.Window = None,
-    uncertainty: opt.Uncertainty = None,
-    quiet: opt.Quiet = False,
-    strength: opt.Strength = None,
-    max_attenuation: opt.MaxAttenuation = None,
-    band: opt.Band = "full",
-    level: opt.Level = None,
-    model: opt.Model = "speech",
-    steps: opt.Steps = None,
-    sampler: opt.Sampler = "ddim",
-    shots: opt.Shots = 1,
-    seed: opt.Seed = 0,
-    noise_std: opt.NoiseStd = None,
-    device: opt.Device = "auto",
-    piece: opt.Piece = None,
-    jobs: opt.Jobs = 1,
-    resume: opt.Resume = False,
-    report: opt.Report = None,
-    dry_run: opt.DryRun = False,
-    columns: opt.Columns = None,
-    skip: opt.Skip = None,
-    time: opt.Time = None,
-    delimiter: opt.Delimiter = None,
-) -> None:
+def denoise(**options: Any) -> None:
     """Clean noisy recordings, keeping their rate, channels, length and sample format."""
-    from signal_diffusion.plots.window import window_of
-    from signal_diffusion.samplers import sampler_named
-    from signal_diffusion.streaming.settings import Settings
-    from signal_diffusion.tables.columns import Columns
-
-    raw = format is not None or PIPE in inputs
-    request = Request(
-        inputs=tuple(inputs),
-        output=default_output(inputs) if output is None else output,
-        model=model,
-        device=device,
-        settings=Settings(
-            steps=steps,
-            sampler=sampler_named(sampler),
-            seed=seed,
-            noise_std=noise_std,
-            shots=shots,
-            band=band,
-            strength=strength_of(strength, max_attenuation),
-            level=level,
-            piece=piece,
-        ),
-        sound=sound_of(channels or (), rate if raw else None, format),
-        columns=Columns(
-            rate=None if raw else rate,
-            channels=opt.names(columns) or None,
-            time=time,
-            delimiter=delimiter,
-            skip=opt.names(skip),
-        ),
-        keep_noise=keep_noise,
-        plot=plot,
-        window=None if window is None else window_of(window),
-        uncertainty=uncertainty,
-        report=report,
-        jobs=jobs,
-        force=force,
-        resume=resume,
-        dry_run=dry_run,
-        quiet=quiet,
-    )
-    require_fitting(request)
+    request = Request(**options)
+    request.require_fitting()
     from signal_diffusion.cli import denoise_run
 
-    with libraries_silent(), interruptible(_kept(request)):
+    with libraries_silent(), interruptible(request.kept()):
         if request.piped:
             denoise_run.denoise_piped(request)
         else:
             denoise_run.denoise_files(request)
 
 
-def _kept(request: Request) -> str:
-    """What an interrupted run leaves."""
-    from signal_diffusion.tasks.inputs import single
-
-    if request.output == PIPE:
-        return "standard output holds a part of the recording"
-    if request.piped or single(request.inputs):
-        return "nothing was written"
-    return "what was finished is kept; --resume does the rest"
+# The fields are the options.
+denoise.__signature__ = inspect.signature(Request, eval_str=True)  # type: ignore[attr-defined]

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from signal_diffusion import audio
 from signal_diffusion.audio.files import Reader, Writer, opened, writing
 from signal_diffusion.audio.forms import Form, stored_form
 from signal_diffusion.audio.pipes import PipeReader, PipeWriter
@@ -65,15 +65,19 @@ def denoise_files(request: Request) -> None:
     left_out: list[str] = []
     jobs = plan(
         request.inputs,
-        request.output,
+        request.target,
         keep_noise=keep_noise,
         plot=plot,
         uncertainty=uncertainty,
         left_out=left_out.append,
     )
     if not request.dry_run:
-        _remove_leftovers(jobs, request)
-    headers = [header_of(job, mix=request.sound.mix, columns=request.columns) for job in jobs]
+        folders = {path.parent for job in jobs for path in job.outputs}
+        folders |= set() if request.report_path is None else {request.report_path.parent}
+        # What killed runs left there.
+        for folder in filter(os.path.isdir, folders):
+            remove_leftovers(folder)
+    headers = [header_of(job, mix=request.mix, columns=request.table) for job in jobs]
     _require_ready(headers, request)
     pending = [
         header
@@ -99,7 +103,7 @@ def _denoise(
             raise error
         lines = file_lines(outcome.reports[0])
     else:
-        report = _report_path(request)
+        report = request.report_path
         lines = summary_lines(outcome, skipped=skipped, report=report, left_out=left_out)
     if not request.quiet:
         for line in (_model_line(request, denoiser, pending), *lines):
@@ -111,9 +115,8 @@ def _denoise(
 
 
 def _model_line(request: Request, denoiser: NetworkDenoiser, headers: Sequence[Header]) -> str:
-    rates = [header.form.sample_rate for header in headers if header.form is not None]
-    highest = max(rates, default=0)
-    return model_line(request.model, denoiser, request.settings, highest_rate=highest)
+    rates = (header.form.sample_rate for header in headers if header.form is not None)
+    return model_line(request.model, denoiser, request.settings, highest_rate=max(rates, default=0))
 
 
 def _outcome(pending: Sequence[Header], request: Request, work: Work) -> Outcome:
@@ -121,7 +124,7 @@ def _outcome(pending: Sequence[Header], request: Request, work: Work) -> Outcome
     from signal_diffusion.streaming.background import shared_threads
     from signal_diffusion.tasks.workers import run_jobs
 
-    jobs, path = [header.job for header in pending], _report_path(request)
+    jobs, path = [header.job for header in pending], request.report_path
     with ExitStack() as stack:
         report = None
         if path is not None:
@@ -140,25 +143,30 @@ def _outcome(pending: Sequence[Header], request: Request, work: Work) -> Outcome
 def _work(denoiser: NetworkDenoiser, request: Request) -> Work:
     from signal_diffusion.tasks.denoise_files import denoise_file, denoise_table
 
+    # The tables of a folder mostly have the same columns.
+    announced: set[str] = set()
+
+    def announce(path: Path, line: str) -> None:
+        if not (request.quiet or line in announced):
+            announced.add(line)
+            say(f"{path}: {line}", err=True)
+
     def work(job: Job, progress: Progress) -> FileReport:
         shared: dict[str, Any] = {
             "settings": request.settings,
-            # Where a run was killed, further outputs may be there without the target.
-            "force": request.force or request.resume,
+            "force": request.replaces,
             "keep_noise": job.keep_noise,
             "plot": job.plot,
             "uncertainty": job.uncertainty,
             "progress": progress,
         }
         if is_table(job.source):
-            table: dict[str, Any] = {"columns": request.columns, "window": request.window}
-            return denoise_table(denoiser, job.source, job.target, **table, **shared)
-        return denoise_file(denoiser, job.source, job.target, mix=request.sound.mix, **shared)
+            shared |= {"columns": request.table, "window": request.shown}
+            shared["announce"] = partial(announce, job.source)
+            return denoise_table(denoiser, job.source, job.target, **shared)
+        return denoise_file(denoiser, job.source, job.target, mix=request.mix, **shared)
 
     return work
-
-
-REPORT = "report.jsonl"
 
 
 def _require_ready(headers: Sequence[Header], request: Request) -> None:
@@ -173,35 +181,18 @@ def _require_ready(headers: Sequence[Header], request: Request) -> None:
             f"window is for pictures of tables, but {sound[0]} is sound, which is drawn whole: "
             "leave it"
         )
-    if not (request.force or request.resume):
+    if not request.replaces:
         require_new([path for header in headers for path in header.written.outputs])
     _require_report(headers, request)
-    places = [place for place in (request.output, *request.sides) if place is not None]
+    places = [place for place in (request.target, *request.sides) if place is not None]
     if single(request.inputs):
-        force = request.force or request.resume
-        require_output(headers[0], places, force=force, dry_run=request.dry_run)
+        require_output(headers[0], places, force=request.replaces, dry_run=request.dry_run)
     else:
         require_folders(places)
 
 
-def _report_path(request: Request) -> Path | None:
-    """The report's file; None where there is none."""
-    if request.report is not None or single(request.inputs):
-        return request.report
-    return Path(request.output) / REPORT
-
-
-def _remove_leftovers(jobs: Sequence[Job], request: Request) -> None:
-    """Remove what killed runs left in the folders of the outputs."""
-    report = _report_path(request)
-    folders = {path.parent for job in jobs for path in job.outputs}
-    folders |= {report.parent} if report is not None else set()
-    for folder in sorted(folder for folder in folders if os.path.isdir(folder)):
-        audio.remove_leftovers(folder)
-
-
 def _require_report(headers: Sequence[Header], request: Request) -> None:
-    path = _report_path(request)
+    path = request.report_path
     if path is None:
         return
     taken = [p for h in headers for p in (h.job.source, *h.written.outputs)]
@@ -269,7 +260,7 @@ def denoise_piped(request: Request) -> None:
     Raises:
         InputError: it can't be done.
     """
-    source, target = request.inputs[0], request.output
+    source, target = request.inputs[0], request.target
     _require_no_terminal(source, target)
     if target != PIPE:
         _require_target(target, force=request.force)
@@ -277,8 +268,8 @@ def denoise_piped(request: Request) -> None:
 
     from signal_diffusion.tasks.denoise_files import denoise_pipe, notes
 
-    settings, mix = request.settings, request.sound.mix
-    with _reader(source, request.sound.form()) as reader:
+    settings, mix = request.settings, request.mix
+    with _reader(source, request.raw_form()) as reader:
         form = replace(reader.form, channels=1) if mix else reader.form
         path, form, note = _stored(target, form, reader.frames)
         with _writer(path, form, reader.frames, force=request.force) as writer:
@@ -295,7 +286,8 @@ def denoise_piped(request: Request) -> None:
 @contextmanager
 def _reader(source: str, raw: Form | None) -> Iterator[PipeReader | Reader]:
     if source == PIPE:
-        yield PipeReader(sys.stdin.buffer, raw)
+        # Unbuffered, since a thread that waits in the buffer would keep the program from ending.
+        yield PipeReader(getattr(sys.stdin.buffer, "raw", sys.stdin.buffer), raw)
     else:
         with opened(source) as reader:
             yield reader
@@ -332,11 +324,12 @@ def _require_target(target: str, *, force: bool) -> None:
 
 
 def _require_no_terminal(source: str, target: str) -> None:
-    if source == PIPE and sys.stdin is None:
-        raise InputError("standard input is closed: pipe a recording in, or name a file")
-    if target == PIPE and sys.stdout is None:
-        raise InputError("standard output is closed: pipe it on, or name a file with -o")
-    if source == PIPE and sys.stdin.isatty():
-        raise InputError("standard input is a terminal: pipe a recording in, or name a file")
-    if target == PIPE and sys.stdout.isatty():
-        raise InputError("standard output is a terminal: pipe it on, or name a file with -o")
+    ends = (
+        (source, sys.stdin, "input", "pipe a recording in, or name a file"),
+        (target, sys.stdout, "output", "pipe it on, or name a file with -o"),
+    )
+    for place, stream, name, mend in ends:
+        if place == PIPE and stream is None:
+            raise InputError(f"standard {name} is closed: {mend}")
+        if place == PIPE and stream.isatty():
+            raise InputError(f"standard {name} is a terminal: {mend}")

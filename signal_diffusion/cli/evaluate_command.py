@@ -10,7 +10,7 @@ import typer
 from signal_diffusion.cli import options as opt
 from signal_diffusion.cli.messages import count as count_of
 from signal_diffusion.cli.messages import say
-from signal_diffusion.cli.options import argument, option
+from signal_diffusion.cli.options import argument
 from signal_diffusion.cli.terminal import bar, interruptible, libraries_silent
 from signal_diffusion.errors import InputError
 
@@ -19,120 +19,88 @@ MOST_FAILED = 10
 
 DATA, RIVALS = "What to evaluate on", "What to compare with"
 
-Model = Annotated[str, argument("Name of a shipped model, or a model file.", "MODEL")]
-Data = Annotated[
-    Path | None,
-    argument(
-        "Folder with clean/ and noisy/, whose files have the same names; for vocoders and "
-        "generators, of recordings.",
-        "DATA",
+
+def evaluate(
+    context: typer.Context,
+    model: Annotated[str, argument("Name of a shipped model, or a model file.", "MODEL")],
+    output: Path = opt.setting(..., "Folder of the results.", "-o", "--output"),
+    data: Annotated[
+        Path | None,
+        argument(
+            "Folder with clean/ and noisy/, whose files have the same names; for vocoders and "
+            "generators, of recordings.",
+            "DATA",
+        ),
+    ] = None,
+    html: Path | None = opt.setting(None, "Write a page to read, see and hear the results."),
+    clean: Path | None = opt.setting(
+        None, "Folder of clean recordings, instead of DATA.", panel=DATA
     ),
-]
-Output = Annotated[Path, option("Folder of the results.", "-o", "--output", panel=opt.IO)]
-Html = Annotated[
-    Path | None, option("Write a page to read, see and hear the results.", panel=opt.IO)
-]
-Clean = Annotated[Path | None, option("Folder of clean recordings, instead of DATA.", panel=DATA)]
-Noisy = Annotated[Path | None, option("Folder of noisy recordings, with --clean.", panel=DATA)]
-Noise = Annotated[
-    list[Path] | None,
-    option("Folder of noise that --clean is mixed with; repeated.", panel=DATA),
-]
-Snr = Annotated[
-    str | None, option("SNR of mixes in dB, e.g. 0,5,10.", panel=DATA, metavar="DB,...")
-]
-Groups = Annotated[
-    Path | None,
-    option("CSV with a column file and others, whose values have scores each.", panel=DATA),
-]
-Metrics = Annotated[
-    str | None,
-    option(
-        "Metrics: pesq, estoi, si_sdr, snr, lsd, stft, dnsmos, prd, cosine, ssd, mad, kurtosis, "
-        "envelope (default: by the model).",
+    noisy: Path | None = opt.setting(None, "Folder of noisy recordings, with --clean.", panel=DATA),
+    noise: list[Path] | None = opt.setting(
+        None, "Folder of noise that --clean is mixed with; repeated.", panel=DATA
+    ),
+    snr: str | None = opt.setting(
+        None, "SNR of mixes in dB, e.g. 0,5,10.", panel=DATA, metavar="DB,..."
+    ),
+    groups: Path | None = opt.setting(
+        None, "CSV with a column file and others, whose values have scores each.", panel=DATA
+    ),
+    metrics: str | None = opt.setting(
+        None,
+        "Metrics: pesq, estoi, si_sdr, voice_lost, snr, lsd, stft, dnsmos, prd, cosine, ssd, mad, "
+        "kurtosis, envelope (default: by the model).",
         panel=DATA,
         metavar="NAME,...",
     ),
-]
-Steps = Annotated[
-    str | None,
-    option(
-        "Number of network calls; each has a row (default: 1, for generators 16).",
-        panel=opt.SAMPLING,
-        metavar="N,...",
-    ),
-]
-Count = Annotated[
-    int | None,
-    option(
-        "Number of signals that a generator draws (default: half as many as recordings).",
-        panel=opt.SAMPLING,
-    ),
-]
-Seed = Annotated[
-    int, option("Seed of mixes, fresh noise, halves and the bootstrap.", panel=opt.SAMPLING)
-]
-Against = Annotated[
-    str | None,
-    option(
-        "Other methods: noisereduce, wavelet, wiener, rnnoise, deepfilternet; bandpass for ecg; "
-        "griffin_lim for vocoders.",
+    against: str | None = opt.setting(
+        None,
+        "Other methods: noisereduce, wavelet, wiener, rnnoise, gtcrn, deepfilternet; bandpass for "
+        "ecg; griffin_lim for vocoders.",
         panel=RIVALS,
         metavar="NAME,...",
     ),
-]
-AgainstCommand = Annotated[
-    list[str] | None,
-    option(
+    against_command: list[str] | None = opt.setting(
+        None,
         "A command that reads {in} and writes {out}: WAV, or tables as they came; repeated.",
         panel=RIVALS,
         metavar="NAME='COMMAND {in} {out}'",
     ),
-]
-AgainstFolder = Annotated[
-    list[str] | None,
-    option(
+    against_folder: list[str] | None = opt.setting(
+        None,
         "Folder with the estimates of another method, named as the recordings; repeated.",
         panel=RIVALS,
         metavar="NAME=FOLDER",
     ),
-]
-Rate = Annotated[
-    float | None,
-    option("Sample rate of tables without time stamps.", panel=opt.TABLES, metavar="HZ"),
-]
-Resume = Annotated[bool, option("Keep what is scored, do the rest.", "--resume", panel=opt.MANY)]
-
-
-def evaluate(
-    context: typer.Context,
-    model: Model,
-    output: Output,
-    data: Data = None,
-    html: Html = None,
-    clean: Clean = None,
-    noisy: Noisy = None,
-    noise: Noise = None,
-    snr: Snr = None,
-    groups: Groups = None,
-    metrics: Metrics = None,
-    against: Against = None,
-    against_command: AgainstCommand = None,
-    against_folder: AgainstFolder = None,
-    steps: Steps = None,
-    count: Count = None,
+    steps: str | None = opt.setting(
+        None,
+        "Number of network calls; each has a row (default: 1, for generators 16).",
+        panel=opt.SAMPLING,
+        metavar="N,...",
+    ),
+    count: int | None = opt.setting(
+        None,
+        "Number of signals that a generator draws (default: half as many as recordings).",
+        panel=opt.SAMPLING,
+    ),
     sampler: opt.Sampler = "ddim",
-    seed: Seed = 0,
+    seed: int = opt.setting(
+        0, "Seed of mixes, fresh noise, halves and the bootstrap.", panel=opt.SAMPLING
+    ),
     device: opt.Device = "auto",
     jobs: opt.Jobs = 1,
-    resume: Resume = False,
+    resume: bool = opt.setting(
+        False, "Keep what is scored, do the rest.", "--resume", panel=opt.MANY
+    ),
     force: opt.Force = False,
     quiet: opt.Quiet = False,
     noise_std: opt.NoiseStd = None,
     columns: opt.Columns = None,
     skip: opt.Skip = None,
     time: opt.Time = None,
-    rate: Rate = None,
+    rate: float | None = opt.setting(
+        None, "Sample rate of tables without time stamps.", panel=opt.TABLES, metavar="HZ"
+    ),
     delimiter: opt.Delimiter = None,
 ) -> None:
     """Score a model beside others: evaluate speech DATA -o FOLDER.
@@ -149,11 +117,12 @@ def evaluate(
     from signal_diffusion.denoiser import Denoiser
     from signal_diffusion.evaluation import plan
     from signal_diffusion.evaluation.outputs import failed_lines, make_folder
-    from signal_diffusion.tables.columns import Columns
+    from signal_diffusion.evaluation.run import ROWS
+    from signal_diffusion.tasks.generate import STEPS
 
     denoiser = Denoiser.from_pretrained(model)
-    calls = opt.counts(steps or plan.usual_steps(denoiser))
-    table = Columns(rate, opt.names(columns) or None, time, delimiter, opt.names(skip))
+    usual = STEPS if denoiser.kind == "generator" else 1
+    calls = opt.counts(steps or str(usual))
     sources = plan.Sources(
         data=data,
         clean=clean,
@@ -162,7 +131,7 @@ def evaluate(
         snr=levels,
         groups=groups,
         seed=seed,
-        columns=table,
+        columns=opt.table_columns(rate, columns, time, delimiter, skip),
         alone=plan.rate_of_originals(denoiser),
     )
     pairs = sources.pairs()
@@ -207,7 +176,7 @@ def evaluate(
         from signal_diffusion.report.page import require_report, write_report
 
         require_report(html, output, task.methods, force=force or resume)
-    make_folder(output, force=force, resume=resume)
+    make_folder(output, journals=[ROWS], force=force, resume=resume)
     with libraries_silent(), interruptible("what is scored is kept; --resume does the rest"):
         with bar("evaluating", quiet=quiet) as progress:
             rows, text = task.run(output, jobs=jobs, seed=seed, command=command, progress=progress)

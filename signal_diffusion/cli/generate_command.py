@@ -16,53 +16,36 @@ from signal_diffusion.errors import InputError
 
 if TYPE_CHECKING:
     from signal_diffusion.conditions import Condition, Value
-    from signal_diffusion.denoiser import NetworkDenoiser
     from signal_diffusion.tasks.generate import DrawnReport
     from signal_diffusion.tasks.vocode import VocodedReport
 
 WHAT = "What to draw"
 #: Suffixes of the audio files that generated signals are written to.
 FORMATS = ("wav", "flac", "ogg", "opus", "mp3")
-Model = Annotated[str, opt.argument("Shipped generator, or a model file.", "MODEL")]
-Output = Annotated[
-    Path,
-    opt.option("Folder, a file for one signal, or an NPZ for all.", "-o", "--output", panel=opt.IO),
-]
-Resume = Annotated[bool, opt.option("Keep files that exist.", "--resume", panel=opt.IO)]
-Count = Annotated[
-    int, opt.option("Number of signals of each combination.", "-n", "--count", panel=WHAT)
-]
-Seconds = Annotated[
-    float | None,
-    opt.option(
-        "Length of a signal (default: the model's).", "--length", panel=WHAT, metavar="SECONDS"
-    ),
-]
-Steps = Annotated[int, opt.option("Number of network calls.", panel=opt.SAMPLING)]
-Guidance = Annotated[
-    float,
-    opt.option("Weight of the conditions: 1 is the model's own.", panel=opt.SAMPLING),
-]
-Format = Annotated[str, opt.option(f"Format of the files: {', '.join(FORMATS)}.", panel=opt.IO)]
-Plot = Annotated[
-    Path | None, opt.option("PNG with the spectrograms of the first signals.", panel=opt.IO)
-]
 
 
 def generate(
     context: typer.Context,
-    model: Model,
-    output: Output,
-    count: Count = 1,
-    length: Seconds = None,
+    model: Annotated[str, opt.argument("Shipped generator, or a model file.", "MODEL")],
+    output: Path = opt.setting(
+        ..., "Folder, a file for one signal, or an NPZ for all.", "-o", "--output"
+    ),
+    count: int = opt.setting(
+        1, "Number of signals of each combination.", "-n", "--count", panel=WHAT
+    ),
+    length: float | None = opt.setting(
+        None, "Length of a signal (default: the model's).", panel=WHAT, metavar="SECONDS"
+    ),
     seed: opt.Seed = 0,
-    steps: Steps = 16,
+    steps: int = opt.setting(16, "Number of network calls.", panel=opt.SAMPLING),
     sampler: opt.Sampler = "ddim",
-    guidance: Guidance = 1.5,
-    format: Format = "wav",
-    plot: Plot = None,
+    guidance: float = opt.setting(
+        1.5, "Weight of the conditions: 1 is the model's own.", panel=opt.SAMPLING
+    ),
+    format: str = opt.setting("wav", f"Format of the files: {', '.join(FORMATS)}."),
+    plot: Path | None = opt.setting(None, "PNG with the spectrograms of the first signals."),
     force: opt.Force = False,
-    resume: Resume = False,
+    resume: bool = opt.setting(False, "Keep files that exist.", "--resume"),
     quiet: opt.Quiet = False,
     device: opt.Device = "auto",
 ) -> None:
@@ -76,7 +59,7 @@ def generate(
     from signal_diffusion.samplers import sampler_named
     from signal_diffusion.tasks.generate import Drawing, draw_files
 
-    denoiser = _loaded(model, device)
+    denoiser = opt.loaded(model, device)
     drawing = Drawing(
         model,
         listed(denoiser.conditions, words),
@@ -151,29 +134,13 @@ def listed(conditions: Sequence[Condition], words: Mapping[str, str]) -> dict[st
     return {name: named[name].values(word) for name, word in words.items()}
 
 
-def _loaded(model: str, device: str) -> NetworkDenoiser:
-    from signal_diffusion.denoiser import Denoiser
-    from signal_diffusion.streaming.settings import device_named
-
-    return Denoiser.from_pretrained(model).to(device_named(device))
-
-
-Speech = Annotated[
-    Path,
-    opt.argument("Mel spectrogram (.npy, .npz), or speech to compute one of.", "SOURCE"),
-]
-Sound = Annotated[
-    Path,
-    opt.option("Audio file, or .npz for the spectrogram.", "-o", "--output", panel=opt.IO),
-]
-Vocoder = Annotated[str, opt.option("Shipped vocoder, or a model file.", panel=opt.SAMPLING)]
-
-
 def vocode(
-    source: Speech,
-    output: Sound,
-    model: Vocoder = "vocoder",
-    steps: Steps = 1,
+    source: Annotated[
+        Path, opt.argument("Mel spectrogram (.npy, .npz), or speech to compute one of.", "SOURCE")
+    ],
+    output: Path = opt.setting(..., "Audio file, or .npz for the spectrogram.", "-o", "--output"),
+    model: str = opt.setting("vocoder", "Shipped vocoder, or a model file.", panel=opt.SAMPLING),
+    steps: int = opt.setting(1, "Number of network calls.", panel=opt.SAMPLING),
     sampler: opt.Sampler = "ddim",
     seed: opt.Seed = 0,
     force: opt.Force = False,
@@ -184,7 +151,7 @@ def vocode(
     from signal_diffusion.samplers import sampler_named
     from signal_diffusion.tasks.vocode import vocode_file
 
-    denoiser = _loaded(model, device)
+    denoiser = opt.loaded(model, device)
     with (
         libraries_silent(),
         interruptible("nothing was written"),

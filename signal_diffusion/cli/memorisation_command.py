@@ -8,70 +8,52 @@ from typing import Annotated
 
 from signal_diffusion.cli import options as opt
 from signal_diffusion.cli.messages import say
-from signal_diffusion.cli.options import argument, option
+from signal_diffusion.cli.options import argument
 from signal_diffusion.cli.terminal import bar, libraries_silent
 from signal_diffusion.errors import InputError
 
 SETS = "What was trained on, and what was not"
 
-Source = Annotated[
-    str, argument("Generator, or what it drew: a folder of audio, or an NPZ.", "SOURCE")
-]
-Output = Annotated[Path, option("Folder of the report.", "-o", "--output", panel=opt.IO)]
-Data = Annotated[
-    Path | None,
-    option("Folder with manifest.csv: its rows of split train, and of split valid.", panel=SETS),
-]
-Where = Annotated[
-    list[str] | None,
-    option(
+
+def memorisation(
+    source: Annotated[
+        str, argument("Generator, or what it drew: a folder of audio, or an NPZ.", "SOURCE")
+    ],
+    output: Path = opt.setting(..., "Folder of the report.", "-o", "--output"),
+    data: Path | None = opt.setting(
+        None, "Folder with manifest.csv: its rows of split train, and of split valid.", panel=SETS
+    ),
+    where: list[str] | None = opt.setting(
+        None,
         "Rows that were trained on, repeated (default: domain=the model's).",
         panel=SETS,
         metavar="COLUMN=VALUE,...",
     ),
-]
-Train = Annotated[
-    Path | None, option("Folder of the training audio, instead of --data.", panel=SETS)
-]
-HeldOut = Annotated[
-    Path | None, option("Folder of audio like it that was not trained on.", panel=SETS)
-]
-Count = Annotated[int, option("Number of signals to draw.", "-n", "--count", panel=opt.SAMPLING)]
-Steps = Annotated[int, option("Number of network calls.", panel=opt.SAMPLING)]
-Guidance = Annotated[float, option("Strength of the conditions.", panel=opt.SAMPLING)]
-Against = Annotated[
-    str,
-    option(
+    train: Path | None = opt.setting(
+        None, "Folder of the training audio, instead of --data.", panel=SETS
+    ),
+    held_out: Path | None = opt.setting(
+        None, "Folder of audio like it that was not trained on.", panel=SETS
+    ),
+    against: str = opt.setting(
+        "held-out",
         "Reference of the verdict: held-out clips, or training clips with each other, where "
         "held-out ones are of another kind (speaker, machine).",
         panel=SETS,
         metavar="held-out|training",
     ),
-]
-Speed = Annotated[
-    float,
-    option(
+    speed: float = opt.setting(
+        0.0,
         "Find copies that are sped up or slowed down by up to this share, too, e.g. 0.07.",
         panel=SETS,
     ),
-]
-Pairs = Annotated[int, option("Number of closest pairs to list and write.", panel=opt.IO)]
-
-
-def memorisation(
-    source: Source,
-    output: Output,
-    data: Data = None,
-    where: Where = None,
-    train: Train = None,
-    held_out: HeldOut = None,
-    against: Against = "held-out",
-    speed: Speed = 0.0,
-    count: Count = 500,
+    count: int = opt.setting(
+        500, "Number of signals to draw.", "-n", "--count", panel=opt.SAMPLING
+    ),
     seed: opt.Seed = 0,
-    steps: Steps = 16,
-    guidance: Guidance = 1.5,
-    pairs: Pairs = 20,
+    steps: int = opt.setting(16, "Number of network calls.", panel=opt.SAMPLING),
+    guidance: float = opt.setting(1.5, "Strength of the conditions.", panel=opt.SAMPLING),
+    pairs: int = opt.setting(20, "Number of closest pairs to list and write."),
     force: opt.Force = False,
     quiet: opt.Quiet = False,
     device: opt.Device = "auto",
@@ -83,10 +65,11 @@ def memorisation(
     columns = columns_of(where or [])
     from signal_diffusion.evaluation import memorisation as measure
     from signal_diffusion.evaluation import memorisation_report as report
+    from signal_diffusion.evaluation.outputs import require_folder
 
     measure.require_reference(against)
     speeds = measure.speeds_of(speed)
-    report.require_folder(output, force=force)
+    require_folder(output, report.OUTPUTS, force=force)
     with libraries_silent():
         with bar("drawing", quiet=quiet) as progress:
             drawn = report.drawn_signals(
@@ -121,7 +104,7 @@ def memorisation(
             force=force,
         )
     if not quiet:
-        for line in [f"{output}: {report.sentence(verdict)}", *report.notes(found, against)]:
+        for line in [f"{output}: {verdict.sentence}", *found.notes(against)]:
             say(line)
 
 

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 #: Notes that are told one by one; the rest is in the report.
 MOST_NOTES = 10
-#: Unicode's categories of control characters, halves of others, and ends of lines.
+#: Unicode's categories of control characters, halves of others, and ends of lines, and the kinds
+#: of marks that turn the direction of the text after them.
 ODD = ("Cc", "Cs", "Zl", "Zp")
+TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def say(line: str, *, err: bool = False) -> None:
@@ -57,7 +59,9 @@ def printable(line: str) -> str:
     'nu\\\\n.wav'
     """
     return "".join(
-        mark.encode("unicode_escape").decode() if unicodedata.category(mark) in ODD else mark
+        mark.encode("unicode_escape").decode()
+        if unicodedata.category(mark) in ODD or unicodedata.bidirectional(mark) in TURNING
+        else mark
         for mark in line
     )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from signal_diffusion.cli.messages import printable, say
 from signal_diffusion.cli.options import argument
 from signal_diffusion.errors import InputError
 
@@ -51,7 +51,8 @@ def train(overrides: Overrides = None) -> None:
                 f"no such option: {word}; settings are given as NAME=VALUE, "
                 "e.g. experiment=speech_denoise"
             )
-    from signal_diffusion.training.runs import configuration_mistakes, run
+    from signal_diffusion.training.configuration import configuration_mistakes
+    from signal_diffusion.training.runs import run
 
     with configuration_mistakes():
         run(given)
@@ -70,10 +71,8 @@ def info(
         rows = recording_facts(Path(model))
     else:
         rows = model_facts(model)
-    typer.echo("\n".join(_columns(rows)))
-
-
-def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    padded = [[cell.ljust(w) for cell, w in zip(row, widths, strict=True)] for row in rows]
-    return ["  ".join(row).rstrip() for row in padded]
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        say("  ".join(padded).rstrip())

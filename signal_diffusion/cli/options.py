@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from signal_diffusion.errors import InputError
+
+if TYPE_CHECKING:
+    from signal_diffusion.denoiser import NetworkDenoiser
+    from signal_diffusion.tables.columns import Columns as TableColumns
 
 #: The names of `samplers.SAMPLERS`, for help texts, which must not load torch.
 SAMPLER_NAMES = "ddim, ddpm, heun, dpmpp_2m, few_step"
@@ -24,33 +27,19 @@ def option(help: str, *names: str, panel: str, metavar: str | None = None) -> An
     return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar)
 
 
+def setting(
+    default: Any, help: str, *names: str, panel: str = IO, metavar: str | None = None
+) -> Any:
+    """An option with its default, as the value of a parameter; see `option`."""
+    return typer.Option(default, *names, help=help, rich_help_panel=panel, metavar=metavar)
+
+
 def argument(help: str, metavar: str) -> Any:
     """A positional argument of the command line."""
     return typer.Argument(help=help, metavar=metavar, show_default=False)
 
 
-Inputs = Annotated[
-    list[str], argument("Files, folders, quoted patterns, or - for a pipe.", "INPUTS")
-]
-Output = Annotated[
-    str | None,
-    option(
-        "File, folder for many inputs, or - for a pipe (default: NAME_clean beside the input).",
-        "-o",
-        "--output",
-        panel=IO,
-    ),
-]
 Force = Annotated[bool, option("Replace existing outputs.", "--force", panel=IO)]
-Channels = Annotated[
-    list[str] | None,
-    option(
-        "Clean each channel on its own (default), or mix them into one; for raw PCM also the "
-        "number of channels.",
-        panel=IO,
-        metavar="each|mix|N",
-    ),
-]
 Rate = Annotated[
     float | None,
     option(
@@ -58,28 +47,6 @@ Rate = Annotated[
         panel=IO,
         metavar="HZ",
     ),
-]
-Format = Annotated[
-    str | None,
-    option(f"Sample format of raw PCM in a pipe: {' '.join(RAW_FORMATS)}.", panel=IO),
-]
-KeepNoise = Annotated[
-    str | None, option("Write what was removed: a file, or a folder for many.", panel=IO)
-]
-Plot = Annotated[
-    str | None,
-    option("Draw the signal before, after, and what was removed: a PNG, or a folder.", panel=IO),
-]
-Window = Annotated[
-    str | None,
-    option(
-        "Part of a table that --plot draws, in seconds or rows (default: where most was removed).",
-        panel=IO,
-        metavar="START[:END][rows]",
-    ),
-]
-Uncertainty = Annotated[
-    str | None, option("Write the spread of --shots: an NPZ, or a folder.", panel=IO)
 ]
 Quiet = Annotated[bool, option("Print errors only.", "--quiet", panel=IO)]
 Columns = Annotated[
@@ -95,40 +62,8 @@ Delimiter = Annotated[
     str | None, option("Delimiter between fields, where it isn't found.", panel=TABLES)
 ]
 
-Strength = Annotated[
-    float | None,
-    option("Strength from 0 (input unchanged) to 1 (all noise removed, default).", panel=HOW_MUCH),
-]
-MaxAttenuation = Annotated[
-    float | None, option("Highest attenuation of the noise.", panel=HOW_MUCH, metavar="DB")
-]
-Band = Annotated[
-    str,
-    option(
-        "full: keep frequencies above the model's band; model: drop them.",
-        panel=HOW_MUCH,
-        metavar="full|model",
-    ),
-]
-Level = Annotated[
-    float | None,
-    option(
-        "Level of the loud passages relative to full scale, instead of measuring it.",
-        panel=HOW_MUCH,
-        metavar="DB",
-    ),
-]
-
 Model = Annotated[str, option("Name of a shipped model, or a model file.", panel=SAMPLING)]
-Steps = Annotated[
-    int | None,
-    option(
-        "Network calls: 1 gives the mean (default), more add detail (16 with --shots).",
-        panel=SAMPLING,
-    ),
-]
 Sampler = Annotated[str, option(f"Sampler: {SAMPLER_NAMES}, or an import path.", panel=SAMPLING)]
-Shots = Annotated[int, option("Number of samples that are drawn and averaged.", panel=SAMPLING)]
 Seed = Annotated[int, option("Seed of the random noise.", panel=SAMPLING)]
 NoiseStd = Annotated[
     float | None,
@@ -138,23 +73,7 @@ NoiseStd = Annotated[
     ),
 ]
 Device = Annotated[str, option("Device: auto, cpu, cuda or mps.", panel=SAMPLING)]
-Piece = Annotated[
-    float | None,
-    option("Length processed at once, which bounds memory.", panel=SAMPLING, metavar="SECONDS"),
-]
-
 Jobs = Annotated[int, option("Number of files processed at the same time.", panel=MANY)]
-Resume = Annotated[bool, option("Keep existing outputs, do the rest.", "--resume", panel=MANY)]
-Report = Annotated[
-    Path | None,
-    option(
-        "File with one JSON line for each input (default: report.jsonl in the output folder).",
-        panel=MANY,
-    ),
-]
-DryRun = Annotated[
-    bool, option("Print what would be done, and write nothing.", "--dry-run", panel=MANY)
-]
 
 
 def names(given: Sequence[str] | None) -> tuple[str, ...]:
@@ -200,6 +119,66 @@ def counts(given: str) -> list[int]:
     if not found or min(found) < 1 or len(set(found)) < len(found):
         raise InputError(f"steps is '{given}'; give different whole numbers from 1, e.g. 1,2,4")
     return found
+
+
+def channels_of(channels: Sequence[str]) -> tuple[bool, int | None]:
+    """Whether channels are mixed, and the number of those of raw PCM.
+
+    Raises:
+        InputError: the words contradict each other or can't be read.
+
+    >>> channels_of(["mix", "2"])
+    (True, 2)
+    """
+    ways = {word for word in channels if word in ("each", "mix")}
+    words = [word for word in channels if word not in ways]
+    for word in words:
+        if not word.isdecimal() or int(word) < 1:
+            raise InputError(f"channels is '{word}': give each, mix or, for raw PCM, their number")
+    numbers = {int(word) for word in words}
+    if len(ways) > 1 or len(numbers) > 1:
+        raise InputError(f"channels is {' and '.join(channels)}: choose one")
+    return "mix" in ways, next(iter(numbers), None)
+
+
+def strength_of(strength: float | None, max_attenuation: float | None) -> float:
+    """The strength: 1 - 10^(-dB / 20) where an attenuation in dB is given.
+
+    >>> strength_of(None, None), round(strength_of(None, 20), 6)
+    (1.0, 0.9)
+    """
+    if max_attenuation is None:
+        return 1.0 if strength is None else strength
+    if strength is not None:
+        raise InputError("strength and max-attenuation say the same in two ways: give one of them")
+    if not max_attenuation >= 0:
+        raise InputError(f"max-attenuation is {max_attenuation} dB; it must be 0 or more")
+    return float(1 - 10 ** (-max_attenuation / 20))
+
+
+def loaded(model: str, device: str) -> NetworkDenoiser:
+    """A model on a device, both by name.
+
+    Raises:
+        InputError: there is no such model or device.
+    """
+    from signal_diffusion.denoiser import Denoiser
+    from signal_diffusion.streaming.settings import device_named
+
+    return Denoiser.from_pretrained(model).to(device_named(device))
+
+
+def table_columns(
+    rate: float | None,
+    channels: Sequence[str] | None,
+    time: str | None,
+    delimiter: str | None,
+    skip: Sequence[str] | None,
+) -> TableColumns:
+    """The options about tables as one."""
+    from signal_diffusion.tables.columns import Columns
+
+    return Columns(rate, names(channels) or None, time, delimiter, names(skip))
 
 
 def require_least(least: int, **numbers: int) -> None:

@@ -13,32 +13,23 @@ from signal_diffusion.errors import InputError
 if TYPE_CHECKING:
     from signal_diffusion.tasks.anomaly import ScoreReport
 
-Readings = Annotated[Path, opt.argument("Table of readings.", "TABLE")]
-Output = Annotated[Path, opt.option("CSV of scores.", "-o", "--output", panel=opt.IO)]
-Window = Annotated[
-    str | None,
-    opt.option(
+
+def score(
+    readings: Annotated[Path, opt.argument("Table of readings.", "TABLE")],
+    output: Annotated[Path, opt.option("CSV of scores.", "-o", "--output", panel=opt.IO)],
+    model: opt.Model,
+    window: str | None = opt.setting(
+        None,
         "Length of a window, e.g. 30 or 30rows (default: the model's, or 32rows).",
         panel=opt.SAMPLING,
         metavar="SECONDS|Nrows",
     ),
-]
-Baseline = Annotated[
-    float | None,
-    opt.option(
+    baseline: float | None = opt.setting(
+        None,
         "Length of the file's beginning without faults, which alone defines normal readings.",
         panel=opt.SAMPLING,
         metavar="SECONDS",
     ),
-]
-
-
-def score(
-    readings: Readings,
-    output: Output,
-    model: opt.Model,
-    window: Window = None,
-    baseline: Baseline = None,
     force: opt.Force = False,
     quiet: opt.Quiet = False,
     seed: opt.Seed = 0,
@@ -51,22 +42,14 @@ def score(
     """Score how unusual each window of a table is, by a model of readings without faults."""
     seconds, rows = window_length(window)
     from signal_diffusion.denoiser import Denoiser
-    from signal_diffusion.tables.columns import Columns
     from signal_diffusion.tasks.anomaly import score_table
 
-    table = Columns(
-        rate=rate,
-        channels=opt.names(columns) or None,
-        time=time,
-        delimiter=delimiter,
-        skip=opt.names(skip),
-    )
     with libraries_silent():
         report = score_table(
             Denoiser.from_pretrained(model),
             readings,
             output,
-            columns=table,
+            columns=opt.table_columns(rate, columns, time, delimiter, skip),
             seconds=seconds,
             rows=rows,
             baseline=baseline,

@@ -8,12 +8,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from signal_diffusion.dsp.resampling import resample
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, one_line
 from signal_diffusion.files import atomic
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus")
@@ -43,14 +44,19 @@ def list_folder(root: str | Path) -> list[Clip]:
     return [Clip(p, speaker=str(p.parent.relative_to(root))) for p in paths]
 
 
-def list_manifest(
+def clips_of(root: str | Path, rows: Sequence[Mapping[str, str]]) -> list[Clip]:
+    """The recordings that rows of a manifest are about."""
+    return [_clip(Path(root), row) for row in rows]
+
+
+def manifest_rows(
     root: str | Path,
     manifest: str = "manifest.csv",
     *,
     where: Mapping[str, Sequence[str]] | None = None,
     at_least: Mapping[str, float] | None = None,
     required: bool = True,
-) -> list[Clip]:
+) -> list[dict[str, str]]:
     """Rows of a CSV with a column `path`, relative to the folder `root`.
 
     Optional columns: `id` or `speaker` (the unit of a split), `subset`, `start` and `length`
@@ -60,25 +66,10 @@ def list_manifest(
         where: column to allowed values, e.g. `{"split": ["train"], "domain": ["speech"]}`.
         at_least: column to the least value; rows without a value are kept.
         required: whether it is an error that no row fits.
+
+    Raises:
+        InputError: there is no such folder, table, column or row.
     """
-    rows = manifest_rows(root, manifest, where=where, at_least=at_least, required=required)
-    return clips_of(root, rows)
-
-
-def clips_of(root: str | Path, rows: Sequence[Mapping[str, str]]) -> list[Clip]:
-    """The recordings that rows of a manifest are about."""
-    return [_clip(Path(root), row) for row in rows]
-
-
-def manifest_rows(
-    root: str | Path,
-    manifest: str,
-    *,
-    where: Mapping[str, Sequence[str]] | None = None,
-    at_least: Mapping[str, float] | None = None,
-    required: bool = True,
-) -> list[dict[str, str]]:
-    """The rows of a manifest that fit, see `list_manifest`."""
     path = _folder(root) / manifest
     if not path.is_file():
         raise InputError(f"no manifest {path}: give a CSV with a column 'path'")
@@ -91,6 +82,24 @@ def manifest_rows(
     if "path" not in rows[0]:
         raise InputError(f"{path} has no column 'path'; it has {', '.join(rows[0])}")
     return rows
+
+
+def manifest_arrays(
+    root: str | Path, manifest: str = "manifest.csv", *, where: Mapping[str, Sequence[str]]
+) -> list[tuple[dict[str, str], Mapping[str, Any]]]:
+    """The rows of a manifest that fit, and the arrays of the NPZ file that each names.
+
+    Raises:
+        InputError: there is no such file, or it holds something else.
+    """
+    rows = manifest_rows(root, manifest, where=where)
+    files = {}
+    for name in {row["path"] for row in rows}:
+        try:
+            files[name] = np.load(Path(root, name), allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{name} can't be read as NPZ: {one_line(error)}") from error
+    return [(row, files[row["path"]]) for row in rows]
 
 
 def _selected(
@@ -120,13 +129,11 @@ def split_by_speaker(
     clips: Sequence[Clip], *, valid_share: float = 0.1
 ) -> tuple[list[Clip], list[Clip]]:
     """Clips to train on and to validate on, by a hash of the speaker: no speaker is in both."""
-    held_out = {c.speaker for c in clips if _share(c.speaker) < valid_share}
+    names = {c.speaker for c in clips}
+    hashes = {name: int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) for name in names}
+    held_out = {name for name, number in hashes.items() if number / 2**32 < valid_share}
     train = [c for c in clips if c.speaker not in held_out]
     return train, [c for c in clips if c.speaker in held_out]
-
-
-def _share(name: str) -> float:
-    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32
 
 
 class Corpus:
@@ -180,6 +187,27 @@ class Corpus:
 
     def _float(self, where: slice) -> np.ndarray:
         return self.samples[where].astype(np.float32) / 32768
+
+
+def clip_weights(
+    corpus: Corpus, groups: Mapping[str, float], *, balance: float = 1.0
+) -> np.ndarray:
+    """Probability of each clip: by its length, with the shares of some groups given.
+
+    With a balance below 1, a source's probability is its length to that power.
+    """
+    lengths = (corpus.ends - corpus.starts).astype(np.float64)
+    names = np.array([clip.group for clip in corpus.clips])
+    if balance < 1:
+        _, source = np.unique([c.speaker for c in corpus.clips], return_inverse=True)
+        lengths *= np.bincount(source, lengths)[source] ** (balance - 1)
+    rest = 1.0 - sum(share for name, share in groups.items() if (names == name).any())
+    weights = np.where(np.isin(names, list(groups)), 0.0, lengths)
+    weights *= rest / max(weights.sum(), 1e-9)
+    for name, share in groups.items():
+        rows = names == name
+        weights[rows] = share * lengths[rows] / max(lengths[rows].sum(), 1e-9)
+    return weights / weights.sum()
 
 
 def _decode_all(clips: Sequence[Clip], sample_rate: int) -> tuple[np.ndarray, np.ndarray]:

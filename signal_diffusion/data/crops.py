@@ -1,4 +1,4 @@
-"""Pieces of recordings, as they are: batches to train a vocoder or a generator on."""
+"""Pieces of recordings and of runs, as they are: batches to train a vocoder or a generator on."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from signal_diffusion.data.batches import Batch, Recordings, Source, recordings_
 from signal_diffusion.data.corpus import (
     Clip,
     Corpus,
+    clip_weights,
+    clips_of,
     list_folder,
-    list_manifest,
+    manifest_rows,
     split_by_speaker,
 )
-from signal_diffusion.data.speech_mixing import clip_weights
+from signal_diffusion.dsp import Array
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class CropSources:
     Args:
         root: the folder.
         sample_rate: Hz.
-        manifest: table in the folder, see `corpus.list_manifest`; None takes all audio files.
+        manifest: table in the folder, see `corpus.manifest_rows`; None takes all audio files.
         where: column to allowed values, besides the split.
         at_least: column to the least value, e.g. `floor_db`.
         length: samples of a piece.
@@ -73,12 +75,42 @@ class CropSources:
     def _clips(self) -> list[list[Clip]]:
         if self.manifest is None:
             return list(split_by_speaker(list_folder(self.root)))
-        return [
-            list_manifest(
-                self.root,
-                self.manifest,
-                where={**self.where, "split": [split]},
-                at_least=self.at_least,
-            )
-            for split in ("train", "valid")
+        wanted = ({**self.where, "split": [split]} for split in ("train", "valid"))
+        rows = [
+            manifest_rows(self.root, self.manifest, where=where, at_least=self.at_least)
+            for where in wanted
         ]
+        return [clips_of(self.root, found) for found in rows]
+
+
+@dataclass(frozen=True)
+class RunCrops:
+    """Draws batches of crops from runs (C, n), each as often as it is long; clean is noisy.
+
+    Args:
+        runs: of a median of 0 and a deviation of 1 in every channel.
+        length: samples of a crop.
+    """
+
+    runs: Sequence[Array]
+    length: int = 128
+
+    def __call__(self, rng: np.random.Generator, size: int) -> Batch:
+        lengths = np.array([run.shape[1] for run in self.runs], np.float64)
+        picks = [int(n) for n in rng.choice(len(lengths), size, p=lengths / lengths.sum())]
+        x = torch.from_numpy(np.stack([piece_of(rng, self.runs[n], self.length) for n in picks]))
+        return Batch(x, x, [f"run {n}" for n in picks])
+
+
+def crops_of(
+    train: Sequence[Array], held: Sequence[Array], length: int
+) -> tuple[Source, Source, Recordings]:
+    """What `DiffusionData` takes, of crops from runs (C, n) to train on and from others."""
+    items = [(torch.from_numpy(x), torch.from_numpy(x), f"run {n}") for n, x in enumerate(held)]
+    return RunCrops(train, length), RunCrops(held, length), Recordings(items)
+
+
+def piece_of(rng: np.random.Generator, x: Array, length: int) -> Array:
+    """A random piece (..., length) of a signal (..., L)."""
+    start = int(rng.integers(x.shape[-1] - length + 1))
+    return x[..., start : start + length]

@@ -5,13 +5,22 @@ Responses are (size, bins) at frequencies 0 to half the sample rate, drawn for a
 
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
+import soundfile
 import torch
 from torch import Tensor
 
 from signal_diffusion.data.corpus import Corpus
+
+#: Lossy codecs: container and subtype, as libsndfile names them.
+CODECS = {
+    "MP3": ("MP3", "MPEG_LAYER_III"),
+    "Vorbis": ("OGG", "VORBIS"),
+    "Opus": ("OGG", "OPUS"),
+}
 
 
 def equalisers(rng: np.random.Generator, size: int, *, bins: int, spread_db: float) -> Tensor:
@@ -27,11 +36,26 @@ def equalisers(rng: np.random.Generator, size: int, *, bins: int, spread_db: flo
 
 def slow_gains(rng: np.random.Generator, size: int, *, length: int) -> Tensor:
     """Slow random gains (size, length), flat for most clips."""
-    points = rng.standard_normal((size, 1, 9)) * 6.0 * (rng.random((size, 1, 1)) < 0.3)
-    gain = torch.nn.functional.interpolate(
-        torch.from_numpy(10 ** (points / 20)).float(), size=length, mode="linear"
+    return _gains(
+        rng.standard_normal((size, 1, 9)) * 6.0 * (rng.random((size, 1, 1)) < 0.3), length
     )
-    return gain[:, 0]
+
+
+def level_steps(rng: np.random.Generator, size: int, *, length: int, share: float) -> Tensor:
+    """Gains (size, length) of which a share steps by up to 30 dB once to three times."""
+    points = np.zeros((size, 1, 96))
+    for row in np.flatnonzero(rng.random(size) < share):
+        ends = np.sort(rng.integers(96, size=int(rng.integers(1, 4))))
+        levels = rng.uniform(-30, 0, len(ends) + 1)
+        levels[rng.integers(len(levels))] = 0.0
+        points[row, 0] = np.repeat(levels, np.diff([0, *ends, 96]))
+    return _gains(points, length)
+
+
+def _gains(points: np.ndarray, length: int) -> Tensor:
+    """Gains (B, length) between points (B, 1, n) in dB."""
+    gains = torch.from_numpy(10 ** (points / 20)).float()
+    return torch.nn.functional.interpolate(gains, size=length, mode="linear")[:, 0]
 
 
 def narrow_bands(rng: np.random.Generator, size: int, *, bins: int, rate: int) -> Tensor:
@@ -83,13 +107,36 @@ def clipped(rng: np.random.Generator, x: Tensor) -> Tensor:
     return x.clamp(-most, most)
 
 
-def coded(rng: np.random.Generator, x: Tensor) -> Tensor:
-    """Signals (B, L) in the eight bits of mu-law, at a peak of 0.1 to 1 of what it holds."""
-    share = torch.from_numpy(rng.uniform(0.1, 1.0, (len(x), 1)).astype(np.float32))
+def coded(rng: np.random.Generator, x: Tensor, *, rate: int) -> Tensor:
+    """Signals (B, L) coded by mu-law, MP3, Vorbis or Opus, at low bit rates and random levels."""
+    share = torch.from_numpy(rng.uniform(0.1, 0.9, (len(x), 1)).astype(np.float32))
     scale = share / (x.abs().amax(dim=-1, keepdim=True) + 1e-9)
-    squeezed = (x * scale).sign() * (255 * (x * scale).abs()).log1p() / math.log(256)
+    kinds = rng.choice(["mu-law", *CODECS], len(x), p=[0.3, 0.35, 0.15, 0.2])
+    rows = [
+        _companded(row) if kind == "mu-law" else _compressed(rng, row, str(kind), rate=rate)
+        for row, kind in zip(x * scale, kinds, strict=True)
+    ]
+    return torch.stack(rows) / scale if rows else x
+
+
+def _companded(x: Tensor) -> Tensor:
+    """A signal (L,) within full scale in the eight bits of mu-law."""
+    squeezed = x.sign() * (255 * x.abs()).log1p() / math.log(256)
     steps = (squeezed * 127).round() / 127
-    return steps.sign() * torch.expm1(steps.abs() * math.log(256)) / 255 / scale
+    return steps.sign() * torch.expm1(steps.abs() * math.log(256)) / 255
+
+
+def _compressed(rng: np.random.Generator, x: Tensor, codec: str, *, rate: int) -> Tensor:
+    """A signal (L,) encoded and decoded, whose delay the decoders remove."""
+    container, subtype = CODECS[codec]
+    file = io.BytesIO()
+    options = {"format": container, "subtype": subtype}
+    level = float(rng.uniform(0.7, 1.0))
+    with soundfile.SoundFile(file, "w", rate, 1, compression_level=level, **options) as coder:
+        coder.write(x.numpy())
+    file.seek(0)
+    made = soundfile.read(file, dtype="float32")[0][: len(x)]
+    return torch.from_numpy(np.pad(made, (0, len(x) - len(made))))
 
 
 def whispered(rng: np.random.Generator, piece: np.ndarray) -> np.ndarray:

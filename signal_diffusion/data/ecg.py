@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from signal_diffusion.data.batches import Batch, Recordings, Source
-from signal_diffusion.data.corpus import manifest_rows
+from signal_diffusion.data.corpus import manifest_arrays
+from signal_diffusion.data.crops import piece_of
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.gaps import filled
 from signal_diffusion.dsp.levels import level_db
@@ -157,8 +157,7 @@ class ElectrodeMixer:
     def _recorded(self, rng: np.random.Generator, kind: str, length: int) -> Array:
         recordings = self.noise[kind]
         noise = recordings[int(rng.integers(len(recordings)))]
-        start = int(rng.integers(len(noise) - length + 1))
-        piece = noise[start : start + length] * (1 if rng.random() < 0.5 else -1)
+        piece = piece_of(rng, noise, length) * (1 if rng.random() < 0.5 else -1)
         return piece[::-1] if rng.random() < 0.3 else piece
 
     def _invented(self, rng: np.random.Generator, length: int) -> Array:
@@ -219,9 +218,8 @@ class EcgSources:
 
     def _arrays(self, domain: str, split: str) -> list[tuple[dict[str, str], Array]]:
         where = {"domain": [domain], "split": [split]}
-        rows = manifest_rows(self.root, self.manifest, where=where)
-        files = {row["path"]: np.load(Path(self.root) / row["path"]) for row in rows}
-        return [(row, _millivolts(files[row["path"]], row["key"])) for row in rows]
+        found = manifest_arrays(self.root, self.manifest, where=where)
+        return [(row, _millivolts(file, row["key"])) for row, file in found]
 
 
 def _millivolts(file: Mapping[str, NDArray[Any]], key: str) -> Array:

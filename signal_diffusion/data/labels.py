@@ -70,7 +70,7 @@ class LabelledClips:
         """A clip (length,) as it is shown, and what it is then."""
         speed = rng.uniform(*self.speeds)
         most = math.ceil(speed * self.length)
-        x = _sped(self._layered(rng, index)[:most], speed)[: self.length]
+        x = resample(self._layered(rng, index)[None, :most], speed, 1.0)[0, : self.length]
         if self.tilt_db:
             x = tilted(x, rng.uniform(-self.tilt_db, self.tilt_db))
         gain = 10 ** (-rng.uniform(0, self.level_jitter_db) / 20)
@@ -108,11 +108,6 @@ def fitted(x: np.ndarray, length: int, *, at: int = 0) -> np.ndarray:
     return out
 
 
-def _sped(x: np.ndarray, factor: float) -> np.ndarray:
-    """A clip (L,) played faster by a factor near 1, with its pitch."""
-    return resample(x[None], factor, 1.0)[0]
-
-
 def tilted(x: np.ndarray, db: float) -> np.ndarray:
     """A clip (L,) with so many dB more an octave, about an eighth of the highest frequency.
 
@@ -129,7 +124,7 @@ class LabelledSources:
     """Labelled clips of a manifest, for training and for validation.
 
     Args:
-        root, manifest: the folder and its table, see `corpus.list_manifest`.
+        root, manifest: the folder and its table, see `corpus.manifest_rows`.
         where: column to allowed values, besides the split.
         columns: the column of a condition, by its name; others are looked for under their
             own name. Values that the condition doesn't have count as none.

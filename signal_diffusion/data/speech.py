@@ -19,11 +19,13 @@ from signal_diffusion.data.batches import Batch, Recordings, Source
 from signal_diffusion.data.corpus import (
     Clip,
     Corpus,
+    clip_weights,
+    clips_of,
     list_folder,
-    list_manifest,
+    manifest_rows,
     split_by_speaker,
 )
-from signal_diffusion.data.speech_mixing import Mixer, clip_weights
+from signal_diffusion.data.speech_mixing import Mixer
 from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
 
@@ -31,29 +33,42 @@ Sources = tuple[Source, Source, Recordings]
 
 
 @dataclass(frozen=True)
-class ManifestSources:
+class CorpusSources:
+    """What sources of recordings share.
+
+    Args:
+        sample_rate: Hz.
+        cache: folder for the decoded recordings, or None to keep them in memory.
+    """
+
+    sample_rate: int = field(default=16000, kw_only=True)
+    cache: str | None = field(default=None, kw_only=True)
+
+    def corpus(self, clips: Sequence[Clip]) -> Corpus:
+        """The recordings, decoded."""
+        return Corpus(clips, sample_rate=self.sample_rate, cache=self.cache)
+
+
+@dataclass(frozen=True)
+class ManifestSources(CorpusSources):
     """Speech, noise, music, rooms and pairs of one manifest with columns domain, split, subset.
 
     Args:
         root: folder of the recordings and of `manifest`.
-        sample_rate: Hz.
         voices: domains of the manifest that are speech.
-        held_out: subsets that are left out of training and heard in validation alone.
+        held_out: subsets that are left out of training and used in validation alone.
         quiet_floor_db: least `floor_db` of the speech: dB between its loud and its quiet frames.
         mixer: options of `Mixer`.
         mixes: held-out mixes to validate on, besides the manifest's pairs.
-        cache: folder for the decoded recordings, or None to keep them in memory.
     """
 
     root: str
     manifest: str = "manifest.csv"
-    sample_rate: int = 16000
     voices: Sequence[str] = ("speech",)
     held_out: Sequence[str] = ()
     quiet_floor_db: float = 35.0
     mixer: Mapping[str, Any] = field(default_factory=dict)
     mixes: int = 18
-    cache: str | None = None
 
     def __call__(self) -> Sources:
         train, valid = self._mixer("train"), self._mixer("valid")
@@ -64,7 +79,7 @@ class ManifestSources:
         speech = [c for domain in self.voices for c in self._clips(domain, split, required=False)]
         noise = self._noise(split)
         music, rooms = (
-            self._corpus(clips) if clips else None
+            self.corpus(clips) if clips else None
             for clips in (
                 self._clips("music", split, required=False),
                 self._clips("rooms", "train", required=False),
@@ -72,7 +87,7 @@ class ManifestSources:
         )
         if not speech:
             raise InputError(f"{self.manifest} has no speech of the split {split}")
-        return Mixer(self._corpus(speech), self._corpus(noise), music, rooms, **self.mixer)
+        return Mixer(self.corpus(speech), self.corpus(noise), music, rooms, **self.mixer)
 
     def _noise(self, split: str) -> list[Clip]:
         """What is not held out, or, to validate on, what is, beside the split's own."""
@@ -81,17 +96,15 @@ class ManifestSources:
             return [c for c in train if c.group not in self.held_out]
         return self._clips("noise", split) + [c for c in train if c.group in self.held_out]
 
-    def _corpus(self, clips: Sequence[Clip]) -> Corpus:
-        return Corpus(clips, sample_rate=self.sample_rate, cache=self.cache)
-
     def _clips(
         self, domain: str, split: str, *, label: str | None = None, required: bool = True
     ) -> list[Clip]:
         where = {"domain": [domain], "split": [split]} | ({"label": [label]} if label else {})
         floor = {"floor_db": self.quiet_floor_db} if domain == "speech" else None
-        return list_manifest(
+        rows = manifest_rows(
             self.root, self.manifest, where=where, at_least=floor, required=required
         )
+        return clips_of(self.root, rows)
 
     def _pairs(self) -> list[tuple[Tensor, Tensor, str]]:
         clean, noisy = (
@@ -102,7 +115,7 @@ class ManifestSources:
 
 
 @dataclass(frozen=True)
-class FolderSources:
+class FolderSources(CorpusSources):
     """Speech mixed with noise, each from a folder; the speakers are the folders of the speech.
 
     Args:
@@ -113,33 +126,29 @@ class FolderSources:
     speech: str
     noise: str
     music: str | None = None
-    sample_rate: int = 16000
     valid_share: float = 0.1
     mixer: Mapping[str, Any] = field(default_factory=dict)
     mixes: int = 18
-    cache: str | None = None
 
     def __call__(self) -> Sources:
         speech = _split("speech", list_folder(self.speech), self.valid_share)
-        noise = _split("noise", _by_file(list_folder(self.noise)), self.valid_share)
+        by_file = [Clip(c.path, speaker=c.path.stem) for c in list_folder(self.noise)]
+        noise = _split("noise", by_file, self.valid_share)
         music = list_folder(self.music) if self.music else []
         train, valid = (
             Mixer(
-                self._corpus(s),
-                self._corpus(n),
-                self._corpus(music) if music else None,
+                self.corpus(s),
+                self.corpus(n),
+                self.corpus(music) if music else None,
                 **self.mixer,
             )
             for s, n in zip(speech, noise, strict=True)
         )
         return train, valid, Recordings(_mixes(valid, self.mixes))
 
-    def _corpus(self, clips: Sequence[Clip]) -> Corpus:
-        return Corpus(clips, sample_rate=self.sample_rate, cache=self.cache)
-
 
 @dataclass(frozen=True)
-class PairSources:
+class PairSources(CorpusSources):
     """Recordings in two folders, noisy and clean, under the same names (as VoiceBank-DEMAND).
 
     The speaker is the folder, or what the file name has before its first "_" (p226_001.wav).
@@ -153,12 +162,10 @@ class PairSources:
 
     noisy: str
     clean: str
-    sample_rate: int = 16000
     length: int = 32768
     valid_share: float = 0.1
     recordings: int = 24
     level_db: float = 0.0
-    cache: str | None = None
 
     def __call__(self) -> Sources:
         noisy, clean = _matched(Path(self.noisy), Path(self.clean))
@@ -170,14 +177,8 @@ class PairSources:
         return sources[0], sources[1], Recordings(pairs)
 
     def _crops(self, clean: Sequence[Clip], noisy: Sequence[Clip]) -> PairCrops:
-        first, second = (
-            Corpus(clips, sample_rate=self.sample_rate, cache=self.cache)
-            for clips in (clean, noisy)
-        )
-        for clip, one, other in zip(clean, first.ends, second.ends, strict=True):
-            if one != other:
-                raise InputError(f"{clip.path} is not as long as its noisy partner: trim the pair")
-        return PairCrops(first, second, length=self.length, level_db=self.level_db)
+        pair = _as_long(self.corpus(clean), self.corpus(noisy))
+        return PairCrops(*pair, length=self.length, level_db=self.level_db)
 
 
 @dataclass(frozen=True)
@@ -192,23 +193,14 @@ class PairCrops:
     def __call__(self, rng: np.random.Generator, size: int) -> Batch:
         picks = rng.choice(len(self.clean), size, p=clip_weights(self.clean, {}))
         seeds = rng.integers(2**63, size=size)
-        clean, noisy = (
-            torch.from_numpy(
-                np.stack(
-                    [
-                        corpus.crop(np.random.default_rng(seed), int(i), self.length)
-                        for i, seed in zip(picks, seeds, strict=True)
-                    ]
-                )
-            )[:, None]
-            for corpus in (self.clean, self.noisy)
-        )
+        places = [(int(i), seed) for i, seed in zip(picks, seeds, strict=True)]
+        crops = [
+            [x.crop(np.random.default_rng(seed), i, self.length) for i, seed in places]
+            for x in (self.clean, self.noisy)
+        ]
+        clean, noisy = torch.from_numpy(np.array(crops))[:, :, None]
         gain = 10 ** ((self.level_db - level_db(noisy)) / 20)
         return Batch(clean * gain, noisy * gain, [self.clean.clips[i].name for i in picks])
-
-
-def _by_file(clips: Sequence[Clip]) -> list[Clip]:
-    return [Clip(c.path, speaker=c.path.stem, group=c.group) for c in clips]
 
 
 def _split(what: str, clips: Sequence[Clip], share: float) -> tuple[list[Clip], list[Clip]]:
@@ -254,11 +246,16 @@ def _speaker(clip: Clip) -> str:
 def _whole_pairs(
     clean: Sequence[Clip], noisy: Sequence[Clip], sample_rate: int
 ) -> list[tuple[Tensor, Tensor, str]]:
-    corpora = [Corpus(clips, sample_rate=sample_rate) for clips in (clean, noisy)]
-    pairs = []
-    for index, clip in enumerate(corpora[0].clips):
-        signals = [torch.from_numpy(corpus.clip(index))[None] for corpus in corpora]
-        if signals[0].shape != signals[1].shape:
+    first, second = _as_long(*(Corpus(x, sample_rate=sample_rate) for x in (clean, noisy)))
+    return [
+        (torch.from_numpy(first.clip(n))[None], torch.from_numpy(second.clip(n))[None], clip.name)
+        for n, clip in enumerate(first.clips)
+    ]
+
+
+def _as_long(clean: Corpus, noisy: Corpus) -> tuple[Corpus, Corpus]:
+    """Two corpora whose clips are pairs of one length."""
+    for clip, one, other in zip(clean.clips, clean.ends, noisy.ends, strict=True):
+        if one != other:
             raise InputError(f"{clip.path} is not as long as its noisy partner: trim the pair")
-        pairs.append((signals[0], signals[1], clip.name))
-    return pairs
+    return clean, noisy

@@ -6,7 +6,7 @@ change of speed and rooms are one multiplication in the frequency domain for a w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.data.batches import Batch
-from signal_diffusion.data.corpus import Corpus
+from signal_diffusion.data.corpus import Corpus, clip_weights
 from signal_diffusion.data.degradations import (
     clipped,
     coded,
     equalisers,
+    level_steps,
     made_rooms,
     narrow_bands,
     real_rooms,
@@ -60,10 +61,13 @@ class Mixer:
         band_limited: share of the clips in a narrow band, as by a telephone; of those, nine in ten
             have the noise in it, too.
         whispered: share of the voices that whisper.
-        clipped, coded: share of the mixtures that are clipped, or coded by mu-law, as what is
-            wanted is not.
+        clipped, coded: share of the mixtures that are clipped, or coded by mu-law, MP3, Vorbis or
+            Opus, as what is wanted is not.
         noise_only, speech_only: share of the clips without any speech, or without any noise.
         level_jitter_db: standard deviation of the level around the normalised one.
+        quiet, quiet_db: share of the clips that are quieter, as of a talker beside a louder one,
+            and by how many dB at most.
+        uneven: share of the clips whose level changes in steps.
         groups, noise_groups, music_groups: share of each group of the speech, noise and music;
             groups not named share the rest by their size.
         balance: a recording is drawn as often as its source's length to this power says: 1 draws
@@ -86,6 +90,8 @@ class Mixer:
             "scattered": 0.1,
             "babble": 0.17,
             "music": 0.06,
+            "accompanied": 0.0,
+            "tune": 0.0,
             "made": 0.12,
         }
     )
@@ -102,6 +108,9 @@ class Mixer:
     speech_only: float = 0.02
     level_db: float = 0.0
     level_jitter_db: float = 2.0
+    quiet: float = 0.0
+    quiet_db: float = 35.0
+    uneven: float = 0.0
     groups: dict[str, float] = field(default_factory=dict)
     noise_groups: dict[str, float] = field(default_factory=dict)
     music_groups: dict[str, float] = field(default_factory=dict)
@@ -264,12 +273,17 @@ class Mixer:
         clean = torch.where(kind < self.noise_only, 0.0, clean)
         noise = torch.where(kind > 1 - self.speech_only, 0.0, noise * gain.clamp_max(1e4))
         noisy = clean + noise
-        kind = torch.from_numpy(rng.random((size, 1)))
-        heard = (clean.abs().amax(dim=-1, keepdim=True) > 0) & (noise.abs().amax(-1, True) > 0)
-        noisy = torch.where(heard & (kind < self.clipped), clipped(rng, noisy), noisy)
-        noisy = torch.where(heard & (kind > 1 - self.coded), coded(rng, noisy), noisy)
-        jitter = rng.standard_normal((size, 1)).astype(np.float32) * self.level_jitter_db
-        wanted = self.level_db + torch.from_numpy(jitter)
+        steps = level_steps(rng, size, length=clean.shape[-1], share=self.uneven)
+        clean, noisy = clean * steps, noisy * steps
+        damage = rng.random(size)
+        mixed = ((clean.abs().amax(dim=-1) > 0) & (noise.abs().amax(dim=-1) > 0)).numpy()
+        rows = np.flatnonzero(mixed & (damage < self.clipped))
+        noisy[rows] = clipped(rng, noisy[rows])
+        rows = np.flatnonzero(mixed & (damage > 1 - self.coded))
+        noisy[rows] = coded(rng, noisy[rows], rate=self.speech.sample_rate)
+        jitter = rng.standard_normal(size) * self.level_jitter_db
+        jitter -= rng.uniform(0, self.quiet_db, size) * (rng.random(size) < self.quiet)
+        wanted = self.level_db + torch.from_numpy(jitter.astype(np.float32))[:, None]
         level = 10 ** ((wanted - level_db(noisy)) / 20)
         return clean * level, noisy * level
 
@@ -282,27 +296,6 @@ class Mixer:
         least = np.array([self.least_snr_db.get(kind, -np.inf) for kind in kinds])
         again = rng.uniform(0, 15, size) + np.where(np.isfinite(least), least, 0)
         return np.where(drawn < least, again, drawn)
-
-
-def clip_weights(
-    corpus: Corpus, groups: Mapping[str, float], *, balance: float = 1.0
-) -> np.ndarray:
-    """Probability of each clip: by its length, with the shares of some groups given.
-
-    With a balance below 1, a source's probability is its length to that power.
-    """
-    lengths = (corpus.ends - corpus.starts).astype(np.float64)
-    names = np.array([clip.group for clip in corpus.clips])
-    if balance < 1:
-        _, source = np.unique([c.speaker for c in corpus.clips], return_inverse=True)
-        lengths *= np.bincount(source, lengths)[source] ** (balance - 1)
-    rest = 1.0 - sum(share for name, share in groups.items() if (names == name).any())
-    weights = np.where(np.isin(names, list(groups)), 0.0, lengths)
-    weights *= rest / max(weights.sum(), 1e-9)
-    for name, share in groups.items():
-        rows = names == name
-        weights[rows] = share * lengths[rows] / max(lengths[rows].sum(), 1e-9)
-    return weights / weights.sum()
 
 
 def _drawn(rng: np.random.Generator, odds: np.ndarray) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from signal_diffusion.data.batches import Batch, Recordings, Source, recordings_of
-from signal_diffusion.data.corpus import Corpus, list_manifest, manifest_rows
+from signal_diffusion.data.corpus import Corpus, clips_of, manifest_arrays, manifest_rows
+from signal_diffusion.data.crops import piece_of
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import level_db
 
@@ -77,9 +77,7 @@ class MachineMixer:
         return Batch(both[0], both[1], [f"record {index}" for index in picks])
 
     def _piece(self, rng: np.random.Generator, index: int, length: int) -> Array:
-        record = self.records[index]
-        start = int(rng.integers(len(record) - length + 1))
-        return record[start : start + length] * (1 if rng.random() < 0.5 else -1)
+        return piece_of(rng, self.records[index], length) * (1 if rng.random() < 0.5 else -1)
 
     def _noise(self, rng: np.random.Generator, kind: int, length: int) -> Array:
         if kind == 2:
@@ -119,18 +117,16 @@ class VibrationSources:
     def mixer_of(self, split: str) -> MachineMixer:
         """The mixer of the records and noises of one split."""
         where = {"domain": ["noise"], "split": [split], "label": MACHINES}
-        clips = list_manifest(self.root, self.manifest, where=where)
-        noise = Corpus(clips, sample_rate=self.sample_rate)
+        rows = manifest_rows(self.root, self.manifest, where=where)
+        noise = Corpus(clips_of(self.root, rows), sample_rate=self.sample_rate)
         return MachineMixer([x for _, x in self.records(split)], noise, **self.mixer)
 
     def records(self, split: str) -> list[tuple[dict[str, str], Array]]:
         """Rows of the manifest and their vibration, at a deviation of 1."""
-        rows = manifest_rows(
-            self.root, self.manifest, where={"domain": ["vibration"], "split": [split]}
-        )
-        files = {row["path"]: np.load(Path(self.root) / row["path"]) for row in rows}
-        arrays = [files[row["path"]][row["key"]].astype(np.float32) for row in rows]
-        return [(row, (x - x.mean()) / x.std()) for row, x in zip(rows, arrays, strict=True)]
+        where = {"domain": ["vibration"], "split": [split]}
+        found = manifest_arrays(self.root, self.manifest, where=where)
+        arrays = [(row, file[row["key"]].astype(np.float32)) for row, file in found]
+        return [(row, (x - x.mean()) / x.std()) for row, x in arrays]
 
 
 def _responses(rng: np.random.Generator, size: int, bins: int, spread_db: float) -> Array:

@@ -1,4 +1,4 @@
-"""Arithmetic on arrays of samples: levels, resampling, filters, robust statistics, gaps, buffers.
+"""Arithmetic on arrays of samples: levels, resampling, robust statistics, gaps, buffers.
 
 It knows numpy and scipy, no files and no networks. Metrics of estimates are in `metrics`.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 import numpy as np
@@ -56,6 +56,42 @@ class Buffer:
         while len(self._blocks) > 1 and self._spent >= self._blocks[0].shape[-1]:
             self._spent -= self._blocks.popleft().shape[-1]
         return taken
+
+
+class Windows:
+    """A function of the windows around values (C, n), which come in blocks; ends are repeated.
+
+    Args:
+        function: called as function(windows, axis=-1).
+        before, after: values of a window beside its own.
+
+    >>> import numpy as np
+    >>> highest = Windows(np.max, before=1, after=1)
+    >>> highest.push(np.array([[1, 3, 0]])), highest.push(np.array([[0, 2]]), last=True)
+    (array([[3, 3]]), array([[3, 2, 2]]))
+    """
+
+    def __init__(self, function: Callable[..., Array], *, before: int, after: int) -> None:
+        self._function, self._before, self._after = function, before, after
+        self._held: Array | None = None
+
+    def push(self, x: Array, *, last: bool = False, start: Array | None = None) -> Array:
+        """What a block makes known; `start` (C, 1) is what was before the first one."""
+        if self._held is None:
+            if not x.shape[1]:
+                return x
+            start = x[:, :1] if start is None else start
+            self._held = np.repeat(start, self._before, axis=1)
+        ends = self._after if last else 0
+        held = np.concatenate([self._held, x], axis=1)
+        held = np.concatenate([held, np.repeat(held[:, -1:], ends, axis=1)], axis=1)
+        size = self._before + 1 + self._after
+        count = max(held.shape[1] - size + 1, 0)
+        self._held = held[:, count:]
+        if not count:
+            return held[:, :0]
+        windows = np.lib.stride_tricks.sliding_window_view(held, size, axis=1)
+        return np.asarray(self._function(windows, axis=-1))
 
 
 def overlapping(

@@ -116,12 +116,8 @@ class LevelMeter:
 
     @property
     def level_db(self) -> float:
-        """dB of full scale of the loudest channel, over the peak of all."""
-        peaks = self.peaks
-        if not peaks.any():
-            return SILENCE_DB
-        floor = LOWEST_DB + 20 * math.log10(peaks.max())
-        return max(float(self.levels_db[peaks > 0].max()), floor)
+        """dB of full scale of the loudest channel."""
+        return float(self.levels_db.max())
 
     def _described(self, frames: Array) -> Array:
         """Root mean squares (1, C, n) of frames; if centred, means, medians and noise (4, C, n)."""

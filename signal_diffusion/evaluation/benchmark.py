@@ -25,9 +25,9 @@ from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.measures import metrics_named
 from signal_diffusion.evaluation.methods import Method, Modelled, Untouched
 from signal_diffusion.evaluation.outputs import data_description, machine
-from signal_diffusion.evaluation.pairs import Pair, folder_pairs, originals
-from signal_diffusion.evaluation.plan import takes_readings
-from signal_diffusion.evaluation.run import evaluate
+from signal_diffusion.evaluation.pairs import Pair
+from signal_diffusion.evaluation.plan import Sources, takes_readings
+from signal_diffusion.evaluation.run import ROWS, evaluate
 from signal_diffusion.evaluation.summary import by_column
 from signal_diffusion.files import artifact
 from signal_diffusion.files.journal import Job, Row, measured
@@ -41,7 +41,6 @@ from signal_diffusion.streaming.settings import Settings
 from signal_diffusion.tasks.denoise import denoise
 from signal_diffusion.tasks.generate import GUIDANCE, generate, require_generator
 from signal_diffusion.tasks.vocode import require_vocoder, vocode
-from signal_diffusion.training.runs import configuration_mistakes
 
 Sampler = Callable[..., Tensor]
 
@@ -53,6 +52,8 @@ EVERY = "every"
 INPUT = "input"
 #: Kinds of rows.
 QUALITY, SPEED, TRAINING = "quality", "speed", "training"
+#: Rows of times, and of scores.
+JOURNALS = (ROWS, f"scores/{ROWS}")
 #: Rate in Hz at which models without a rate of their own are timed, and that of wide-band PESQ.
 RATE = 16000
 #: Seconds of each recording that are scored.
@@ -140,12 +141,12 @@ def benchmark_model(
             run = partial(_trained, training, training_steps, count)
             jobs.append(({**row, "threads": count}, run))
     if data is not None and of["task"] == "denoise":
-        for settings in _settings(denoiser, plan).values():
-            require_process(denoiser, settings)
+        for _, method in _methods(denoiser, model, plan):
+            require_process(denoiser, method.settings)
     begin()
     parts = 1 if data is None else 2
     advance = part_of(progress, 0, parts) or (lambda *_: None)
-    rows = measured(jobs, folder / "rows.jsonl", lambda done, total, _: advance(done, total))
+    rows = measured(jobs, folder / ROWS, lambda done, total, _: advance(done, total))
     facts = {"name": model, **of, **here, "plan": plan.described}
     if data is None:
         return {**facts, "measures": [], "rows": rows}
@@ -279,10 +280,9 @@ def _timed(run: Callable[[], object], seconds: float, count: int, repeats: int) 
 
 
 def _trained(overrides: Sequence[str], steps: int, count: int) -> Row:
-    with configuration_mistakes():
-        from signal_diffusion.training.speed import training_speed
+    from signal_diffusion.training.speed import training_speed
 
-        return training_speed(list(overrides), steps=steps, thread_count=count)
+    return training_speed(list(overrides), steps=steps, thread_count=count)
 
 
 def data_of(
@@ -308,35 +308,26 @@ def data_of(
         )
     speech = denoiser.domain == "speech" and denoiser.sample_rate == RATE
     pesq = ["pesq"] if speech and importlib.util.find_spec("pesq") is not None else []
-    if task == "vocode":
-        names = metrics_named(metrics or [*pesq, "lsd"])
-        pairs = originals(folder, sample_rate=rate)
-    else:
-        for name in ("clean", "noisy"):
-            if not (folder / name).is_dir():
-                raise InputError(
-                    f"{folder} has no folder {name}: give one with clean/ and noisy/, with files "
-                    "of the same names"
-                )
-        pairs = folder_pairs(folder / "clean", folder / "noisy")
-        readings = takes_readings(denoiser, denoiser.domain or "this", pairs)
-        usual = [] if readings else ["si_sdr", *pesq]
-        names = metrics_named(metrics or usual, domain=denoiser.domain, readings=readings)
+    vocoder = task == "vocode"
+    pairs = Sources(data=folder, alone=rate if vocoder else None).pairs()
+    readings = not vocoder and takes_readings(denoiser, denoiser.domain or "this", pairs)
+    usual = [*pesq, "lsd"] if vocoder else [] if readings else ["si_sdr", *pesq]
+    domain = None if vocoder else denoiser.domain
+    names = metrics_named(metrics or usual, domain=domain, readings=readings)
     count = min(files, len(pairs))
     evenly = [pairs[index * len(pairs) // count] for index in range(count)]
     return Data([replace(pair, sample_rate=rate, beginning=LONGEST) for pair in evenly], names)
 
 
-def _settings(denoiser: NetworkDenoiser, plan: Plan) -> dict[str, Settings]:
-    """The settings of each sampler and number of steps, by the names of their methods."""
-    return {
-        _name(sampler, steps): Settings(steps=steps, sampler=sampler, noise_std=plan.noise_std)
-        for _, sampler, steps in points(denoiser.schedule, plan.calls, plan.samplers)
-    }
-
-
-def _name(sampler: Sampler, steps: int) -> str:
-    return f"{sampler.__name__}, {steps} steps"
+def _methods(denoiser: NetworkDenoiser, model: str, plan: Plan) -> list[tuple[Row, Modelled]]:
+    """What is scored, each once: the description of its row, and the model at its setting."""
+    device = next(denoiser.parameters()).device.type
+    found = []
+    for row, sampler, steps in points(denoiser.schedule, plan.calls, plan.samplers):
+        settings = Settings(steps=steps, sampler=sampler, noise_std=plan.noise_std)
+        label = f"{sampler.__name__}, {steps} steps"
+        found.append(({**row, "steps": steps}, Modelled(model, settings, device, label=label)))
+    return found
 
 
 def quality(
@@ -356,14 +347,14 @@ def quality(
     Raises:
         InputError: a recording can't be denoised or scored.
     """
-    device = next(denoiser.parameters()).device.type
-    settings = _settings(denoiser, plan)
-    methods: list[Method] = [Untouched(INPUT)] if task_of(denoiser) == "denoise" else []
-    described: list[tuple[str, Row]] = [(INPUT, {"sampler": INPUT, "calls": 0}) for _ in methods]
-    methods += [Modelled(model, one, device, label=name) for name, one in settings.items()]
-    for row, sampler, steps in points(denoiser.schedule, plan.calls, plan.samplers):
-        described.append((_name(sampler, steps), {**row, "steps": steps}))
-    jobs = max(plan.threads) if device == "cpu" else 1
+    described = _methods(denoiser, model, plan)
+    # Two budgets may come to one setting.
+    methods: list[Method] = list({method.name: method for _, method in described}.values())
+    rows_of = [(row, method.name) for row, method in described]
+    if task_of(denoiser) == "denoise":
+        methods.insert(0, Untouched(INPUT))
+        rows_of.insert(0, ({"sampler": INPUT, "calls": 0}, INPUT))
+    jobs = max(plan.threads) if next(denoiser.parameters()).device.type == "cpu" else 1
     rows = evaluate(data.pairs, methods, data.metrics, folder, jobs=jobs, progress=progress)
     for row in rows:
         if row["error"] is not None:
@@ -373,4 +364,4 @@ def quality(
         columns = {metric: [row[metric] for row in subset] for metric in data.metrics}
         means[name] = {m: None if None in x else float(np.mean(x)) for m, x in columns.items()}
     of = {**of, "kind": QUALITY, "noise_std": plan.noise_std}
-    return [{**of, **row, **means[name]} for name, row in described]
+    return [{**of, **row, **means[name]} for row, name in rows_of]

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.benchmark import (
     EVERY,
     INPUT,
@@ -16,12 +15,9 @@ from signal_diffusion.evaluation.benchmark import (
     TRAINING,
 )
 from signal_diffusion.evaluation.measures import METRICS
-from signal_diffusion.evaluation.memorisation_report import require_folder
 from signal_diffusion.evaluation.outputs import write_results
-from signal_diffusion.evaluation.run import ROWS
 from signal_diffusion.evaluation.summary import markdown_table
 from signal_diffusion.files import atomic
-from signal_diffusion.files.atomic import failures
 from signal_diffusion.files.journal import Row
 from signal_diffusion.plots.curves import INPUT as INPUT_COLOUR
 from signal_diffusion.plots.curves import REMOVED, RESULT
@@ -31,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FIGURES, TABLE, PICTURE = "benchmark.json", "benchmark.md", "benchmark.png"
+OUTPUTS = FIGURES, TABLE, PICTURE = "benchmark.json", "benchmark.md", "benchmark.png"
 #: Colours of the samplers; others are grey.
 COLOURS = {
     "ddim": RESULT,
@@ -45,34 +41,11 @@ GREY = "#777777"
 STYLES = ("-", "--", ":", "-.")
 
 
-def begin(folder: Path, *, force: bool, resume: bool) -> None:
-    """Make the folder of a report.
-
-    Args:
-        folder: new or there.
-        force: forget the rows of an earlier run, and replace its report.
-        resume: go on from them.
-
-    Raises:
-        InputError: it can't be made, or holds a report already.
-    """
-    journals = [folder / ROWS, folder / "scores" / ROWS]
-    if journals[0].exists() and not (force or resume):
-        raise InputError(
-            f"{journals[0]} exists: pass --resume to go on from it, or --force to begin anew"
-        )
-    require_folder(folder, force=force or resume, names=(FIGURES, TABLE, PICTURE))
-    with failures(folder):
-        folder.mkdir(exist_ok=True)
-        for journal in [] if resume else journals:
-            journal.unlink(missing_ok=True)
-
-
 def write_benchmark(folder: Path, found: Mapping[str, Any], *, command: str) -> str:
     """Write figures, table and, with matplotlib, a picture into a folder; each appears whole.
 
     Args:
-        folder: of the report, see `begin`.
+        folder: of the report; it must exist.
         found: result of `benchmark_model`.
         command: that measures the same.
 

@@ -16,6 +16,7 @@ from signal_diffusion.data.labels import fitted
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.measures import Metric
 from signal_diffusion.evaluation.methods import Modelled
 from signal_diffusion.evaluation.outputs import (
     FIGURES,
@@ -40,22 +41,15 @@ from signal_diffusion.tasks.generate import generate, require_generator
 REAL = "real, other half"
 
 
-@dataclass(frozen=True)
-class Heading:
-    """How a table shows a score of a set."""
-
-    heading: str
-    digits: int
-
-    def shown(self, score: float, *, sign: str = "") -> str:
-        return f"{score:{sign}.{self.digits}f}"
+def _of_sets(*_: object) -> float:
+    return float("nan")
 
 
-#: Scores of a set beside a half of the real ones, see `scores_of_set`.
-SCORES: Mapping[str, Heading] = {
-    "frechet": Heading("Fréchet distance", 3),
-    "diversity": Heading("diversity, real: 1", 2),
-    "nearest": Heading("distance to the nearest real one", 3),
+#: Scores of a set, none of two signals, beside a half of the real ones, see `scores_of_set`.
+SCORES: Mapping[str, Metric] = {
+    "frechet": Metric(_of_sets, "Fréchet distance", 3),
+    "diversity": Metric(_of_sets, "diversity, real: 1", 2),
+    "nearest": Metric(_of_sets, "distance to the nearest real one", 3),
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ import torch
 from signal_diffusion import metrics
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.resampling import resample
-from signal_diffusion.errors import InputError, install
+from signal_diffusion.errors import InputError, library
 
 #: Of the listening metrics, Hz.
 LISTENING_RATE = 16000
@@ -61,21 +60,19 @@ class Metric:
         return f"{self.scale * score:{sign}.{self.digits}{self.form}}"
 
 
-def _plain(metric: Callable[[Array, Array], torch.Tensor]) -> Measure:
+def _plain(metric: Callable[..., torch.Tensor]) -> Measure:
     return lambda estimate, reference, _: float(metric(estimate, reference).mean())
+
+
+def _of_rate(metric: Callable[..., torch.Tensor]) -> Measure:
+    return lambda estimate, reference, rate: float(
+        metric(estimate, reference, sample_rate=rate).mean()
+    )
 
 
 def _pesq(estimate: Array, reference: Array, rate: float) -> float:
     pair = (resample(x, rate, LISTENING_RATE) for x in (estimate, reference))
     return float(metrics.pesq_wb(*pair).mean())
-
-
-def _estoi(estimate: Array, reference: Array, rate: float) -> float:
-    return float(metrics.estoi(estimate, reference, sample_rate=round(rate)).mean())
-
-
-def _envelope(estimate: Array, reference: Array, rate: float) -> float:
-    return float(metrics.envelope_peak_error(estimate, reference, sample_rate=rate).mean())
 
 
 def _dnsmos(estimate: Array, _: Array, rate: float) -> float:
@@ -98,7 +95,7 @@ METRICS: Mapping[str, Metric] = {
         "(bad) to 4.64 (the same), predicted by ITU-T P.862.2.",
     ),
     "estoi": Metric(
-        _estoi,
+        _of_rate(metrics.estoi),
         "ESTOI %",
         1,
         scale=100.0,
@@ -114,6 +111,14 @@ METRICS: Mapping[str, Metric] = {
         higher=True,
         explanation="How far everything that is not the clean signal lies below it; a wrong "
         "loudness does not count.",
+    ),
+    "voice_lost": Metric(
+        _of_rate(metrics.voice_lost),
+        "voice lost dB",
+        2,
+        sound_only=True,
+        explanation="By how much active speech fell: the level of the clean voice less that of its "
+        "part in the result; noise that is left does not count, a wrong loudness does.",
     ),
     "snr": Metric(
         _plain(metrics.snr),
@@ -166,7 +171,7 @@ METRICS: Mapping[str, Metric] = {
         explanation="The error of the kurtosis, which tells how spiky a signal is, in per cent.",
     ),
     "envelope": Metric(
-        _envelope,
+        _of_rate(metrics.envelope_peak_error),
         "envelope peak error %",
         explanation="The error of the highest peak of the envelope's spectrum, by which faults "
         "of bearings are found, in per cent.",
@@ -185,7 +190,7 @@ METRICS: Mapping[str, Metric] = {
 
 #: By the domain of the model.
 DEFAULTS: Mapping[str | None, tuple[str, ...]] = {
-    "speech": ("pesq", "estoi", "si_sdr", "lsd"),
+    "speech": ("pesq", "estoi", "si_sdr", "voice_lost", "lsd"),
     "music": ("si_sdr", "lsd", "stft"),
     "ecg": ("ssd", "mad", "prd", "cosine", "snr"),
     "vibration": ("snr", "kurtosis", "envelope"),
@@ -222,19 +227,9 @@ def metrics_named(
         if readings and METRICS[name].sound_only:
             fit = ", ".join(other for other, metric in METRICS.items() if not metric.sound_only)
             raise InputError(f"metric {name} measures sound, not readings: use {fit}")
-        require_package(f"metric {name}", METRICS[name].needs)
+        if needs := METRICS[name].needs:
+            library(*needs, of=f"metric {name}")
     return wanted
-
-
-def require_package(what: str, needs: tuple[str, str] | None) -> None:
-    """Raise an InputError where a module (its name, and the extra with it) can't be imported."""
-    if needs is None:
-        return
-    try:
-        import_module(needs[0])
-    except ImportError as error:
-        package = needs[0].partition(".")[0]
-        raise InputError(f"{what} needs the package {package}: {install(needs[1])}") from error
 
 
 def measured(
@@ -272,76 +267,3 @@ def _score(
         return measure(estimate, reference, rate)
     rows = zip(estimate, reference, ~unscored, strict=True)
     return float(np.mean([measure(e[None, kept], r[None, kept], rate) for e, r, kept in rows]))
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A mean as it is shown: the number, its interval, and what it means.
-
-    Attributes:
-        mean, ends: as text; `ends` is empty where there is no interval.
-        better: of differences, True if the interval lies on the better side of 0, False if on the
-            worse, and None if it holds 0.
-        best: whether no other of its column is better.
-    """
-
-    mean: str = ""
-    ends: str = ""
-    better: bool | None = None
-    best: bool = False
-
-
-def shown(metric: str, value: float | None, *, sign: str = "") -> str:
-    """A score as text, with a real minus but where it is 0; "–" where there is none.
-
-    >>> shown("estoi", -0.0712, sign="+"), shown("pesq", -1e-9), shown("pesq", None)
-    ('−7.1', '0.00', '–')
-    """
-    if value is None:
-        return "–"
-    text = METRICS[metric].shown(value, sign=sign)
-    return text.replace("-", "−" if is_seen(text) else sign)
-
-
-def is_seen(text: str) -> bool:
-    """Whether a number as text differs from 0.
-
-    >>> is_seen("+0.00"), is_seen("-0.01")
-    (False, True)
-    """
-    return any(digit in text for digit in "123456789")
-
-
-def better_by(metric: str, change: float) -> float:
-    """A change of a score, positive where it is for the better.
-
-    >>> better_by("pesq", 0.5), better_by("prd", 0.5)
-    (0.5, -0.5)
-    """
-    return change if METRICS[metric].higher else -change
-
-
-def cell(metric: str, found: Mapping[str, float] | None, *, sign: str = "") -> Cell:
-    """What a table shows of statistics; with a sign, they are of differences."""
-    if found is None:
-        return Cell()
-    mean = shown(metric, found["mean"], sign=sign)
-    if "low" not in found:
-        return Cell(mean)
-    low, high = found["low"], found["high"]
-    ends = " to ".join(shown(metric, end, sign=sign) for end in (low, high))
-    sure = bool(sign) and low * high > 0
-    return Cell(mean, ends, better_by(metric, low) > 0 if sure else None)
-
-
-def best_of(metric: str, means: Sequence[float | None]) -> set[int]:
-    """Places of the best means, which are several where they are shown alike.
-
-    >>> best_of("pesq", [1.411, None, 1.709, 1.7101])
-    {2, 3}
-    """
-    values = [mean for mean in means if mean is not None]
-    if not values:
-        return set()
-    best = shown(metric, max(values, key=lambda mean: better_by(metric, mean)))
-    return {at for at, mean in enumerate(means) if mean is not None and shown(metric, mean) == best}

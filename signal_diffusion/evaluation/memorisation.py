@@ -10,20 +10,23 @@ references:
     training    each training clip, to the nearest of the others: draws of the very law, as long as
                 no clip is there twice.
 
-A copy is found at any level and start. One that was sped up by 3 % already lies as far off as other
-recordings of a word by its speaker may, so that `speeds` looks for these, too.
-
-Two counts decide: of drawn signals nearer than `VERY_NEAR` of the reference, which tells a
-generator that repeats much, and of those nearer than all of it, which tells a few exact copies.
-Their test is exact: with n drawn and m reference distances of one law, of the k + r - 1 smallest k
-or more are drawn ones with the probability of a hypergeometric law, which is that of k drawn
-distances under the r-th smallest reference.
+A drawn signal within `RESOLUTION` of a training clip is a copy, and one copy fails. Copies at any
+level and start lie farther off, by up to 0.12, where they begin between two frames; one that was
+sped up by 3 % lies as far off as other recordings of a word by its speaker may, so that `speeds`
+looks for these, too. Such copies are found by two counts: of drawn signals nearer than `VERY_NEAR`
+of the reference, and of those nearer than all of it. Their test is exact: with n drawn and m
+reference distances of one law, of the k + r - 1 smallest k or more are drawn ones with the
+probability of a hypergeometric law, which is that of k drawn distances under the r-th smallest
+reference. Of training clips, two that are each other's nearest have one distance, not two, and
+small distances are half as many as those of as many other clips: m is (clips - 1) / 2.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +42,10 @@ from signal_diffusion.streaming.pieces import part_of
 
 #: Share of the reference that counts as very near, and the probability under which it is no chance.
 VERY_NEAR, CHANCE = 0.01, 0.01
+#: Distance up to which a signal is a copy: what 16 bits, gains and float32 make of one is nearer.
+RESOLUTION = 0.005
+#: Share of the drawn signals that must be near to fail, above which the clips are too few.
+TOO_FEW = 0.2
 REFERENCES = ("held-out", "training")
 
 
@@ -84,10 +91,14 @@ class Comparison:
 
     Attributes:
         reference: a name of `REFERENCES`.
+        drawn: number of drawn signals.
         median: of the reference's distances.
         very_near: the distance that `VERY_NEAR` of the reference is within.
         share: of the drawn signals that lie nearer than that.
         under_all: number of drawn signals that are nearer than any of the reference.
+        copies: number of drawn signals within `RESOLUTION`.
+        least: the fewest drawn signals nearer than any of the reference that fail; None where even
+            all of them pass.
         p: probability of either number by chance: twice the smaller one's, or that of both where
             the reference is so small that they are one.
         p_nearer: that of the drawn distances' being the smaller ones altogether (Mann and Whitney);
@@ -95,16 +106,46 @@ class Comparison:
     """
 
     reference: str
+    drawn: int
     median: float
     very_near: float
     share: float
     under_all: int
+    copies: int
+    least: int | None
     p: float
     p_nearer: float
 
     @property
+    def verdict(self) -> str:
+        """Failed; or undecided, where the clips are too few to fail; or passed."""
+        if self.copies or self.p < CHANCE:
+            return "failed"
+        few = self.least is None or self.least > TOO_FEW * self.drawn
+        return "undecided" if few else "passed"
+
+    @property
     def passed(self) -> bool:
-        return self.p >= CHANCE
+        return self.verdict == "passed"
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words."""
+        those = "held-out clips" if self.reference == "held-out" else "training clips of each other"
+        copies = f", {self.copies} within {RESOLUTION}: copies" if self.copies else ""
+        return (
+            f"{self.verdict}: {100 * self.share:.3g} % of the drawn signals lie nearer to a "
+            f"training clip than the nearest {100 * VERY_NEAR:g} % of {those} do, "
+            f"{self.under_all} nearer than all (p = {self.p:.2g}){copies}"
+        )
+
+    @property
+    def power(self) -> str:
+        """How many drawn signals must be near to fail, in words."""
+        if self.least is None:
+            return f"even {self.drawn} of {self.drawn} drawn signals nearer than all would pass"
+        share = f"{self.least} of {self.drawn} drawn signals ({self.least / self.drawn:.1%})"
+        return f"{share} nearer than all would fail, or one copy within {RESOLUTION}"
 
 
 @dataclass(frozen=True)
@@ -114,19 +155,24 @@ class Memorisation:
     Attributes:
         drawn, held_out, training: distances, of which the last leave each clip itself out.
         neighbours: number of the training clip that each drawn signal (n,) is nearest to.
+        partners: number of the other training clip that each training clip is nearest to.
     """
 
     drawn: Array
     held_out: Array
     training: Array
     neighbours: NDArray[np.int64]
+    partners: NDArray[np.int64]
 
     def against(self, reference: str) -> Comparison:
         """The comparison with a reference of `REFERENCES`."""
         require_reference(reference)
-        return compared(
-            reference, self.drawn, self.held_out if reference == "held-out" else self.training
-        )
+        if reference == "held-out":
+            return compared(reference, self.drawn, self.held_out)
+        clips = np.arange(len(self.training))
+        once = (self.partners[self.partners] != clips) | (clips < self.partners)
+        count = max(1, (len(clips) - 1) // 2)
+        return compared(reference, self.drawn, self.training[once], count=count)
 
     @property
     def p_alike(self) -> float:
@@ -136,6 +182,25 @@ class Memorisation:
     def closest(self, count: int) -> list[int]:
         """Numbers of the drawn signals that are nearest to a training clip, the nearest first."""
         return [int(index) for index in np.argsort(self.drawn, kind="stable")[:count]]
+
+    def notes(self, reference: str) -> list[str]:
+        """What a comparison can find, and what makes it weak or unfair, in lines."""
+        found, count = self.against(reference), len(self.drawn)
+        lines = [f"power: {found.power}"]
+        if found.verdict == "undecided":
+            near = max(1, int(TOO_FEW * count))
+            clips = math.ceil(count * ((CHANCE / 2) ** (-1 / near) - 1))
+            clips = clips if reference == "held-out" else 2 * clips + 1
+            lines.append(f"note: too few clips: about {clips} {reference} ones would do")
+        if copied := int((self.held_out <= RESOLUTION).sum()):
+            lines.append(f"note: {copied} held-out clips are copies of training clips: remove them")
+        if reference == "held-out" and self.p_alike < CHANCE:
+            lines.append(
+                "note: held-out clips lie farther from the training clips than these from each "
+                f"other (p = {self.p_alike:.2g}), and so are of another kind; --against training "
+                "is fairer"
+            )
+        return lines
 
 
 def require_reference(name: str) -> None:
@@ -202,41 +267,57 @@ def memorisation(
         least.append(distances.double().numpy())
         places.append(torch.stack([place for _, place in found]).gather(0, which[None])[0].numpy())
     near, held, others = least
-    return Memorisation(near, held_out=held, training=others, neighbours=places[0])
+    return Memorisation(
+        near, held_out=held, training=others, neighbours=places[0], partners=places[2]
+    )
 
 
-def compared(reference: str, drawn: Array, distances: Array) -> Comparison:
+def compared(
+    reference: str, drawn: Array, distances: Array, *, count: int | None = None
+) -> Comparison:
     """How drawn distances (n,) compare with those (m,) of a reference.
+
+    Args:
+        reference: its name.
+        drawn, distances: to the nearest training clip.
+        count: of distances that are independent; None for all.
 
     >>> far = np.linspace(0.5, 0.9, 200)
     >>> compared("training", far, far).passed, compared("training", far - 0.3, far).passed
     (True, False)
     """
-    rank, sorted_ = max(1, round(VERY_NEAR * len(distances))), np.sort(distances)
-    counts = {n: int((drawn < sorted_[n - 1]).sum()) for n in (1, rank)}
-    chances = [p_of_count(k, n, len(drawn), len(distances)) for n, k in counts.items()]
+    many, near = len(drawn), np.sort(distances)
+    count = count or len(near)
+    ranks = {1, max(1, round(VERY_NEAR * count))}
+    under = {rank: int((drawn < near[rank - 1]).sum()) for rank in ranks}
+    p = len(ranks) * min(float(p_of_count(k, rank, many, count)) for rank, k in under.items())
+    failing = p_of_count(np.arange(1, many + 1), 1, many, count) < CHANCE / len(ranks)
     return Comparison(
         reference,
+        many,
         median=float(np.median(distances)),
-        very_near=float(sorted_[rank - 1]),
-        share=counts[rank] / len(drawn),
-        under_all=counts[1],
-        p=min(1.0, len(chances) * min(chances)),
+        very_near=float(near[max(ranks) - 1]),
+        share=under[max(ranks)] / many,
+        under_all=under[1],
+        copies=int((drawn <= RESOLUTION).sum()),
+        least=int(failing.argmax()) + 1 if failing.any() else None,
+        p=min(1.0, p),
         p_nearer=_p_nearer(drawn, distances),
     )
 
 
-def p_of_count(count: int, rank: int, drawn: int, reference: int) -> float:
+def p_of_count(count: Any, rank: int, drawn: int, reference: int) -> Any:
     """Probability that `count` or more of `drawn` lie under the `rank`-th smallest of `reference`.
 
-    >>> p_of_count(1, 1, 1, 3)  # one of four alike is the smallest
+    Args:
+        count: one, or an array of them, of which the result has the form.
+
+    >>> round(p_of_count(1, 1, 1, 3), 6)  # one of four alike is the smallest
     0.25
     """
     from scipy.stats import hypergeom
 
-    if count == 0:
-        return 1.0
-    return float(hypergeom.sf(count - 1, drawn + reference, drawn, count + rank - 1))
+    return hypergeom.sf(np.subtract(count, 1), drawn + reference, drawn, np.add(count, rank - 1))
 
 
 def _p_nearer(first: Array, second: Array) -> float:

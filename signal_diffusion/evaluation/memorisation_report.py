@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,20 +13,29 @@ import numpy as np
 from signal_diffusion.audio import read
 from signal_diffusion.audio.provenance import MARK, provenance, write_generated
 from signal_diffusion.conditions import Condition, Value
-from signal_diffusion.data.corpus import SUFFIXES, Clip, Corpus, list_folder, list_manifest
+from signal_diffusion.data.corpus import (
+    SUFFIXES,
+    Clip,
+    Corpus,
+    clips_of,
+    list_folder,
+    manifest_rows,
+)
 from signal_diffusion.data.labels import fitted
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.memorisation import (
     CHANCE,
     REFERENCES,
+    RESOLUTION,
     VERY_NEAR,
     Clips,
     Comparison,
     Memorisation,
 )
+from signal_diffusion.evaluation.outputs import make_folder
 from signal_diffusion.files import atomic
-from signal_diffusion.files.atomic import failures
+from signal_diffusion.files.npz import read_arrays
 from signal_diffusion.plots.curves import INPUT, REMOVED, RESULT
 from signal_diffusion.plots.spectrograms import DRAWING, as_png, require_matplotlib
 from signal_diffusion.samplers import Progress
@@ -37,23 +45,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-FIGURES, HISTOGRAM = "memorisation.json", "histogram.png"
+OUTPUTS = FIGURES, HISTOGRAM = "memorisation.json", "histogram.png"
 #: Seconds of silence between the two sounds of a pair.
 PAUSE = 0.25
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-
-
-def require_folder(
-    folder: Path, *, force: bool, names: Sequence[str] = (FIGURES, HISTOGRAM)
-) -> None:
-    """Raise an InputError unless a report of such files may be written into a folder."""
-    if folder.suffix or (folder.exists() and not folder.is_dir()):
-        raise InputError(f"{folder} is no folder: name one for the report, e.g. -o report")
-    if not folder.absolute().parent.is_dir():
-        raise InputError(f"{folder} can't be made: there is no folder {folder.absolute().parent}")
-    for name in names:
-        if (folder / name).exists() and not force:
-            raise InputError(f"{folder / name} exists: pass --force to replace it")
 
 
 def write_report(
@@ -89,10 +84,8 @@ def write_report(
         InputError: something can't be written.
     """
     verdict = found.against(against)
-    require_folder(folder, force=force)
     require_matplotlib()
-    with failures(folder):
-        folder.mkdir(exist_ok=True)
+    make_folder(folder, OUTPUTS, force=force)
     closest = []
     for place, index in enumerate(found.closest(pairs), start=1):
         neighbour, distance = int(found.neighbours[index]), round(float(found.drawn[index]), 4)
@@ -109,9 +102,11 @@ def write_report(
     sets = {"drawn": found.drawn, "held_out": found.held_out, "training": found.training}
     figures = {
         **(facts or {}),
-        "verdict": "passed" if verdict.passed else "failed",
+        "verdict": verdict.verdict,
         "against": against,
-        "sentence": sentence(verdict),
+        "sentence": verdict.sentence,
+        "notes": found.notes(against),
+        "resolution": RESOLUTION,
         "very_near_share": VERY_NEAR,
         "chance": CHANCE,
         "comparisons": {name: asdict(found.against(name)) for name in REFERENCES},
@@ -125,26 +120,6 @@ def write_report(
     }
     atomic.write(folder / FIGURES, json.dumps(figures, indent=1) + "\n", force=force)
     return verdict
-
-
-def sentence(verdict: Comparison) -> str:
-    """A verdict in words."""
-    those = "held-out clips" if verdict.reference == "held-out" else "training clips of each other"
-    return (
-        f"{'passed' if verdict.passed else 'failed'}: {100 * verdict.share:.3g} % of the drawn "
-        f"signals lie nearer to a training clip than the nearest {100 * VERY_NEAR:g} % of "
-        f"{those} do, {verdict.under_all} nearer than all (p = {verdict.p:.2g})"
-    )
-
-
-def notes(found: Memorisation, against: str) -> list[str]:
-    """What makes the reference of a verdict unfair, in lines."""
-    if against == "training" or found.p_alike >= 0.01:
-        return []
-    return [
-        "note: held-out clips lie farther from the training clips than these from each other "
-        f"(p = {found.p_alike:.2g}), and so are of another kind; --against training is fairer"
-    ]
 
 
 def _peaked(x: np.ndarray) -> np.ndarray:
@@ -171,7 +146,7 @@ def _figure(found: Memorisation, verdict: Comparison) -> Figure:
     axes.axvline(verdict.very_near, color="black", ls=":", lw=1, label=label)
     axes.set_xlabel("distance to the nearest training clip (0: a copy)")
     axes.set_ylabel("share, %")
-    axes.set_title(sentence(verdict), fontsize=9, wrap=True)
+    axes.set_title(verdict.sentence, fontsize=9, wrap=True)
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
     return figure
@@ -209,7 +184,13 @@ def drawn_signals(
     if path.suffix.lower() == ".npz":
         return _from_npz(path)
     if path.is_dir() and any(p.suffix.lower() in SUFFIXES for p in path.rglob("*")):
-        return _from_folder(path)
+        clips = list_folder(path)
+        rate = read(clips[0].path).sample_rate
+        corpus = Corpus(clips, sample_rate=rate)
+        length = int((corpus.ends - corpus.starts).max())
+        relative = [str(clip.path.relative_to(path)) for clip in clips]
+        held = Clips(relative, lambda index: fitted(corpus.clip(index), length))
+        return Drawn(held, rate, length, {"folder": path.name})
     from signal_diffusion.streaming.settings import device_named
 
     denoiser = Denoiser.from_pretrained(source).to(device_named(device))
@@ -270,7 +251,8 @@ def training_sets(
     else:
         where = columns or {"domain": [drawn.domain or ""]}
         splits = ("train", "valid")
-        listed = [list_manifest(root, where={**where, "split": [split]}) for split in splits]
+        rows = [manifest_rows(root, where={**where, "split": [split]}) for split in splits]
+        listed = [clips_of(root, found) for found in rows]
     return [_clips(clips, drawn) for clips in listed]
 
 
@@ -280,23 +262,12 @@ def _clips(clips: Sequence[Clip], drawn: Drawn) -> Clips:
     return Clips(names, lambda index: fitted(corpus.clip(index), drawn.length))
 
 
-def _from_folder(folder: Path) -> Drawn:
-    clips = list_folder(folder)
-    rate = read(clips[0].path).sample_rate
-    corpus = Corpus(clips, sample_rate=rate)
-    length = int((corpus.ends - corpus.starts).max())
-    names = [str(clip.path.relative_to(folder)) for clip in clips]
-    found = Clips(names, lambda index: fitted(corpus.clip(index), length))
-    return Drawn(found, rate, length, {"folder": folder.name})
-
-
 def _from_npz(path: Path) -> Drawn:
+    held = read_arrays(path, "signals", ["sample_rate", "provenance"])
     try:
-        with np.load(path, allow_pickle=False) as held:
-            signals = np.asarray(held["signals"], np.float32)
-            rate = int(held["sample_rate"])
-            facts = json.loads(str(held["provenance"])) if "provenance" in held else {}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        signals, rate = np.asarray(held["signals"], np.float32), int(held["sample_rate"])
+        facts = dict(json.loads(str(held.get("provenance", "{}"))))
+    except (ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"{path} can't be read as what `generate -o {path.name}` writes, "
             f"with signals (n, L) and sample_rate: {' '.join(str(error).split())}"

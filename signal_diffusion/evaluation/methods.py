@@ -22,11 +22,10 @@ import numpy as np
 from signal_diffusion.audio import Recording, write
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, library
 from signal_diffusion.evaluation.baselines import FILTERS
-from signal_diffusion.evaluation.measures import require_package
-from signal_diffusion.evaluation.pairs import Pair, Sound, by_name, files_of, require_partners
-from signal_diffusion.evaluation.readings import Readings, is_same_rate, require_alike
+from signal_diffusion.evaluation.pairs import Pair, by_name, files_of, require_partners
+from signal_diffusion.evaluation.readings import Sound, require_alike
 from signal_diffusion.files import artifact
 from signal_diffusion.nn.mel import Mel
 from signal_diffusion.streaming.settings import Settings
@@ -170,7 +169,11 @@ class Filter:
                 f"against is '{self.name}'; choose among {', '.join(FILTERS)}, or use "
                 "--against-command or --against-folder"
             )
-        require_package(self.name, FILTERS[self.name].needs)
+        built = FILTERS[self.name]
+        if built.needs is not None:
+            library(*built.needs, of=self.name)
+        if built.ready is not None:
+            built.ready(0)
 
     @property
     def key(self) -> object:
@@ -248,7 +251,7 @@ class Command:
             if not target.is_file():
                 raise InputError(f"command {self.name} wrote no file for {pair.name}")
             made = pair.held(target)
-        _require_form(f"command {self.name} for {pair.name}", made, sound)
+        sound.require_form(f"command {self.name} for {pair.name}", made)
         return Estimate(made.samples, taken, memory)
 
     def _run(self, words: Iterable[str]) -> tuple[float, int | None]:
@@ -301,7 +304,7 @@ class Made:
 
     def __call__(self, pair: Pair, sound: Sound) -> Estimate:
         made = pair.held(_files(self.folder)[pair.name])
-        _require_form(f"{self.folder} for {pair.name}", made, sound)
+        sound.require_form(f"{self.folder} for {pair.name}", made)
         return Estimate(made.samples)
 
 
@@ -331,20 +334,6 @@ def _given(pair: Pair, sound: Sound, folder: Path) -> tuple[Path, Path]:
     ):
         writer.write(sound.noisy)
     return source, target
-
-
-def _require_form(what: str, made: Readings, sound: Sound) -> None:
-    wanted, found = sound.clean.shape, made.samples.shape
-    if found != wanted or not is_same_rate(made.sample_rate, sound.sample_rate):
-        forms = [
-            "{:.12g} Hz, {} channels, {} samples".format(rate, *shape)
-            for rate, shape in ((made.sample_rate, found), (sound.sample_rate, wanted))
-        ]
-        raise InputError(f"{what}: the estimate has {forms[0]}, but the recording {forms[1]}")
-    if made.missing is not None:
-        scored = made.missing if sound.unscored is None else made.missing & ~sound.unscored
-        if lost := int(scored.sum()):
-            raise InputError(f"{what}: the estimate lacks {lost} readings that are scored")
 
 
 _files = lru_cache(maxsize=8)(by_name)

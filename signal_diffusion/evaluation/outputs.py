@@ -17,10 +17,11 @@ import pandas
 
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.pairs import Pair
-from signal_diffusion.evaluation.run import ROWS, WORK, Row
+from signal_diffusion.evaluation.run import WORK, Row
 from signal_diffusion.evaluation.summary import markdown, notes, summary
 from signal_diffusion.files import artifact, atomic
 from signal_diffusion.files.atomic import failures
+from signal_diffusion.files.journal import cell_of
 from signal_diffusion.metrics.alignment import ALIGNMENT
 
 CSV, PARQUET, FIGURES, TABLE = "files.csv", "files.parquet", "summary.json", "summary.md"
@@ -36,21 +37,49 @@ BLOCK = 1 << 20
 COLUMNS = ("key", "file", "recording", "method", *ALIGNMENT, *WORK, "error")
 
 
-def make_folder(folder: Path, *, force: bool, resume: bool) -> None:
-    """Make the folder of an evaluation, or take one that is there.
+def require_folder(folder: Path, names: Sequence[str], *, force: bool) -> None:
+    """Raise an InputError unless results of such names may be written into a folder."""
+    if folder.suffix or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"{folder} is no folder: name one for the report, e.g. -o report")
+    if not folder.absolute().parent.is_dir():
+        raise InputError(f"{folder} can't be made: there is no folder {folder.absolute().parent}")
+    for name in names:
+        if (folder / name).exists() and not force:
+            raise InputError(f"{folder / name} exists: pass --force to replace it")
 
-    With `resume` its rows are kept, with `force` they go, and with neither there must be none.
+
+def make_folder(
+    folder: Path,
+    names: Sequence[str] = (),
+    *,
+    journals: Sequence[str] = (),
+    force: bool = False,
+    resume: bool = False,
+) -> None:
+    """Make a folder of results, or take one that is there.
+
+    Args:
+        folder: of the results.
+        names: files that must not be there, unless one of `force` and `resume` is given.
+        journals: files of rows, which `resume` keeps, and `force` deletes; with neither the first
+            must not be there.
+        force: replace results.
+        resume: go on from the rows.
 
     Raises:
-        InputError: it can't be made, or holds an evaluation.
+        InputError: it can't be made, or holds such files.
     """
-    rows = folder / ROWS
-    if rows.exists() and not (force or resume):
-        raise InputError(f"{rows} exists: pass --resume to go on from it or --force to replace it")
+    rows = [folder / name for name in journals]
+    if rows and rows[0].exists() and not (force or resume):
+        raise InputError(
+            f"{rows[0]} exists: pass --resume to go on from it or --force to replace it"
+        )
+    if names:
+        require_folder(folder, names, force=force or resume)
     with failures(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        if force:
-            rows.unlink(missing_ok=True)
+        for journal in [] if resume else rows:
+            journal.unlink(missing_ok=True)
 
 
 def groups_of(pairs: Sequence[Pair], metrics: Sequence[str]) -> list[str]:
@@ -128,13 +157,19 @@ def write_files(
     Raises:
         InputError: something can't be written.
     """
-    frame = pandas.DataFrame(rows)
-    atomic.write(folder / CSV, frame.to_csv(index=False, lineterminator="\n"))
+    rows = [{name: spelt(value) for name, value in row.items()} for row in rows]
+    safe = pandas.DataFrame([{cell_of(n): cell_of(v) for n, v in row.items()} for row in rows])
+    atomic.write(folder / CSV, safe.to_csv(index=False, lineterminator="\n"))
     if find_spec("pyarrow") is not None:
         with atomic.writing(folder / PARQUET) as partial:
-            frame.to_parquet(partial, index=False)
+            pandas.DataFrame(rows).to_parquet(partial, index=False)
     write_results(folder / FIGURES, command, **facts, versions=versions())
     atomic.write(folder / TABLE, text)
+
+
+def spelt(value: Any) -> Any:
+    """A value in which odd bytes of a file name that is no Unicode are spelt out."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def versions() -> dict[str, str]:

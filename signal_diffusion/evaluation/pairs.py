@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,34 +14,20 @@ import numpy as np
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.readings import Readings, read_readings, require_alike, unlike
+from signal_diffusion.evaluation.readings import (
+    Readings,
+    Sound,
+    read_readings,
+    require_alike,
+    unlike,
+)
+from signal_diffusion.files.journal import value_of
 from signal_diffusion.tables import is_table
 from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tasks.inputs import found
 
 #: Samples of which a beginning has at least so many, where readings are seconds apart.
 FEWEST = 10_000
-
-
-@dataclass(frozen=True)
-class Sound:
-    """A noisy recording and its clean one, each (C, L) at `sample_rate` Hz.
-
-    Attributes:
-        noisy, clean: of tables in physical units, gaps filled in.
-        missing: (C, L), true where the noisy one has a gap; None where it has none.
-        unscored: (C, L), true where either has a gap; None where neither has one.
-    """
-
-    noisy: Array
-    clean: Array
-    sample_rate: float
-    missing: Array | None = None
-    unscored: Array | None = None
-
-    @property
-    def seconds(self) -> float:
-        return self.clean.shape[1] / self.sample_rate
 
 
 @dataclass(frozen=True)
@@ -258,7 +245,8 @@ PEAK = 0.98
 
 def rng_of(seed: int, name: str) -> np.random.Generator:
     """A generator seeded by a number and a name."""
-    return np.random.default_rng([seed, int(hashlib.sha256(name.encode()).hexdigest()[:16], 16)])
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return np.random.default_rng([seed, int(digest[:16], 16)])
 
 
 def mixed(
@@ -314,7 +302,8 @@ def with_groups(pairs: Sequence[Pair], table: Path) -> list[Pair]:
         InputError: the table can't be read, lacks a recording, or has none or a taken column.
     """
     whole = {row["file"]: row for row in _table_rows(table)}
-    rows = {Path(name).with_suffix("").as_posix(): row for name, row in whole.items()} | whole
+    named = [name for name in whole if Path(name).name]
+    rows = {Path(name).with_suffix("").as_posix(): whole[name] for name in named} | whole
     return [_grouped(pair, rows, table) for pair in pairs]
 
 
@@ -327,7 +316,7 @@ def _table_rows(table: Path) -> list[dict[str, str]]:
         raise InputError(f"{table} can't be read as CSV: {' '.join(str(error).split())}") from error
     if "file" not in frame or len(frame.columns) < 2:
         raise InputError(f"{table} needs a column 'file' and others; it has {list(frame.columns)}")
-    return [dict(row) for row in frame.to_dict("records")]
+    return [dict(row) for row in frame.map(value_of).to_dict("records")]
 
 
 def _grouped(pair: Pair, rows: Mapping[str, dict[str, str]], table: Path) -> Pair:

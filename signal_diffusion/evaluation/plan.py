@@ -30,7 +30,6 @@ from signal_diffusion.streaming.engine import require_process
 from signal_diffusion.streaming.pieces import Progress
 from signal_diffusion.streaming.settings import Settings, device_named
 from signal_diffusion.tables.columns import Columns
-from signal_diffusion.tasks.generate import STEPS
 from signal_diffusion.tasks.vocode import require_vocoder
 
 
@@ -96,7 +95,8 @@ class Sources:
             raise InputError("--snr is for mixes: give it with --clean and --noise")
         if self.data is not None and not all((self.data / n).is_dir() for n in ("clean", "noisy")):
             raise InputError(
-                f"{self.data} has no folders clean/ and noisy/: name others by --clean and --noisy"
+                f"{self.data} has no folders clean/ and noisy/ with files of the same names "
+                "(`evaluate` takes others by --clean and --noisy)"
             )
 
 
@@ -211,11 +211,6 @@ def require_unused(options: Mapping[str, Any]) -> None:
                 f"{name} is for denoisers and vocoders: a generator is compared with real "
                 "recordings alone, leave it"
             )
-
-
-def usual_steps(denoiser: NetworkDenoiser) -> str:
-    """The numbers of calls that are measured unless others are given."""
-    return str(STEPS) if denoiser.kind == "generator" else "1"
 
 
 @dataclass(frozen=True)

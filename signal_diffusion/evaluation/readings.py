@@ -47,6 +47,41 @@ class Readings:
         return replace(self, samples=self.samples[:, :count], missing=missing)
 
 
+@dataclass(frozen=True)
+class Sound:
+    """A noisy recording and its clean one, each (C, L) at `sample_rate` Hz.
+
+    Attributes:
+        noisy, clean: of tables in physical units, gaps filled in.
+        missing: (C, L), true where the noisy one has a gap; None where it has none.
+        unscored: (C, L), true where either has a gap; None where neither has one.
+    """
+
+    noisy: Array
+    clean: Array
+    sample_rate: float
+    missing: Array | None = None
+    unscored: Array | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self.clean.shape[1] / self.sample_rate
+
+    def require_form(self, what: str, made: Readings) -> None:
+        """Raise an InputError unless an estimate has this form, and all readings that count."""
+        wanted, found = self.clean.shape, made.samples.shape
+        if found != wanted or not is_same_rate(made.sample_rate, self.sample_rate):
+            forms = [
+                "{:.12g} Hz, {} channels, {} samples".format(rate, *shape)
+                for rate, shape in ((made.sample_rate, found), (self.sample_rate, wanted))
+            ]
+            raise InputError(f"{what}: the estimate has {forms[0]}, but the recording {forms[1]}")
+        if made.missing is not None:
+            scored = made.missing if self.unscored is None else made.missing & ~self.unscored
+            if lost := int(scored.sum()):
+                raise InputError(f"{what}: the estimate lacks {lost} readings that are scored")
+
+
 def read_readings(path: Path, columns: Columns = Columns()) -> Readings:
     """Everything that a file of sound or a table of readings holds.
 

@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, reason
 from signal_diffusion.evaluation.measures import measured
-from signal_diffusion.evaluation.methods import Method
-from signal_diffusion.evaluation.pairs import Pair, Sound, digest_of
+from signal_diffusion.evaluation.methods import Estimate, Method
+from signal_diffusion.evaluation.pairs import Pair, digest_of
+from signal_diffusion.evaluation.readings import Sound
 from signal_diffusion.files.journal import Journal, Row
 from signal_diffusion.metrics.alignment import ALIGNMENT, alignment
 from signal_diffusion.samplers import Progress
@@ -79,10 +80,17 @@ def evaluate(
     require_distinct(methods)
     wanted = _keys(pairs, methods, metrics)
     every = {key for keys in wanted for key in keys}
+
+    def whole(row: Row) -> bool:
+        # A file that was damaged may still hold lines of JSON.
+        scores = (row.get(name, "") for name in (*metrics, "seconds", "taken"))
+        numbers = all(isinstance(score, (int, float, type(None))) for score in scores)
+        return numbers and {*ALIGNMENT, *WORK} <= row.keys()
+
     kept = Journal(
         folder / ROWS,
         lambda row: row.get("key"),
-        keep=lambda row: row.get("key") in every and row.get("error") is None,
+        keep=lambda row: row.get("key") in every and row.get("error") is None and whole(row),
     )
     pending = []
     for pair, keys in zip(pairs, wanted, strict=True):
@@ -95,7 +103,11 @@ def evaluate(
             kept.add(made)
             if progress is not None:
                 progress(done, len(pairs))
-    return [kept.rows[key] for keys in wanted for key in keys]
+    return [
+        kept.rows[key] | _names(pair, method)
+        for pair, keys in zip(pairs, wanted, strict=True)
+        for method, key in zip(methods, keys, strict=True)
+    ]
 
 
 def require_distinct(methods: Sequence[Method]) -> None:
@@ -170,12 +182,19 @@ def scored(work: Work) -> list[Row]:
     return [_scored(work, at, sound) for at in range(len(work.keys))]
 
 
+def estimated(method: Method, pair: Pair, sound: Sound) -> Estimate:
+    """A method's estimate; raises an InputError where samples of it are not finite."""
+    made = method(pair, sound)
+    if bad := int((~np.isfinite(made.samples)).sum()):
+        whole = made.samples.size
+        raise InputError(f"the estimate holds {bad} NaN or infinite samples of {whole}")
+    return made
+
+
 def _scored(work: Work, at: int, sound: Sound) -> Row:
     rate = sound.sample_rate
     try:
-        made = work.methods[at](work.pair, sound)
-        if not np.isfinite(made.samples).all():
-            raise InputError("the estimate holds samples that are no numbers")
+        made = estimated(work.methods[at], work.pair, sound)
         scores, note = measured(
             work.metrics, made.samples, sound.clean, rate, unscored=sound.unscored
         )
@@ -183,8 +202,7 @@ def _scored(work: Work, at: int, sound: Sound) -> Row:
         fit = {} if work.pair.alone else alignment(made.samples, sound.clean, rate)
     except Exception as error:
         # A rival may fail in any way: that is its result.
-        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        return _row(work, at, {}, error=kind + " ".join(str(error).split())[:500])
+        return _row(work, at, {}, error=reason(error)[:500])
     taken = None if made.taken is None else round(made.taken, 6)
     facts = {"seconds": sound.seconds, "taken": taken, "memory": made.memory, "note": note}
     left = 0 if sound.unscored is None else int(sound.unscored.sum())
@@ -193,6 +211,10 @@ def _scored(work: Work, at: int, sound: Sound) -> Row:
 
 def _row(work: Work, at: int, found: Row, *, error: str | None = None) -> Row:
     pair, method = work.pair, work.methods[at]
-    facts = {"key": work.keys[at], "file": pair.name, "recording": pair.recording}
     nothing = dict.fromkeys([*work.metrics, *ALIGNMENT, *WORK])
-    return {**facts, "method": method.name, **nothing, **found, "error": error}
+    facts = {"key": work.keys[at], **_names(pair, method)}
+    return {**facts, **nothing, **found, "error": error}
+
+
+def _names(pair: Pair, method: Method) -> Row:
+    return {"file": pair.name, "recording": pair.recording, "method": method.name}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.evaluation.measures import METRICS
+from signal_diffusion.evaluation.measures import METRICS, Metric
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -75,15 +75,12 @@ def differences(
 ) -> dict[str, dict[str, float]]:
     """Statistics of rows' scores less those of other rows on the same files."""
     by_file = {row["file"]: row for row in others}
-    paired = [
-        {**row, **{metric: _less(row[metric], by_file[row["file"]][metric]) for metric in metrics}}
-        for row in rows
-    ]
+    paired = []
+    for row in rows:
+        both = {metric: (row[metric], by_file[row["file"]][metric]) for metric in metrics}
+        less = {metric: None if None in x else x[0] - x[1] for metric, x in both.items()}
+        paired.append({**row, **less})
     return scores_of(paired, metrics, seed=seed)
-
-
-def _less(value: float | None, other: float | None) -> float | None:
-    return None if value is None or other is None else value - other
 
 
 def summary(
@@ -155,15 +152,6 @@ OFFSET = 0.1
 GAIN = 1.0
 
 
-class Column(Protocol):
-    """How a score is shown: `measures.Metric`, or one of a set."""
-
-    @property
-    def heading(self) -> str: ...
-
-    def shown(self, score: float, *, sign: str = "") -> str: ...
-
-
 def notes(rows: Rows) -> list[str]:
     """Lines on likely mistakes in a method, and on what could not be scored."""
     lines = []
@@ -198,7 +186,7 @@ def _oddities(rows: Rows) -> list[str]:
 
 
 def markdown(
-    found: Mapping[str, Any], metrics: Sequence[str], columns: Mapping[str, Column] = METRICS
+    found: Mapping[str, Any], metrics: Sequence[str], columns: Mapping[str, Metric] = METRICS
 ) -> str:
     """The tables of a summary: methods, differences, and groups, means with their intervals.
 
@@ -238,7 +226,7 @@ def markdown(
     return "\n\n".join(parts)
 
 
-def _cell(column: Column, found: Mapping[str, float] | None, sign: str) -> str:
+def _cell(column: Metric, found: Mapping[str, float] | None, sign: str) -> str:
     if found is None:
         return ""
     mean, *ends = (
@@ -260,4 +248,5 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]], *, wor
     | input | 1.5 |
     """
     rule = ["---"] * words + ["---:"] * (len(head) - words)
-    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in (head, rule, *rows))
+    lines = [[str(cell).replace("|", "\\|") for cell in cells] for cells in (head, rule, *rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

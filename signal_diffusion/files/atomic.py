@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -9,8 +10,11 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from signal_diffusion.errors import InputError
 
@@ -21,6 +25,16 @@ EXISTS = "{} exists: pass force=True (--force) to replace it"
 _mine: set[str] = set()
 #: Folders whose leftovers this process has removed.
 _tidied: set[Path] = set()
+
+
+def require_finite_result(samples: NDArray[Any], *, of: str = "the result") -> None:
+    """Raise an InputError for a result with NaN or infinite samples, which no file may get."""
+    bad = samples.size - int(np.count_nonzero(np.isfinite(samples)))
+    if bad:
+        raise InputError(
+            f"{of} holds {bad} NaN or infinite samples of {samples.size}: the model is damaged or "
+            "has diverged, or the recording is out of its range; nothing is written"
+        )
 
 
 def require_writable(path: Path, *, force: bool) -> None:
@@ -38,10 +52,15 @@ def failures(path: Path) -> Iterator[None]:
     """What the system or libsndfile refuses to do for an output, as an InputError."""
     try:
         yield
-    except OSError as error:
-        raise InputError(f"{path} can't be written: {error.strerror or error}") from error
-    except (soundfile.SoundFileError, AssertionError) as error:
+    except (OSError, soundfile.SoundFileError, AssertionError) as error:
         # soundfile asserts that all has been written.
+        refused = isinstance(error, OSError) and error.errno != errno.ENOENT
+        if not refused and not os.path.isdir(path.parent):
+            raise InputError(
+                f"{path} can't be written: the folder {path.parent} is gone"
+            ) from error
+        if isinstance(error, OSError):
+            raise InputError(f"{path} can't be written: {error.strerror or error}") from error
         why = " ".join(str(error).rpartition(": ")[2].split()).rstrip(".")
         if why in ("", "System error"):
             why = "System error (is the disk full?)"
@@ -73,7 +92,10 @@ def writing(path: Path, *, force: bool = True) -> Iterator[Path]:
 def write(path: Path, content: str | bytes, *, force: bool = True) -> None:
     """Write text or bytes to a file; arguments and errors are those of `writing`."""
     with writing(path, force=force) as partial:
-        partial.write_bytes(content if isinstance(content, bytes) else content.encode())
+        # Of file names that are no Unicode, odd bytes are spelt out.
+        partial.write_bytes(
+            content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
+        )
 
 
 def publish(partial: Path, path: Path, *, force: bool = True) -> None:

@@ -1,8 +1,9 @@
-"""Rows of results in a file of JSON lines, written one by one, so that a stopped run goes on."""
+"""Rows of results: JSON lines, written one by one so that a stopped run goes on, and CSV cells."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ from signal_diffusion.files.atomic import failures
 Row = dict[str, Any]
 #: The description of a measurement, which its row holds, and what measures the rest of the row.
 Job = tuple[Row, Callable[[], Row]]
+#: Where a cell begins, or may begin where other marks part cells, and a spreadsheet would run it.
+BEGINS = "(^|[;\t\r\n]){}(?='*[-=+@\t\r\n\uff1d\uff0b\uff0d\uff20])"
 
 
 class Journal:
@@ -130,3 +133,26 @@ def _parsed(line: str) -> Row | None:
 
 def _lines(rows: Sequence[Row]) -> str:
     return "".join(f"{json.dumps(row)}\n" for row in rows)
+
+
+def cell_of(value: Any) -> Any:
+    """A value as a CSV holds it: before what a spreadsheet would run stands an apostrophe.
+
+    >>> cell_of("=1+1"), cell_of("-5"), cell_of("a=b;=c"), cell_of(2.0)
+    ("'=1+1", '-5', "a=b;'=c", 2.0)
+    """
+    if not isinstance(value, str):
+        return value
+    with suppress(ValueError):
+        float(value)
+        return value
+    return re.sub(BEGINS.format(""), r"\1'", value)
+
+
+def value_of(cell: str) -> str:
+    """The text that `cell_of` made a cell of.
+
+    >>> value_of(cell_of("'=1+1")), value_of("it's")
+    ("'=1+1", "it's")
+    """
+    return re.sub(BEGINS.format("'"), r"\1", cell)

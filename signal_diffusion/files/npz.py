@@ -1,7 +1,9 @@
-"""Results as arrays in an .npz file, written block by block."""
+"""Arrays in .npz and .npy files: written block by block, read once their size is known."""
 
 from __future__ import annotations
 
+import io
+import math
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -14,9 +16,18 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.files.atomic import beside, failures, publish, require_writable
+from signal_diffusion.files.atomic import (
+    beside,
+    failures,
+    publish,
+    require_finite_result,
+    require_writable,
+)
 
 COPY_BYTES = 1 << 20
+#: Bytes of the header of an array, and of an array that is read whole, at most.
+HEADER_BYTES, MOST_BYTES = 1 << 16, 1 << 27
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 class ArraysWriter:
@@ -32,12 +43,16 @@ class ArraysWriter:
         Raises:
             InputError: the disk is full.
         """
+        require_finite_result(samples)
         with failures(self._path):
             self._arrays[name].append(samples)
 
     def put(self, name: str, value: float | str | NDArray[Any]) -> None:
         """Keep one value, such as a sample rate, or one whole array beside the growing ones."""
-        self._values[name] = np.asarray(value)
+        array = np.asarray(value)
+        if array.dtype.kind == "f":
+            require_finite_result(array)
+        self._values[name] = array
 
     def save(self, path: Path) -> None:
         """Put everything together; `writing_npz` does so at its end."""
@@ -80,7 +95,7 @@ def writing_npz(
     require_writable(path, force=force)
     with beside(path) as partial, ExitStack() as files:
         arrays = {
-            name: _GrowingArray(files.enter_context(_nameless(path)), channels) for name in names
+            name: _GrowingArray(files.enter_context(nameless(path)), channels) for name in names
         }
         writer = ArraysWriter(path, arrays)
         yield writer
@@ -89,8 +104,64 @@ def writing_npz(
         publish(partial, path, force=force)
 
 
+def read_arrays(
+    path: Path, name: str, more: Sequence[str] = (), *, most: int = MOST_BYTES
+) -> dict[str, NDArray[Any]]:
+    """An array of an NPZ file and, where they are there, more; or the only one of an NPY file.
+
+    Args:
+        path: NPY or NPZ file.
+        name: of the array, without the suffix .npy of the archive's member.
+        more: names of others.
+        most: bytes of an array, at most; a small archive may unpack into more than memory holds.
+
+    Raises:
+        InputError: there is no such file or array, the file is damaged, or an array is larger than
+            that or holds objects.
+    """
+    try:
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                file.seek(0)
+                return {name: _read_array(file, path, most)}
+            with zipfile.ZipFile(file) as archive:
+                members = {each.removesuffix(".npy"): each for each in archive.namelist()}
+                if name not in members:
+                    has = ", ".join(members) or "nothing"
+                    raise InputError(f"{path} holds {has}: put the array there as {name}")
+                found = {}
+                for each in (name, *(each for each in more if each in members)):
+                    with archive.open(members[each]) as packed:
+                        found[each] = _read_array(packed, path, most)
+                return found
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except InputError:
+        raise
+    # NumPy evaluates headers as Python, and zlib meets whatever a damaged member holds.
+    except Exception as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path} is no NumPy file of numbers, or is damaged: {why}") from error
+
+
+def _read_array(file: IO[bytes], path: Path, most: int) -> NDArray[Any]:
+    start = io.BytesIO(file.read(HEADER_BYTES))
+    shape, fortran, dtype = HEADERS[npy.read_magic(start)](start)
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject:
+        raise ValueError("its array holds Python objects")
+    if not 0 <= size <= most:
+        raise InputError(
+            f"{path} holds an array of {dtype} {shape}: {most >> 20} MiB at most are read whole, "
+            "cut it into several files"
+        )
+    content = start.read(size)
+    content += file.read(size - len(content))
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+
+
 @contextmanager
-def _nameless(path: Path) -> Iterator[IO[bytes]]:
+def nameless(path: Path) -> Iterator[IO[bytes]]:
     """A file in the path's folder, without a name where that can be: no kill leaves it."""
     with failures(path):
         file = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115

@@ -17,6 +17,7 @@ from signal_diffusion.metrics.closeness import (
     si_sdr,
     snr,
     ssd,
+    voice_lost,
 )
 from signal_diffusion.metrics.distributions import (
     coverage,
@@ -47,4 +48,5 @@ __all__ = [
     "si_sdr",
     "snr",
     "ssd",
+    "voice_lost",
 ]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.metrics.closeness import Signal
+from signal_diffusion.metrics.closeness import Signal, float64
 
 
 def frechet_distance(a: Signal, b: Signal) -> float:
@@ -38,8 +38,9 @@ def frechet_distance(a: Signal, b: Signal) -> float:
     first, second = _points(a), _points(b)
     if first.shape[1] != second.shape[1]:
         raise InputError(f"points have {first.shape[1]} and {second.shape[1]} numbers: not alike")
-    cov_a, cov_b = _covariance(first), _covariance(second)
-    root = _root(cov_a)
+    cov_a, cov_b = (np.atleast_2d(np.cov(points, rowvar=False)) for points in (first, second))
+    values, vectors = np.linalg.eigh(cov_a)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     # The trace of the root of a product is that of the root of the like symmetric one.
     between = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(0)).sum()
     apart = np.square(first.mean(0) - second.mean(0)).sum()
@@ -73,28 +74,16 @@ def diversity(
     grouped = [points[indices] for indices in members.values() if len(indices) > 1]
     if not grouped:
         raise InputError("no group has two points: draw more of each")
-    return float(np.mean([_mean_apart(distances(group, group)) for group in grouped]))
-
-
-def _mean_apart(found: Tensor) -> float:
-    """Mean of what lies off the diagonal."""
-    return float(found[~torch.eye(len(found), dtype=torch.bool)].double().mean())
+    found = [distances(group, group).double() for group in grouped]
+    apart = [x[~torch.eye(len(x), dtype=torch.bool)].mean() for x in found]
+    return float(np.mean(apart))
 
 
 def _points(x: Signal) -> np.ndarray:
-    points = torch.as_tensor(x).detach().cpu().double().numpy()
+    points = float64(x).detach().numpy()
     if points.ndim != 2 or len(points) < 2:
         raise InputError(f"points have the shape {points.shape}: pass (n, K) with n of 2 or more")
     return points
-
-
-def _covariance(points: np.ndarray) -> np.ndarray:
-    return np.cov(points, rowvar=False).reshape(points.shape[1], points.shape[1])
-
-
-def _root(covariance: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(values.clip(0))) @ vectors.T
 
 
 def coverage(low: Signal, high: Signal, reference: Signal) -> Tensor:
@@ -125,7 +114,7 @@ def crps_of_draws(draws: Signal, reference: Signal, *, fair: bool = True) -> Ten
     >>> crps_of_draws(torch.tensor([[0.0], [2.0]]), torch.tensor([1.0]), fair=False)
     tensor(0.5000, dtype=torch.float64)
     """
-    draws, reference = _float64(draws), _float64(reference)
+    draws, reference = float64(draws), float64(reference)
     if draws.ndim < 2 or (*draws.shape[:-2], draws.shape[-1]) != tuple(reference.shape):
         raise InputError(
             f"draws have shape {tuple(draws.shape)} but reference {tuple(reference.shape)}; "
@@ -160,14 +149,9 @@ def crps_of_normal(mean: Signal, std: Signal, reference: Signal) -> Tensor:
     return torch.where(std > 0, scores, error.abs()).mean(-1)
 
 
-def _float64(x: Signal) -> Tensor:
-    # On the CPU, since not every device has float64.
-    return torch.as_tensor(x).cpu().double()
-
-
 def _alike(**named: Signal) -> list[Tensor]:
     """Tensors of one shape (..., L)."""
-    tensors = [_float64(x) for x in named.values()]
+    tensors = [float64(x) for x in named.values()]
     if len({x.shape for x in tensors}) > 1 or tensors[0].ndim == 0 or not tensors[0].numel():
         shapes = ", ".join(f"{k} {tuple(x.shape)}" for k, x in zip(named, tensors, strict=True))
         raise InputError(f"the shapes are {shapes}; pass the same, (..., L) with L > 0")

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from signal_diffusion.errors import InputError, install
+from signal_diffusion.errors import InputError, library
 from signal_diffusion.metrics.closeness import Signal, pair_of
 
 
@@ -31,7 +30,7 @@ def pesq_wb(estimate: Signal, reference: Signal, *, sample_rate: int = 16000) ->
             f"sample_rate is {sample_rate} Hz but wide-band PESQ is defined at 16000 Hz; "
             "resample both recordings to 16000 Hz"
         )
-    package = _optional("pesq")
+    package = library("pesq", "evaluate", of="PESQ")
 
     def score(estimate: np.ndarray, reference: np.ndarray) -> float:
         try:
@@ -52,7 +51,7 @@ def estoi(estimate: Signal, reference: Signal, *, sample_rate: int = 16000) -> T
     Jensen and Taal (2016), "An algorithm for predicting the intelligibility of speech masked by
     modulated noise maskers", IEEE/ACM TASLP 24(11).
     """
-    package = _optional("pystoi")
+    package = library("pystoi", "evaluate", of="ESTOI")
 
     def score(estimate: np.ndarray, reference: np.ndarray) -> float:
         with warnings.catch_warnings():
@@ -86,7 +85,7 @@ def dnsmos(estimate: np.ndarray, *, sample_rate: int = 16000) -> float:
 @lru_cache(maxsize=1)
 def _judge() -> Callable[[np.ndarray, int, bool], dict[str, float]]:
     """The package's own judge, but in one thread: many wait for each other where cores are few."""
-    package = _optional("speechmos.dnsmos", "dnsmos")
+    package = library("speechmos.dnsmos", "dnsmos", of="DNSMOS")
     options = import_module("onnxruntime").SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = partial(package.ort.InferenceSession, sess_options=options)
@@ -95,14 +94,6 @@ def _judge() -> Callable[[np.ndarray, int, bool], dict[str, float]]:
     judge.onnx_sess = session(str(folder / "sig_bak_ovr.onnx"))
     judge.p808_onnx_sess = session(str(folder / "model_v8.onnx"))
     return judge
-
-
-def _optional(name: str, extra: str = "evaluate") -> ModuleType:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        package = name.partition(".")[0]
-        raise InputError(f"this metric needs the package {package}: {install(extra)}") from error
 
 
 def _reason(error: Exception) -> str:

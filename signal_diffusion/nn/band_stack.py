@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from signal_diffusion.errors import InputError
+from signal_diffusion.nn.blocks import TILE, Dilated, Layer, infers, run_tiles
 from signal_diffusion.nn.stack import TimeEmbedding
 
+#: Added to the variance of a frame's channels, as `layer_norm` does.
+FLOOR = 1e-5
 
-class BandStack(nn.Module):
+
+class BandStack(Dilated):
     """Gated dilated blocks over frames of bands, with a complex gain and a residual for each bin.
 
     A spectrum is cut into bands of some bins, each of which becomes `channels` numbers a frame. All
@@ -80,14 +84,10 @@ class BandStack(nn.Module):
         self.conditioner = nn.Linear(cond_channels, channels, bias=False) if cond_channels else None
         self.blocks = nn.ModuleList(
             BandBlock(channels, hidden, mixed=mixed, bands=sum(self.bands), shifts=shifts)
-            for shifts in self._shifts()
+            for shifts in self.shifts
         )
         self.head = nn.ModuleList(nn.Linear(channels, 4 * width) for width in self.widths)
         self._start()
-
-    def _shifts(self) -> list[tuple[int, int]]:
-        dilations = [2 ** (i % self.dilation_cycle) for i in range(self.layers)]
-        return [(2 * d, 0) if self.causal else (d, d) for d in dilations]
 
     def _start(self) -> None:
         if self.place.is_meta:
@@ -104,17 +104,6 @@ class BandStack(nn.Module):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
-    @property
-    def context(self) -> tuple[int, int]:
-        """Frames that one frame of the estimate sees before and after itself."""
-        shifts = self._shifts()
-        return sum(past for past, _ in shifts), sum(future for _, future in shifts)
-
-    @property
-    def receptive_field(self) -> int:
-        """Frames that one frame of the estimate depends on."""
-        return 1 + sum(self.context)
-
     def forward(
         self, x: Tensor, t: Tensor, y: Tensor | None = None, cond: Tensor | None = None
     ) -> Tensor:
@@ -126,8 +115,12 @@ class BandStack(nn.Module):
         if self.conditioner is not None and cond is not None:
             h = h + self.conditioner(cond.permute(2, 0, 1))[:, :, None].to(h)
         h = h.flatten(1, 2)
-        for block in self.blocks:
-            h = block(h)
+        if infers(h):
+            layers = [_BandLayer(cast(BandBlock, block), h) for block in self.blocks]
+            run_tiles(layers, steps, max(1, TILE // h.shape[1]))
+        else:
+            for block in self.blocks:
+                h = block(h)
         h = F.silu(F.layer_norm(h, (channels,))).view(steps, rows, bands, channels)
         return self._estimate(h, framed[-1])
 
@@ -175,7 +168,8 @@ class BandBlock(nn.Module):
         n = layer_norm(x);  h = silu(n A + silu(silu(n B) across all bands) C)
         x + (h * V)(sigmoid(h * G)) D
 
-    with * the dilated convolution. Nothing has a bias: `BandStack` adds those of time and place.
+    with * the dilated convolution. The product across all bands alone has a bias, by which a block
+    knows the bands apart; `BandStack` adds those of time and place.
 
     Args:
         channels, hidden, mixed: see `BandStack`.
@@ -189,26 +183,59 @@ class BandBlock(nn.Module):
         super().__init__()
         self.bands, self.shifts = bands, shifts
         self.inward = nn.Linear(channels, hidden, bias=False)
-        self.told = nn.Linear(channels, mixed, bias=False)
-        self.across = nn.Linear(bands * mixed, bands * mixed, bias=False)
-        self.heard = nn.Linear(mixed, hidden, bias=False)
+        self.squeeze = nn.Linear(channels, mixed, bias=False)
+        self.across = nn.Linear(bands * mixed, bands * mixed)
+        self.spread = nn.Linear(mixed, hidden, bias=False)
         self.dilated = nn.Parameter(torch.empty(2, 3, hidden, hidden))
         self.outward = nn.Linear(hidden, channels, bias=False)
         if not self.dilated.is_meta:
             nn.init.normal_(self.dilated, std=1 / math.sqrt(3 * hidden))
+            nn.init.zeros_(self.across.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Residual path (N, rows of bands, C) to the next."""
         steps, rows, channels = x.shape
         normal = F.layer_norm(x, (channels,)).flatten(0, 1)
-        mixed = F.silu(self.told(normal)).view(steps * rows // self.bands, -1)
+        mixed = F.silu(self.squeeze(normal)).view(steps * rows // self.bands, -1)
         mixed = F.silu(self.across(mixed)).view(steps * rows, -1)
         h = self.inward(normal)
-        h = F.silu(torch.addmm(h, mixed.to(h), self.heard.weight.t().to(h)))
+        h = F.silu(torch.addmm(h, mixed.to(h), self.spread.weight.t().to(h)))
         h = GatedTaps.apply(h.view(steps, rows, -1), self.dilated.to(h), *self.shifts)
         return torch.addmm(x.flatten(0, 1), h.flatten(0, 1), self.outward.weight.t().to(h)).view_as(
             x
         )
+
+
+class _BandLayer(Layer):
+    """A `BandBlock` at work on a residual path (N, rows of bands, C), which it adds to in place."""
+
+    def __init__(self, block: BandBlock, x: Tensor) -> None:
+        self.hidden = block.inward.out_features
+        inner = x.new_zeros(block.shifts[0], x.shape[1], self.hidden)
+        super().__init__(block.shifts, inner, steps=len(x), dim=0)
+        self.x, self.bands, self.across = x, block.bands, block.across
+        # What the layer's norm takes off frames, their means, is taken off the weights instead.
+        entry = torch.cat([block.inward.weight, block.squeeze.weight])
+        self.entry = (entry - entry.mean(dim=1, keepdim=True)).t()
+        self.spread, self.outward = block.spread.weight.t(), block.outward.weight.t()
+        self.dilated = torch.cat(list(block.dilated), dim=-1)
+
+    def _inner(self, start: int, stop: int) -> Tensor:
+        x = self.x[start:stop].flatten(0, 1)
+        power = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_() / x.shape[-1]
+        variance = (power - x.mean(dim=-1, keepdim=True).square_()).clamp_min_(0)
+        scale = (variance + FLOOR).rsqrt_()
+        both = x @ self.entry
+        mixed = F.silu(both[:, self.hidden :] * scale, inplace=True).view(
+            -1, self.across.in_features
+        )
+        mixed = F.silu(self.across(mixed), inplace=True).view(len(x), -1)
+        h = (both[:, : self.hidden] * scale).addmm_(mixed, self.spread)
+        return F.silu(h, inplace=True).view(stop - start, -1, self.hidden)
+
+    def _add(self, inner: Tensor, start: int, stop: int) -> None:
+        gated = F.glu(self._taps(inner, list(self.dilated), stop - start), dim=-1)
+        self.x[start:stop].flatten(0, 1).addmm_(gated, self.outward)
 
 
 class GatedTaps(torch.autograd.Function):

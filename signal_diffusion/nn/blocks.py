@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Frames that go through the blocks at a time where no gradients are asked for.
+#: Rows of channels that go through the blocks at a time where no gradients are asked for.
 TILE = 2_048
 #: Added to the mean square of a frame.
 FLOOR = 1e-6
+
+
+class Dilated(nn.Module):
+    """A stack of blocks of three taps, of which block i has dilation 2^(i mod dilation_cycle)."""
+
+    layers: int
+    dilation_cycle: int
+    causal: bool = False
+
+    @property
+    def shifts(self) -> list[tuple[int, int]]:
+        """Steps that each block sees before and after one."""
+        dilations = [2 ** (i % self.dilation_cycle) for i in range(self.layers)]
+        return [(2 * d, 0) if self.causal else (d, d) for d in dilations]
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Steps that one step of the estimate sees before and after itself."""
+        return sum(past for past, _ in self.shifts), sum(future for _, future in self.shifts)
+
+    @property
+    def receptive_field(self) -> int:
+        """Steps that one step of the estimate depends on."""
+        return 1 + sum(self.context)
 
 
 class GatedBlock(nn.Module):
@@ -96,18 +121,81 @@ def inferring(
         part = slice(first, first + many)
         entering = None if cond is None else _of(part, cond)
         layers = [
-            _Layer(block, share, paths[part], _of(part, block.time(time)), entry, cond=entering)
+            _GatedLayer(
+                block, share, paths[part], _of(part, block.time(time)), entry, cond=entering
+            )
             for block, share, entry in zip(blocks, shares, entries, strict=True)
         ]
-        for step in range(0, steps, TILE):
-            start, stop = step, min(step + TILE, steps)
-            for layer in layers:
-                start, stop = layer.push(start, stop)
+        run_tiles(layers, steps, TILE)
     return paths[..., :channels] + paths[..., channels:]
 
 
-class _Layer:
-    """A block at work on some rows, whose frames come bit by bit.
+class Layer(ABC):
+    """A block at work on a residual path whose frames come tile by tile.
+
+    Args:
+        shifts: frames that the block sees before and after.
+        inner: frames of the bottleneck before the first, which are zeros.
+        steps: frames of the path.
+        dim: dimension of the frames.
+    """
+
+    def __init__(self, shifts: tuple[int, int], inner: Tensor, *, steps: int, dim: int) -> None:
+        (past, self.future), self.steps, self.dim = shifts, steps, dim
+        self.tap, self.inner, self.done = (past + self.future) // 2, inner, 0
+
+    def push(self, start: int, stop: int) -> tuple[int, int]:
+        """Take the path's frames start to stop; returns which frames have now got its share."""
+        if start == stop:
+            return start, stop
+        ended = stop == self.steps
+        parts = [self.inner, self._inner(start, stop)]
+        if ended:
+            shape = list(self.inner.shape)
+            shape[self.dim] = self.future
+            parts.append(self.inner.new_zeros(shape))
+        inner = torch.cat(parts, dim=self.dim)
+        start, self.done = self.done, max(self.done, stop if ended else stop - self.future)
+        if start < self.done:
+            self._add(inner, start, self.done)
+        at = self.done - start
+        self.inner = inner.narrow(self.dim, at, inner.shape[self.dim] - at)
+        return start, self.done
+
+    def _taps(self, inner: Tensor, weights: Sequence[Tensor], count: int) -> Tensor:
+        """The dilated convolution (rows, 2H) of the bottleneck at `count` frames."""
+        taps = [inner.narrow(self.dim, k * self.tap, count).flatten(0, 1) for k in range(3)]
+        h = taps[0] @ weights[0]
+        for tap, weight in zip(taps[1:], weights[1:], strict=True):
+            h.addmm_(tap, weight)
+        return h
+
+    @abstractmethod
+    def _inner(self, start: int, stop: int) -> Tensor:
+        """The bottleneck of the frames start to stop."""
+
+    @abstractmethod
+    def _add(self, inner: Tensor, start: int, stop: int) -> None:
+        """Add the block's output to the frames start to stop of the path."""
+
+
+def run_tiles(layers: Sequence[Layer], steps: int, tile: int) -> None:
+    """Lead tiles of frames through all layers, each of which lags by what it looks ahead."""
+    tile = -(-steps // -(-steps // tile))  # alike, so that none is a rest of a few frames
+    for first in range(0, steps, tile):
+        start, stop = first, min(first + tile, steps)
+        for layer in layers:
+            start, stop = layer.push(start, stop)
+
+
+def infers(h: Tensor) -> bool:
+    """Whether blocks can work in place: no gradients, nothing that casts or compiles."""
+    plain = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return plain and h.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+
+
+class _GatedLayer(Layer):
+    """A `GatedBlock` at work on some rows.
 
     Args:
         block: its weights.
@@ -127,9 +215,10 @@ class _Layer:
         entry: Tensor | None,
         cond: Tensor | None,
     ) -> None:
-        self.paths, self.entry, self.cond, (past, future) = paths, entry, cond, block.shifts
-        self.tap, self.future, self.done = (past + future) // 2, future, 0
         self.channels, self.hidden = block.inward.in_features, block.inward.out_features
+        inner = paths.new_zeros(len(paths), block.shifts[0], self.hidden)
+        super().__init__(block.shifts, inner, steps=paths.shape[1], dim=1)
+        self.paths, self.entry, self.cond = paths, entry, cond
         self.inward = (block.inward.weight * block.norm).t()
         self.shift = block.inward.bias + time
         # tanh(v) is 2 sigmoid(2 v) - 1: with doubled weights, one sigmoid serves both halves.
@@ -138,24 +227,8 @@ class _Layer:
         self.dilated = (block.dilated.weight * double[:, None]).t().chunk(3)
         self.bias = block.dilated.bias * double
         self.outward, self.offset = torch.cat([block.outward.weight, share]).t(), block.outward.bias
-        self.inner = paths.new_zeros(len(paths), past, self.hidden)
-
-    def push(self, start: int, stop: int) -> tuple[int, int]:
-        """Take the residual's frames start to stop, and tell which frames are done with it."""
-        if start == stop:
-            return start, stop
-        ended = stop == self.paths.shape[1]
-        parts = [self.inner, self._inner(start, stop)]
-        if ended:
-            parts.append(self.inner.new_zeros(len(self.inner), self.future, self.hidden))
-        inner = torch.cat(parts, dim=1)
-        start, self.done = self.done, max(self.done, stop if ended else stop - self.future)
-        self._add(inner, start, self.done)
-        self.inner = inner[:, self.done - start :]
-        return start, self.done
 
     def _inner(self, start: int, stop: int) -> Tensor:
-        """The bottleneck (B, n, hidden)."""
         x = self.paths[:, start:stop, : self.channels]
         power = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_() / self.channels
         shift = self.shift
@@ -167,11 +240,7 @@ class _Layer:
         return F.silu(torch.addcmul(shift, h, (power + FLOOR).rsqrt_()), inplace=True)
 
     def _add(self, inner: Tensor, start: int, stop: int) -> None:
-        """Add what the gate lets through to the frames start to stop of both paths."""
-        h: Tensor = self.bias
-        for weight, at in zip(self.dilated, range(0, 3 * self.tap, self.tap), strict=True):
-            tap = inner[:, at : at + stop - start].flatten(0, 1)
-            h = torch.addmm(h, tap, weight) if h is self.bias else h.addmm_(tap, weight)
+        h = self._taps(inner, self.dilated, stop - start).add_(self.bias)
         value, gate = h.sigmoid_().chunk(2, dim=-1)
         tile = self.paths[:, start:stop].flatten(0, 1)
         tile.addmm_(torch.addcmul(-gate, value, gate, value=2), self.outward)

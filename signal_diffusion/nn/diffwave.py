@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from signal_diffusion.nn.blocks import Dilated
+
 
 class StepEmbedding(nn.Module):
     """The published embedding of the diffusion step, of times t = (step + 1) / steps in (0, 1].
@@ -72,7 +74,7 @@ class ResidualBlock(nn.Module):
         return (x + residual) / math.sqrt(2), skip
 
 
-class DiffWave(nn.Module):
+class DiffWave(Dilated):
     """DiffWave: residuals divided by sqrt(2), skips summed and divided by sqrt(layers).
 
     Args:
@@ -102,29 +104,16 @@ class DiffWave(nn.Module):
         self.inward = nn.Conv1d(1, channels, 1)
         self.embedding = StepEmbedding(steps)
         self.upsampler = MelUpsampler() if mels else None
-        self.blocks = nn.ModuleList(ResidualBlock(channels, d, mels) for d in self._dilations())
+        self.blocks = nn.ModuleList(ResidualBlock(channels, d, mels) for _, d in self.shifts)
         self.skip = nn.Conv1d(channels, channels, 1)
         self.outward = nn.Conv1d(channels, 1, 1)
         self._start()
-
-    def _dilations(self) -> list[int]:
-        return [2 ** (i % self.dilation_cycle) for i in range(self.layers)]
 
     def _start(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv1d):
                 nn.init.kaiming_normal_(module.weight)
         nn.init.zeros_(self.outward.weight)
-
-    @property
-    def context(self) -> tuple[int, int]:
-        """Samples that one sample of the estimate sees before and after itself."""
-        return sum(self._dilations()), sum(self._dilations())
-
-    @property
-    def receptive_field(self) -> int:
-        """Samples that one sample of the estimate depends on."""
-        return 1 + sum(self.context)
 
     def forward(
         self, x: Tensor, t: Tensor, y: Tensor | None = None, cond: Tensor | None = None

@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from signal_diffusion.dsp import Array
+from signal_diffusion.files.atomic import require_finite_result
+
 
 class FrameTransform(nn.Module, ABC):
     """An invertible map between signals (B, C, L) and states (B, K, N).
@@ -154,6 +157,23 @@ class CompressedSTFT(FrameTransform):
             energy / compressed_floor, 1 / self.power
         )
         return gain.sqrt() / self.scale
+
+
+def signals_of(codec: FrameTransform, state: Tensor, length: int, **options: int) -> Array:
+    """The signals (B, L) of a sampler's last state (B, K, N), as float32 on the CPU.
+
+    Args:
+        codec: of the denoiser.
+        state: the estimate x_hat.
+        length: L.
+        options: of the codec's `decode`.
+
+    Raises:
+        InputError: they hold NaN or infinite samples, as those of a model that has diverged do.
+    """
+    signals: Array = codec.decode(state, length, **options)[:, 0].float().cpu().numpy()
+    require_finite_result(signals, of="the model's estimate")
+    return signals
 
 
 def _unit_hann(window: int) -> Tensor:

@@ -12,6 +12,7 @@ from abc import abstractmethod
 import torch.nn.functional as F
 from torch import Tensor
 
+from signal_diffusion.errors import InputError
 from signal_diffusion.nn.frames import FrameTransform
 from signal_diffusion.nn.mel import Mel
 from signal_diffusion.nn.phases import griffin_lim, reach, stft
@@ -28,6 +29,8 @@ class Phaseless(FrameTransform):
 
     def __init__(self, frame: int, hop: int, iterations: int) -> None:
         super().__init__()
+        if not frame <= 64 * hop <= 32 * frame:
+            raise InputError(f"hop is {hop}; it goes from 1/64 to 1/2 of a frame, {frame}")
         self.frame, self.hop, self.iterations = frame, hop, iterations
         # A step is heard wherever its phase has come to matter.
         self.window = hop * (1 + reach(window=frame, hop=hop, iterations=iterations))

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from signal_diffusion.errors import InputError
 from signal_diffusion.nn.phases import stft
 
 #: Powers under this one are taken for it.
@@ -38,6 +39,9 @@ class Mel:
         bands: number of mel bands.
         low, high: edges in Hz; high None is half the rate.
 
+    Raises:
+        InputError: the edges are beyond the rate, or the hop beyond half the window.
+
     >>> import torch
     >>> Mel()(torch.zeros(1, 16000)).shape
     torch.Size([1, 80, 63])
@@ -49,6 +53,13 @@ class Mel:
     bands: int = 80
     low: float = 0.0
     high: float | None = None
+
+    def __post_init__(self) -> None:
+        half = self.sample_rate / 2
+        if not 0 <= self.low < (half if self.high is None else self.high) <= half:
+            raise InputError(f"mel bands go from {self.low} to {self.high} Hz: 0 to {half:g} fits")
+        if not 1 <= self.hop <= self.window // 2:
+            raise InputError(f"hop is {self.hop}; it goes from 1 to half the window, {self.window}")
 
     def __call__(self, x: Tensor) -> Tensor:
         """Waveforms (B, L) to log-mel frames (B, bands, N)."""

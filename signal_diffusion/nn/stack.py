@@ -9,11 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from signal_diffusion.nn.blocks import GatedBlock, inferring, learning, normalised
+from signal_diffusion.nn.blocks import (
+    Dilated,
+    GatedBlock,
+    inferring,
+    infers,
+    learning,
+    normalised,
+)
 from signal_diffusion.nn.frames import FrameTransform, Identity
 
 
-class DilatedStack(nn.Module):
+class DilatedStack(Dilated):
     """Gated dilated blocks over frames with residual and skip paths and a gain-and-residual head.
 
     The estimate is `gain * reference + residual`, where the reference is the observation y if there
@@ -69,7 +76,7 @@ class DilatedStack(nn.Module):
             nn.Linear(cond_channels, layers * hidden, bias=False) if cond_channels else None
         )
         self.blocks = nn.ModuleList(
-            GatedBlock(channels, hidden, time_channels, shifts=shifts) for shifts in self._shifts()
+            GatedBlock(channels, hidden, time_channels, shifts=shifts) for shifts in self.shifts
         )
         self.skip = nn.Linear(layers * hidden, channels)
         self.norm = nn.Parameter(torch.ones(channels))
@@ -79,10 +86,6 @@ class DilatedStack(nn.Module):
     @property
     def _complex(self) -> bool:
         return self.complex_pairs or self.frames.complex_pairs
-
-    def _shifts(self) -> list[tuple[int, int]]:
-        dilations = [2 ** (i % self.dilation_cycle) for i in range(self.layers)]
-        return [(2 * d, 0) if self.causal else (d, d) for d in dilations]
 
     def _start(self) -> None:
         if self.head.weight.is_meta:
@@ -97,17 +100,6 @@ class DilatedStack(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    @property
-    def context(self) -> tuple[int, int]:
-        """Frames that one frame of the estimate sees before and after itself."""
-        shifts = self._shifts()
-        return sum(past for past, _ in shifts), sum(future for _, future in shifts)
-
-    @property
-    def receptive_field(self) -> int:
-        """Frames that one frame of the estimate depends on."""
-        return 1 + sum(self.context)
-
     def forward(
         self, x: Tensor, t: Tensor, y: Tensor | None = None, cond: Tensor | None = None
     ) -> Tensor:
@@ -117,16 +109,11 @@ class DilatedStack(nn.Module):
         h = self.inward(torch.cat([part for v in framed for part in self._features(v)], dim=-1))
         time = self.embedding(t)[:, None]
         cond = None if cond is None else cond.transpose(1, 2)
-        run = inferring if self._infers(h) else learning
+        run = inferring if infers(h) else learning
         blocks = cast("list[GatedBlock]", list(self.blocks))
         h = run(blocks, self.skip, self.conditioner, x=h, time=time, cond=cond)
         h = self.head(F.silu(normalised(h, self.norm)))
         return self.frames.decode(self._estimate(h, framed[-1]).transpose(1, 2), length)
-
-    def _infers(self, h: Tensor) -> bool:
-        """Whether the blocks can work in place: no gradients, nothing that casts or compiles."""
-        plain = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        return plain and h.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
     def _features(self, v: Tensor) -> list[Tensor]:
         if not self._complex:

@@ -12,7 +12,7 @@ import numpy as np
 from signal_diffusion.calibration import Bands, spread
 from signal_diffusion.dsp import Array
 from signal_diffusion.files import atomic
-from signal_diffusion.plots.spectrograms import DRAWING, require_matplotlib, require_png
+from signal_diffusion.plots.spectrograms import DRAWING, require_matplotlib, require_png, time_unit
 from signal_diffusion.plots.window import Asked, Busiest, Window, span
 
 if TYPE_CHECKING:
@@ -31,15 +31,6 @@ RANGE = 1e10
 DOTS = 60
 #: Frequencies up to which an axis of them is linear.
 LINES = 30
-#: Names of units of time by seconds, with how long a window must be for them.
-TIMES = (
-    (4 * 86400, "days", 86400),
-    (7200, "h", 3600),
-    (240, "min", 60),
-    (0.2, "s", 1),
-    (2e-4, "ms", 1e-3),
-    (0, "µs", 1e-6),
-)
 INPUT, RESULT, REMOVED = "#8a96a3", "#0b4f9c", "#c2410c"
 
 
@@ -140,7 +131,7 @@ class Curves:
     def _title(self, first: int, lines: Array) -> str:
         """What the picture shows, in a line."""
         count, length = lines.shape[1:]
-        _, unit, scale = _time(length / self.sample_rate)
+        unit, scale = time_unit(length / self.sample_rate)
         begin, end = (place / self.sample_rate / scale for place in (first, first + length))
         of = self.source or "the recording"
         text = f"From {begin:,.6g} to {end:,.6g} {unit} of {of}"
@@ -157,15 +148,11 @@ def _shown(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _time(seconds: float) -> tuple[float, str, float]:
-    return next(time for time in TIMES if seconds >= time[0])
-
-
 def _over_time(upper: Axes, lower: Axes, lines: Array, times: Array, calibrated: bool) -> None:
     """Input and result (4, n) over each other, and below them what was removed."""
     noisy, mean, low, high = lines
     step = times[1] - times[0] if len(times) > 1 else 1.0
-    _, unit, scale = _time(times[-1] - times[0] + step)
+    unit, scale = time_unit(times[-1] - times[0] + step)
     dots = "." if len(times) <= DOTS else ""
     if (low != high).any():
         band = "90 % band" if calibrated else "5 % to 95 % of the draws"
@@ -206,7 +193,8 @@ def _spectra(axes: Axes, lines: Array, rate: float, unit: str, noise_std: float)
     # Below the axes, where it hides no line.
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=9)
     axes.set_xlabel("frequency, Hz")
-    axes.set_ylabel(f"power density, {_squared(unit)}/Hz", parse_math=False)
+    squared = "1" if not unit else f"{unit}²" if unit.isalpha() else f"({unit})²"
+    axes.set_ylabel(f"power density, {squared}/Hz", parse_math=False)
     axes.grid(alpha=0.3)
 
 
@@ -219,9 +207,3 @@ def _spectrum(signals: Array, rate: float) -> tuple[Array, Array]:
         return np.zeros(0), np.zeros((len(signals), 0))
     frequencies, powers = welch(signals, rate, nperseg=min(length, max(256, length // 3)))
     return frequencies[1:], powers[:, 1:]
-
-
-def _squared(unit: str) -> str:
-    if not unit:
-        return "1"
-    return f"{unit}²" if unit.isalpha() else f"({unit})²"

@@ -38,8 +38,11 @@ LEAST_TOP_DB = -110.0
 SILENCE, LOUDEST = 1e-18, 1e38
 COLOURS = 32
 PNG_COLOURS = 128
-#: Names of units of time by seconds, with how long a recording must be for them.
-TIMES = ((7200, "h", 3600), (120, "min", 60), (1, "s", 1), (0, "ms", 0.001))
+#: Seconds that a picture must span for a unit of time, its name, and its own seconds.
+TIMES = (
+    *((4 * 86400, "days", 86400), (7200, "h", 3600), (240, "min", 60)),
+    *((0.2, "s", 1), (2e-4, "ms", 1e-3), (0, "µs", 1e-6)),
+)
 #: matplotlib keeps caches which are not made for threads.
 DRAWING = threading.Lock()
 
@@ -193,8 +196,6 @@ Picture = TypeVar("Picture", bound="Savable")
 
 
 class Savable(Protocol):
-    """A picture that can be written."""
-
     def save(self, path: str | Path, *, force: bool = False) -> None: ...
 
 
@@ -234,7 +235,7 @@ def _drawn(
     from matplotlib.colors import LogNorm, Normalize
     from matplotlib.figure import Figure
 
-    _, unit, scale = next(time for time in TIMES if seconds >= time[0])
+    unit, scale = time_unit(seconds)
     slow = sample_rate < 2000
     highest = sample_rate / (2 if slow else 2000)
     top = top_level(powers)
@@ -258,6 +259,15 @@ def _drawn(
     mapped = ScalarMappable(Normalize(top - RANGE_DB, top), colours())
     figure.colorbar(mapped, ax=panels, label="level, dB of full scale", pad=0.015, aspect=40)
     return figure
+
+
+def time_unit(seconds: float) -> tuple[str, float]:
+    """The unit of an axis that spans so many seconds, and the unit's own seconds.
+
+    >>> time_unit(600)
+    ('min', 60)
+    """
+    return next((unit, own) for least, unit, own in TIMES if seconds >= least)
 
 
 def top_level(powers: Sequence[Array]) -> float:

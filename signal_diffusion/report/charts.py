@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from signal_diffusion.evaluation.measures import METRICS, better_by, shown
+from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.plots.curves import INPUT
 from signal_diffusion.plots.spectrograms import DRAWING
 
@@ -41,6 +41,36 @@ class Chart:
     image: str
     title: str
     alt: str
+
+
+def shown(metric: str, value: float | None, *, sign: str = "") -> str:
+    """A score as text, with a real minus but where it is 0; "–" where there is none.
+
+    >>> shown("estoi", -0.0712, sign="+"), shown("pesq", -1e-9), shown("pesq", None)
+    ('−7.1', '0.00', '–')
+    """
+    if value is None:
+        return "–"
+    text = METRICS[metric].shown(value, sign=sign)
+    return text.replace("-", "−" if is_seen(text) else sign)
+
+
+def is_seen(text: str) -> bool:
+    """Whether a number as text differs from 0.
+
+    >>> is_seen("+0.00"), is_seen("-0.01")
+    (False, True)
+    """
+    return any(digit in text for digit in "123456789")
+
+
+def better_by(metric: str, change: float) -> float:
+    """A change of a score, positive where it is for the better.
+
+    >>> better_by("pesq", 0.5), better_by("prd", 0.5)
+    (0.5, -0.5)
+    """
+    return change if METRICS[metric].higher else -change
 
 
 def colours_of(methods: Sequence[str], given: str) -> dict[str, str]:
@@ -170,16 +200,6 @@ def _names(axes: Axes, names: Sequence[str]) -> None:
     axes.set_ylim(len(names) - 0.5, -0.5)
 
 
-def _chart(draw: Callable[[Axes], None], rows: int, title: str, alt: str) -> Chart:
-    """A chart whose letters and lines have other colours on dark pages."""
-    svg = _svg(draw, rows)
-    for colour, name in zip(LIGHT, ("currentColor", "var(--line)"), strict=True):
-        svg = svg.replace(colour, name)
-    before, tag, after = svg.partition("<defs>")
-    svg = f"{before}{STYLE}{tag}{after}"
-    return Chart(data_uri("image/svg+xml", svg.encode()), title, alt)
-
-
 def data_uri(kind: str, content: bytes) -> str:
     """Content as an address that holds it.
 
@@ -189,20 +209,16 @@ def data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _svg(draw: Callable[[Axes], None], rows: int) -> str:
+def _chart(draw: Callable[[Axes], None], rows: int, title: str, alt: str) -> Chart:
+    """A chart whose letters and lines have other colours on dark pages."""
     import matplotlib
     from matplotlib.figure import Figure
 
     letters, lines = LIGHT
     given: dict[Any, Any] = {
-        "text.color": letters,
-        "axes.labelcolor": letters,
-        "xtick.labelcolor": letters,
-        "ytick.labelcolor": letters,
-        "axes.edgecolor": lines,
-        "xtick.color": lines,
-        "ytick.color": lines,
-        "grid.color": lines,
+        **dict.fromkeys(("text.color", "axes.labelcolor"), letters),
+        **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), letters),
+        **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), lines),
         "axes.facecolor": "none",
         "font.size": 10.5,
         "svg.hashsalt": "report",
@@ -220,4 +236,8 @@ def _svg(draw: Callable[[Axes], None], rows: int) -> str:
         axes.set_axisbelow(True)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-        return file.getvalue()
+    svg = file.getvalue()
+    for colour, name in zip(LIGHT, ("currentColor", "var(--line)"), strict=True):
+        svg = svg.replace(colour, name)
+    before, tag, after = svg.partition("<defs>")
+    return Chart(data_uri("image/svg+xml", f"{before}{STYLE}{tag}{after}".encode()), title, alt)

@@ -13,10 +13,12 @@ import soundfile
 
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.resampling import resample
-from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.methods import Estimate, Method
-from signal_diffusion.evaluation.pairs import Pair, Sound
-from signal_diffusion.evaluation.run import Work, scored
+from signal_diffusion.errors import InputError, reason
+from signal_diffusion.evaluation.measures import measured
+from signal_diffusion.evaluation.methods import Method
+from signal_diffusion.evaluation.pairs import Pair
+from signal_diffusion.evaluation.readings import Sound
+from signal_diffusion.evaluation.run import estimated
 from signal_diffusion.plots.spectrograms import RANGE_DB, colours, spectrogram, top_level
 from signal_diffusion.plots.window import Busiest
 from signal_diffusion.report.charts import data_uri
@@ -94,28 +96,6 @@ def form_of(sound: Sound, files: int) -> Form:
     return Form("MP3", min(LONGEST, BYTES / (clips * MP3_BYTES)))
 
 
-@dataclass
-class Kept:
-    """A method whose last estimate is kept, with what it was made of."""
-
-    method: Method
-    sound: Sound | None = None
-    made: Array | None = None
-
-    @property
-    def name(self) -> str:
-        return self.method.name
-
-    @property
-    def key(self) -> object:
-        return self.method.key
-
-    def __call__(self, pair: Pair, sound: Sound) -> Estimate:
-        found = self.method(pair, sound)
-        self.sound, self.made = sound, found.samples
-        return found
-
-
 def stretch_of(
     pair: Pair, method: Method, metric: str, *, domain: str | None, files: int
 ) -> Stretch:
@@ -126,12 +106,15 @@ def stretch_of(
     Raises:
         InputError: the pair can't be read, or the method fails.
     """
-    kept = Kept(method)
-    with threads(1):
-        row = scored(Work(pair, (kept,), ("",), (metric,)))[0]
-    if row["error"] is not None or kept.sound is None or kept.made is None:
-        raise InputError(row["error"])
-    sound, made = kept.sound, kept.made
+    try:
+        with threads(1):
+            sound = pair.read()
+            made = estimated(method, pair, sound).samples
+            truth = sound.clean, sound.sample_rate
+            scores, _ = measured([metric], made, *truth, unscored=sound.unscored)
+    except Exception as error:
+        # A rival may fail in any way.
+        raise InputError(reason(error)) from error
     audible = sound.sample_rate >= LEAST_RATE and domain in SOUND and not pair.table
     form = form_of(sound, files) if audible else None
     lines = np.stack([sound.noisy, made, sound.noisy - made, sound.clean])
@@ -145,7 +128,7 @@ def stretch_of(
         sound.sample_rate,
         begin=begin,
         seconds=sound.seconds,
-        score=row[metric],
+        score=scores[metric],
         form=form,
     )
 
@@ -189,12 +172,17 @@ class Panel:
         image: data URI of a spectrogram, or "".
         line: path of a waveform in `WIDE` by `HIGH` units, or "".
         top, bottom: what stands at the ends of its upright axis.
+        title, alt: of the picture, and what it shows, in words.
+        sound: data URI, or "".
     """
 
     image: str
     line: str
     top: str
     bottom: str
+    title: str = ""
+    sound: str = ""
+    alt: str = ""
 
 
 @dataclass(frozen=True)

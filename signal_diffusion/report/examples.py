@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.measures import METRICS, better_by, is_seen, shown
+from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.evaluation.methods import Method
 from signal_diffusion.evaluation.pairs import Pair
 from signal_diffusion.evaluation.run import Row
+from signal_diffusion.report.charts import better_by, is_seen, shown
 from signal_diffusion.report.clips import (
     TITLES,
     Panel,
@@ -44,16 +45,6 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Clip:
-    """One of the four signals of a file: its picture, its sound ("" for none), and in words."""
-
-    title: str
-    panel: Panel
-    sound: str
-    alt: str
-
-
-@dataclass(frozen=True)
 class Example:
     """A file as the page has it; `trouble` is why nothing can be shown, or what is wrong."""
 
@@ -64,7 +55,7 @@ class Example:
     caption: str = ""
     begin: str = ""
     end: str = ""
-    clips: list[Clip] = field(default_factory=list)
+    clips: list[Panel] = field(default_factory=list)
     scale: Scale | None = None
 
 
@@ -137,7 +128,12 @@ def example_of(maker: Maker, pair: Pair, given: Row, result: Row) -> Example:
         begin=f"{stretch.begin:.4g} s",
         end=f"{stretch.end:.4g} s",
         clips=[
-            Clip(title, panel, sound, f"{kind} of {plain.name}, {title.lower()}, from {span} s")
+            replace(
+                panel,
+                title=title,
+                sound=sound,
+                alt=f"{kind} of {plain.name}, {title.lower()}, from {span} s",
+            )
             for title, panel, sound in zip(TITLES, panels, sounds, strict=True)
         ],
         scale=scale,

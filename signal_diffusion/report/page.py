@@ -13,6 +13,7 @@ from signal_diffusion.evaluation.methods import Method
 from signal_diffusion.evaluation.outputs import FIGURES
 from signal_diffusion.evaluation.pairs import Pair
 from signal_diffusion.evaluation.run import Row
+from signal_diffusion.evaluation.summary import MOST_SHOWN
 from signal_diffusion.files import atomic
 from signal_diffusion.files.atomic import require_writable
 from signal_diffusion.report import charts
@@ -20,12 +21,11 @@ from signal_diffusion.report.clips import HIGH, WIDE, colour_bar
 from signal_diffusion.report.examples import Maker, chosen, example_of
 from signal_diffusion.report.tables import (
     GIVEN,
+    best_of,
+    cell,
     changes_of,
-    differences,
     duration,
     failures_of,
-    groups,
-    lines,
     verdicts,
 )
 from signal_diffusion.samplers import Progress
@@ -97,6 +97,8 @@ def write_report(
     colours = charts.colours_of(list(scored), GIVEN)
     changes = {metric: changes_of(rows, metric, model) for metric in metrics}
     failed = failures_of(rows)
+    # With one value a group says nothing, and with many it takes too much room.
+    groups = {name: v for name, v in facts["groups"].items() if 1 < len(v) <= MOST_SHOWN}
     text = environment.get_template("report.html").render(
         facts=facts,
         model=model,
@@ -108,9 +110,14 @@ def write_report(
         verdicts=verdicts(facts, changes),
         duration=duration(rows, model),
         metrics=[METRICS[name] for name in metrics],
-        lines=lines(facts),
-        differences=differences(facts),
-        groups=groups(facts, colours),
+        cell=cell,
+        best_rows={
+            m: best_of(m, [s.get(m, {}).get("mean") for s in scores.values()]) for m in metrics
+        },
+        groups=groups,
+        group_charts=[
+            charts.group_chart(v, name, metrics[0], colours) for name, v in groups.items()
+        ],
         charts=[charts.scores_chart(scores, m, colours) for m in metrics],
         changes=[charts.changes_chart(found, m) for m, found in changes.items() if found],
         colours=colours,

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from signal_diffusion.evaluation.measures import (
-    METRICS,
-    Cell,
-    best_of,
-    better_by,
-    cell,
-    shown,
-)
+from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.evaluation.methods import Untouched
 from signal_diffusion.evaluation.run import Row
-from signal_diffusion.evaluation.summary import MOST_SHOWN
-from signal_diffusion.report.charts import Chart, group_chart
+from signal_diffusion.report.charts import better_by, shown
 
 GIVEN = Untouched().name
 #: Units of durations, from the longest.
@@ -25,23 +17,44 @@ UNITS = (("h", 3600), ("min", 60), ("s", 0))
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line of a table: its name, a cell for each metric, and what else there is."""
+class Cell:
+    """A mean as it is shown: the number, its interval, and what it means.
 
-    name: str
-    cells: list[Cell]
-    files: str = ""
-    factor: str = ""
-    memory: str = ""
+    Attributes:
+        mean, ends: as text; `ends` is empty where there is no interval.
+        better: of differences, True if the interval lies on the better side of 0, False if on the
+            worse, and None if it holds 0.
+    """
+
+    mean: str = ""
+    ends: str = ""
+    better: bool | None = None
 
 
-@dataclass(frozen=True)
-class Group:
-    """The scores by the values of a group: a chart, and the lines of each value."""
+def cell(metric: str, found: Mapping[str, float] | None, *, sign: str = "") -> Cell:
+    """What a table shows of statistics; with a sign, they are of differences."""
+    if found is None:
+        return Cell()
+    mean = shown(metric, found["mean"], sign=sign)
+    if "low" not in found:
+        return Cell(mean)
+    low, high = found["low"], found["high"]
+    ends = " to ".join(shown(metric, end, sign=sign) for end in (low, high))
+    sure = bool(sign) and low * high > 0
+    return Cell(mean, ends, better_by(metric, low) > 0 if sure else None)
 
-    name: str
-    chart: Chart
-    values: dict[str, list[Line]]
+
+def best_of(metric: str, means: Sequence[float | None]) -> set[int]:
+    """Places of the best means, which are several where they are shown alike.
+
+    >>> best_of("pesq", [1.411, None, 1.709, 1.7101])
+    {2, 3}
+    """
+    values = [mean for mean in means if mean is not None]
+    if not values:
+        return set()
+    best = shown(metric, max(values, key=lambda mean: better_by(metric, mean)))
+    return {at for at, mean in enumerate(means) if mean is not None and shown(metric, mean) == best}
 
 
 def duration(rows: Sequence[Row], model: str) -> str:
@@ -53,53 +66,6 @@ def duration(rows: Sequence[Row], model: str) -> str:
     seconds = sum(row["seconds"] or 0.0 for row in rows if row["method"] == model)
     unit, scale = next(part for part in UNITS if seconds >= part[1])
     return f"{seconds / (scale or 1):.3g} {unit}"
-
-
-def lines(facts: Mapping[str, Any]) -> list[Line]:
-    """The table of methods."""
-    metrics, methods = facts["metrics"], facts["methods"]
-    scores = [found["scores"] for found in methods.values()]
-    best = {m: best_of(m, [part.get(m, {}).get("mean") for part in scores]) for m in metrics}
-    return [
-        Line(
-            name,
-            [replace(cell(m, found["scores"].get(m)), best=at in best[m]) for m in metrics],
-            f"{found['files']}",
-            _factor(found["real_time_factor"]),
-            "–" if found["peak_memory_mb"] is None else f"{found['peak_memory_mb']:.0f}",
-        )
-        for at, (name, found) in enumerate(methods.items())
-    ]
-
-
-def _factor(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4f}" if value >= 1e-3 else "< 0.001"
-
-
-def differences(facts: Mapping[str, Any]) -> list[Line]:
-    return [
-        Line(name, [cell(metric, found.get(metric), sign="+") for metric in facts["metrics"]])
-        for name, found in facts["differences"].items()
-    ]
-
-
-def groups(facts: Mapping[str, Any], colours: Mapping[str, str]) -> list[Group]:
-    """The groups that have several values, and not too many."""
-    metrics = facts["metrics"]
-    return [
-        Group(
-            name,
-            group_chart(values, name, metrics[0], colours),
-            {
-                value: [Line(n, [cell(m, s.get(m)) for m in metrics]) for n, s in part.items()]
-                for value, part in values.items()
-            },
-        )
-        for name, values in facts["groups"].items()
-        if 1 < len(values) <= MOST_SHOWN
-    ]
 
 
 def failures_of(rows: Sequence[Row]) -> list[str]:

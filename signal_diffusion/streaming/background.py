@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,10 +10,15 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
+
+from signal_diffusion.dsp import Array
 
 T = TypeVar("T")
 END = object()
+#: Seconds after which a waiting thread looks up.
+LOOK_UP = 0.5
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
@@ -27,6 +33,61 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
         while (item := coming.result()) is not END:
             coming = thread.submit(next, source, END)
             yield cast(T, item)
+
+
+def gathered(blocks: Iterable[Array], most: int) -> Iterator[Array]:
+    """The samples (C, n) that have come while those before them were worked on, as one block.
+
+    A thread reads them: what comes slowly goes on at once, and what comes fast in large blocks.
+
+    Args:
+        blocks: (C, n) each.
+        most: samples of all channels that wait, about.
+
+    >>> sum(block.shape[1] for block in gathered((np.ones((1, n)) for n in range(9)), 100))
+    36
+    """
+    room = threading.Condition()
+    waiting: list[Array] = []
+    over: list[BaseException | None] = []
+
+    def read() -> None:
+        error = None
+        try:
+            for block in blocks:
+                with room:
+                    room.wait_for(lambda: over or sum(part.size for part in waiting) < most)
+                    if over:
+                        return
+                    waiting.append(block)
+                    room.notify_all()
+        except BaseException as caught:
+            error = caught
+        with room:
+            over.append(error)
+            room.notify_all()
+
+    # A daemon, since a pipe may be silent for ever once the work has failed.
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        while True:
+            with room:
+                while not waiting and not over:
+                    # Not every system lets Ctrl-C wake a thread that waits without end.
+                    room.wait(LOOK_UP)
+                parts = waiting[:]
+                waiting.clear()
+                room.notify_all()
+            if parts:
+                yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+            elif over[0] is None:
+                return
+            else:
+                raise over[0]
+    finally:
+        with room:
+            over.append(None)
+            room.notify_all()
 
 
 @contextmanager

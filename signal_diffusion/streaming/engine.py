@@ -12,6 +12,7 @@ from torch import Tensor
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import Buffer
+from signal_diffusion.dsp.drift import DriftFilter, HighPass
 from signal_diffusion.dsp.resampling import Resampler
 from signal_diffusion.errors import InputError
 from signal_diffusion.samplers import Progress
@@ -19,10 +20,10 @@ from signal_diffusion.schedules import Schedule, log_snr_grid, power_grid
 from signal_diffusion.streaming.gain import (
     LAG,
     Constant,
+    Following,
     Normal,
-    Running,
     UpperBand,
-    drift_filter,
+    of_sound,
 )
 from signal_diffusion.streaming.masks import SILENCE, Missing, Silence
 from signal_diffusion.streaming.pieces import Pieces, Sampling
@@ -58,7 +59,7 @@ class Engine:
         rate: of the recording, Hz.
         channels: C.
         dtype: of the samples, "float32" or "float64".
-        normal: what brings the recording to the denoiser's level; None follows it (`Running`).
+        normal: what brings the recording to the denoiser's level; None follows that of a stream.
         least: see `Pieces`, in samples of the denoiser's rate.
         frames: samples of the recording, for the progress alone.
         progress: called as progress(done calls, all calls).
@@ -97,11 +98,16 @@ class Engine:
             raise InputError(
                 "this model takes off the recording's median: it can't denoise streams"
             )
+        if normal is not None and np.size(normal.gain) not in (1, channels):
+            raise InputError(
+                f"level has {np.size(normal.gain)} values, but the recording {channels} channels"
+            )
         times = grid(denoiser, settings, normal)
         sampling = Sampling(denoiser, times, settings.sampler, settings.seed, settings.shots)
         self.context = sampling.context
-        self._gain = self._levelling(denoiser, normal)
-        self._drift = drift_filter(denoiser, channels)
+        self._gain = self._levelling(denoiser, normal, channels)
+        self._drift = DriftFilter(channels) if of_sound(denoiser) else None
+        self._high = HighPass()
         self._offset = np.zeros((channels, 1)) + (0.0 if normal is None else normal.offset)
         self._dropped = self._offset if denoiser.offset == "dropped" else 0 * self._offset
         self._pieces = Pieces(
@@ -131,8 +137,8 @@ class Engine:
         """Samples after one that the estimate of it depends on, at most; None for all of them."""
         if self.context is None:
             return None
-        ahead = self.context[1] + self._gain.ahead
-        ahead += 0 if self._drift is None else self._drift.ahead
+        ahead = self.context[1]
+        ahead += max(self._gain.ahead, 0 if self._drift is None else self._drift.ahead)
         if not self.resampled:
             return max(ahead, SILENCE - 1)
         lags = 2 * RESAMPLER_LAG * self.model_rate / min(self.rate, self.model_rate)
@@ -159,13 +165,7 @@ class Engine:
         """The rest, once the recording is over."""
         if not self._read:
             return
-        yield from self._given_to_model(self._down.flush())
-        if self._drift is not None:
-            yield from self._levelled_to_model(self._drift.flush())
-        rest = self._gain.flush()
-        if rest is not None:
-            self._levelled.push(rest)
-            yield from self._estimated(self._pieces.push(rest, self._mask(rest)))
+        yield from self._given_to_model(self._down.flush(), last=True)
         yield from self._estimated(self._pieces.flush())
         if self.resampled:
             self._change.push(self._by_shots(self._up_change.flush()))
@@ -174,19 +174,26 @@ class Engine:
             self._upper.flush()
         yield from self._ready(0)
 
-    def _levelling(self, denoiser: Denoiser, normal: Normal | None) -> Constant | Running:
-        if normal is not None:
+    def _levelling(
+        self, denoiser: Denoiser, normal: Normal | None, channels: int
+    ) -> Constant | Following:
+        if normal is not None and not normal.follows:
             return Constant(normal.gain)
-        assert denoiser.level_db is not None
-        return Running(denoiser.level_db, first=self.context[1] if self.context else 1 << 62)
+        target = denoiser.level_db
+        assert target is not None
+        if normal is None:
+            return Following(target, channels, first=self.context[1] if self.context else 1 << 62)
+        return Following(target, channels, reference_db=target - 20 * np.log10(normal.gain))
 
-    def _given_to_model(self, x: Array) -> Iterator[Estimates]:
+    def _given_to_model(self, x: Array, *, last: bool = False) -> Iterator[Estimates]:
         """Samples at the denoiser's rate go to it, without their drift and at its level."""
         self._given.push(x)
-        yield from self._levelled_to_model(x if self._drift is None else self._drift.push(x))
-
-    def _levelled_to_model(self, x: Array) -> Iterator[Estimates]:
-        levelled = self._gain.push(x)
+        heard = x
+        if self._drift is not None:
+            # Levels are known at once, so that they need not wait for the drift.
+            heard, x = self._high.push(x), self._drift.push(x)
+            x = np.concatenate([x, self._drift.flush()], axis=1) if last else x
+        levelled = self._gain.push(x, heard, last=last)
         self._levelled.push(levelled)
         yield from self._estimated(self._pieces.push(levelled, self._mask(levelled)))
 
@@ -205,7 +212,9 @@ class Engine:
         """What the denoiser changed goes back to the recording's rate and level."""
         count = x_hat.shape[-1]
         levelled, given = self._levelled.take(count), self._given.take(count)
-        change = np.subtract(x_hat, levelled[:, None], dtype=np.float64) / self._gain.take(count)
+        gain = self._gain.take(count)
+        change = np.subtract(x_hat, levelled[:, None], dtype=np.float64)
+        change /= gain[:, None] if gain.ndim else gain
         change = change.astype(given.dtype)
         if not self.resampled:
             self._change.push(change)
@@ -258,7 +267,9 @@ def grid(denoiser: Denoiser, settings: Settings, normal: Normal | None) -> Tenso
         raise InputError(f"noise_std is {noise_std}: with {name} give the noise's deviation, > 0")
     if normal is None:
         raise InputError(f"level is missing: with {name} a stream needs the recording's, in dB")
-    return _from_noise(schedule, noise_std * float(normal.gain), steps)
+    if np.size(normal.gain) > 1:
+        raise InputError(f"level has {np.size(normal.gain)} values: with {name} give one")
+    return _from_noise(schedule, noise_std * float(np.max(normal.gain)), steps)
 
 
 def _from_noise(schedule: Schedule, noise_std: float, steps: int) -> Tensor:

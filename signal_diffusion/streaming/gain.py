@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,49 +9,52 @@ import numpy as np
 
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.dsp import Array
-from signal_diffusion.dsp.buffer import Buffer
-from signal_diffusion.dsp.drift import DriftFilter
-from signal_diffusion.dsp.levels import FRAME, LOUD, LevelMeter, rms
+from signal_diffusion.dsp.buffer import Buffer, Windows
+from signal_diffusion.dsp.levels import FRAME, SILENCE_DB, LevelMeter, rms
 from signal_diffusion.model_facts import AUDIO_DOMAINS
+
+#: The least magnitude whose level is taken.
+TINY = 1e-300
 
 
 @dataclass(frozen=True)
 class Normal:
     """What brings a recording to a denoiser: `(x - offset) gain`, shaped (C, 1) or plain numbers.
 
+    Attributes:
+        gain, offset: of the channels.
+        follows: whether the gain follows the level within the recording, see `Following`.
+
     >>> Normal(gain=2.0)
-    Normal(gain=2.0, offset=0.0)
+    Normal(gain=2.0, offset=0.0, follows=False)
     """
 
     gain: Array | float = 1.0
     offset: Array | float = 0.0
-
-
-def normal_at(target_db: float | None, level_db: float) -> Normal:
-    """The gain that brings a level to a denoiser's."""
-    return Normal() if target_db is None else Normal(gain_to(target_db, level_db))
+    follows: bool = False
 
 
 def normal_of(meter: LevelMeter, denoiser: Denoiser, *, noise_std: float | None = None) -> Normal:
-    """What a meter found, for a denoiser: of each channel if it is centred.
+    """What a meter found, for a denoiser: of each channel, except for unpaired processes.
 
     Args:
         noise_std: of the recording in its own units, if it is known; for denoisers that go by it.
     """
-    target_db = denoiser.level_db
-    if not meter.centred:
-        return normal_at(target_db, meter.level_db)
-    if denoiser.noise_std is not None:
+    target_db, levels_db = denoiser.level_db, meter.levels_db[:, None]
+    if meter.centred and denoiser.noise_std is not None:
         own = meter.noise_std if noise_std is None else np.full(len(meter.peaks), noise_std)
         return Normal(denoiser.noise_std / np.where(own > 0, own, 1)[:, None], meter.offsets)
-    gains = 1.0 if target_db is None else gain_to(target_db, meter.levels_db[:, None])
-    return Normal(gains, meter.offsets)
+    if target_db is None:
+        return Normal(offset=meter.offsets)
+    if not meter.centred and not denoiser.schedule.paired:
+        # The sampler's times, which all channels share, go by the gain.
+        return Normal(gain_to(target_db, levels_db.max()))
+    return Normal(gain_to(target_db, levels_db), meter.offsets, follows=not meter.centred)
 
 
-def drift_filter(denoiser: Denoiser, channels: int) -> DriftFilter | None:
-    """What takes offset and drift off a recording, for denoisers of sound: voices have none."""
-    sound = denoiser.domain in AUDIO_DOMAINS and denoiser.offset is None
-    return DriftFilter(channels) if sound else None
+def of_sound(denoiser: Denoiser) -> bool:
+    """Whether offset and drift of recordings must not reach a denoiser: voices have none."""
+    return denoiser.domain in AUDIO_DOMAINS and denoiser.offset is None
 
 
 def gain_to(target_db: float, level_db: Array | float) -> Any:
@@ -62,134 +63,130 @@ def gain_to(target_db: float, level_db: Array | float) -> Any:
 
 
 class Constant:
-    """One gain for a whole recording, or one for each channel (C, 1): see `Running`."""
+    """One gain for a whole recording, or one for each channel (C, 1): see `Following`."""
 
     ahead = 0
 
     def __init__(self, gain: Array | float) -> None:
-        self.gain = gain
+        self.gain = np.asarray(gain, np.float64)
 
-    def push(self, x: Array) -> Array:
+    def push(self, x: Array, heard: Array, *, last: bool = False) -> Array:
         return _scaled(x, self.gain)
 
-    def flush(self) -> Array | None:
-        return None
-
-    def take(self, count: int) -> Array | float:
-        gain = np.asarray(self.gain)
-        return gain[..., None] if gain.ndim else self.gain
+    def take(self, count: int) -> Array:
+        return self.gain
 
 
-class Running:
-    """A gain that follows the level so far, for streams whose level is not known.
+class Following:
+    """A gain for each channel that follows its level, for recordings of voices unlike each other.
 
-    Samples (C, n) go in by `push`, and levelled ones come out, as float32. `take` returns the gain
-    of the next samples, broadcastable with them, in the order that they left in.
+    Samples (C, n) go in by `push`, with those (C, m) whose level counts and which may be ahead of
+    them, and levelled ones come out, as float32. `take` returns the gains (C, n) of the next
+    samples, in the order that they left in.
 
-    The level is that of the loud frames of the last `MEMORY` frames, or the median of the last
-    `ATTACK` if that is higher; it falls by `RELEASE_DB` a frame at most, and counts as `LOWEST_DB`
-    at least. The gain of a frame goes by the level `ATTACK` frames later, so that it has fallen
-    before a voice begins, and moves linearly between frames; the first samples, which the denoiser
-    waits for anyway, have one gain.
+    The level of a frame is the lowest, over all spans of frames that hold it, of the highest in the
+    span, medians over seven: fainter sound that is shorter is a pause, and a faint voice has its
+    own level from where a loud one ends. While this level is within `SLACK_DB` of the channel's
+    reference the gain is constant. Beyond, it moves by the rest: within a frame, and before the
+    first louder one.
 
     Args:
         target_db: level that the denoiser was trained at.
-        first: samples that have one gain.
+        channels: C.
+        reference_db: levels (C, 1) of the loud frames of a whole recording. None is for streams,
+            that look ahead `AHEAD` frames: the highest level so far, less `RELEASE_DB` a frame.
+        first: samples where a stream begins whose highest level counts for what was before.
 
     Attributes:
         ahead: samples after one that its gain depends on.
     """
 
-    #: Ten seconds, and 0.1 dB a second, at 16 kHz.
-    MEMORY = 312
-    RELEASE_DB = 0.0032
-    #: Frames, a quarter of a second, half of which raise the level at once.
-    ATTACK = 8
-    #: dB of full scale: noise that is fainter is not taken for a voice.
-    LOWEST_DB = -55.0
+    #: Frames on either side in a median, and those of a span: 2 s at 16 kHz, 0.6 s in streams.
+    AROUND, SPAN, STREAM_SPAN = 3, 62, 20
+    #: A quarter of a second at 16 kHz.
+    AHEAD = 8
+    #: dB under its own level that sound counts at which is shorter than a median.
+    CLICK_DB = 12.0
+    #: dB that a voice may be fainter or louder than the reference: networks bear that.
+    SLACK_DB = 6.0
+    #: dB under the reference of the faintest voice.
+    RANGE_DB = 40.0
+    #: Half a dB a second at 16 kHz.
+    RELEASE_DB = 0.016
 
-    def __init__(self, target_db: float, *, first: int) -> None:
-        self.target_db = target_db
-        self.first = max(first // FRAME, 1) * FRAME
-        self.ahead = self.ATTACK * FRAME
-        self._frames: deque[float] = deque(maxlen=self.MEMORY)
-        self._level = self.LOWEST_DB
-        self._rest: Array | None = None
-        self._waiting, self._gains = Buffer(), Buffer()
-        self._levels: deque[float] = deque()
-        self._last: float | None = None
+    def __init__(
+        self, target_db: float, channels: int, *, reference_db: Array | None = None, first: int = 0
+    ) -> None:
+        self.target_db, self._stream = target_db, reference_db is None
+        span = self.STREAM_SPAN if self._stream else self.SPAN
+        after = self.AHEAD - self.AROUND - 2 if self._stream else span - 1
+        self.ahead = (self.AROUND + after + 2) * FRAME
+        self._medians = Windows(self._without_clicks, before=self.AROUND, after=self.AROUND)
+        self._highest = Windows(np.max, before=span - 1, after=0)
+        self._lowest = Windows(np.min, before=0, after=after)
+        self._risen = Windows(np.max, before=0, after=1)
+        self._rest = self._beginning = self._gain = np.zeros((channels, 0))
+        self._first = first // FRAME + after + 1
+        self._floor = SILENCE_DB if self._stream else -np.inf
+        low = np.full((channels, 1), SILENCE_DB)
+        self._reference = low if reference_db is None else reference_db
+        self._waiting, self._ramps, self._gains = Buffer(), Buffer(), Buffer()
 
-    def push(self, x: Array) -> Array:
+    def push(self, x: Array, heard: Array, *, last: bool = False) -> Array:
         self._waiting.push(x)
-        self._measure(x)
-        if self._last is None:
-            if len(self._waiting) < self.first + self.ahead:
-                return x[:, :0].astype(np.float32)
-            return self._begin(self.first)
-        return self._follow()
-
-    def flush(self) -> Array | None:
-        if not len(self._waiting):
-            return None
-        if self._rest is not None and self._rest.shape[1]:
-            self._follow_level(self._rest)
-        if self._last is None:
-            return self._begin(len(self._waiting))
-        # The last frames go by the last level.
-        missing = -(-len(self._waiting) // FRAME) - len(self._levels)
-        self._levels.extend([self._level] * max(missing, 0))
-        return self._follow(whole=False)
+        heard = np.concatenate([self._rest, heard], axis=1)
+        whole = heard.shape[1] // FRAME * FRAME
+        self._rest = heard[:, whole:]
+        loudness = rms(heard[:, :whole].reshape(len(heard), -1, FRAME))
+        if last and self._rest.shape[1]:
+            loudness = np.concatenate([loudness, rms(self._rest[:, None])], axis=1)
+        levels = self._levels(20 * np.log10(np.maximum(loudness, TINY)), last)
+        self._move(gain_to(self.target_db, levels))
+        count = min(len(self._ramps), len(self._waiting))
+        gains = self._ramps.take(count)
+        self._gains.push(gains)
+        return _scaled(self._waiting.take(count), gains)
 
     def take(self, count: int) -> Array:
         return self._gains.take(count)
 
-    def _begin(self, count: int) -> Array:
-        """The first samples, whose gain is that of the level once they have been heard."""
-        frames = min(count // FRAME + self.ATTACK, len(self._levels))
-        for _ in range(frames):
-            self._last = self._levels.popleft()
-        if self._last is None:
-            self._last = self._level
-        first = self._levelled(self._waiting.take(count), np.full(count, self._gain(self._last)))
-        return np.concatenate([first, self._follow()], axis=-1)
+    def _move(self, gains: Array) -> None:
+        """The gain moves to those of the next frames (C, m), one after the other."""
+        ends = np.concatenate([self._gain if self._gain.size else gains[:, :1], gains], axis=1)
+        self._gain = ends[:, -1:]
+        ramps = ends[:, :-1, None] + np.diff(ends)[..., None] * (np.arange(FRAME) / FRAME)
+        self._ramps.push(ramps.reshape(len(ends), -1))
 
-    def _follow(self, *, whole: bool = True) -> Array:
-        """Frames whose levels are known, each with a gain that moves to that of its level."""
-        assert self._last is not None
-        there = len(self._waiting)
-        frames = min(len(self._levels), there // FRAME if whole else -(-there // FRAME))
-        gains = []
-        for _ in range(frames):
-            level = self._levels.popleft()
-            ends = self._gain(self._last), self._gain(level)
-            gains.append(np.linspace(*ends, FRAME, endpoint=False))
-            self._last = level
-        ramp = np.concatenate(gains) if gains else np.zeros(0)
-        x = self._waiting.take(min(frames * FRAME, there))
-        return self._levelled(x, ramp[: x.shape[1]])
+    def _without_clicks(self, windows: Array, axis: int) -> Array:
+        """Medians of windows (C, n, k), and of what is shorter as much as counts."""
+        return np.maximum(np.median(windows, axis), windows[..., self.AROUND] - self.CLICK_DB)
 
-    def _measure(self, x: Array) -> None:
-        """The level after each whole frame of what has come."""
-        x = x if self._rest is None else np.concatenate([self._rest, x], axis=-1)
-        whole = x.shape[1] // FRAME * FRAME
-        for start in range(0, whole, FRAME):
-            self._follow_level(x[:, start : start + FRAME])
-        self._rest = x[:, whole:]
+    def _levels(self, x: Array, last: bool) -> Array:
+        """The levels (C, m) in dB that become known by those of frames (C, k)."""
+        x = self._medians.push(x, last=last)
+        start = None
+        if self._first:
+            x = self._beginning = np.concatenate([self._beginning, x], axis=1)
+            if x.shape[1] < self._first and not last:
+                return x[:, :0]
+            start = x[:, : self._first].max(axis=1, keepdims=True)
+            if self._stream:
+                # What a stream waits for anyway has one gain.
+                x[:, : self._first] = start
+            self._first = 0
+        x = self._lowest.push(self._highest.push(x, start=start), last=last)
+        x = np.maximum(x, self._floor)
+        reference = self._referred(x) if self._stream else self._reference
+        x = np.maximum(np.clip(reference, x - self.SLACK_DB, x + self.SLACK_DB), self._floor)
+        return self._risen.push(np.maximum(x, reference - self.RANGE_DB), last=last)
 
-    def _follow_level(self, frame: Array) -> None:
-        self._frames.append(float(rms(frame).max()))
-        energies = np.square(self._frames)
-        loud = max(np.quantile(energies, LOUD), np.median(energies[-self.ATTACK :]))
-        level = 10 * math.log10(max(float(loud), 10 ** (self.LOWEST_DB / 10)))
-        self._level = max(level, self._level - self.RELEASE_DB)
-        self._levels.append(self._level)
-
-    def _gain(self, level: float) -> float:
-        return float(10 ** ((self.target_db - level) / 20))
-
-    def _levelled(self, x: Array, gains: Array) -> Array:
-        self._gains.push(gains)
-        return _scaled(x, gains)
+    def _referred(self, x: Array) -> Array:
+        """The highest levels so far, falling."""
+        fallen = self.RELEASE_DB * np.arange(x.shape[1] + 1)
+        both = np.concatenate([self._reference, x], axis=1) + fallen
+        reference = np.maximum.accumulate(both, axis=1) - fallen
+        self._reference = reference[:, -1:]
+        return reference[:, 1:]
 
 
 def _scaled(x: Array, gain: Array | float) -> Array:

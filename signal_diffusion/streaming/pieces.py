@@ -14,6 +14,7 @@ from signal_diffusion import samplers
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import Buffer
+from signal_diffusion.nn.frames import signals_of
 from signal_diffusion.noise import Noise
 from signal_diffusion.samplers import Progress
 
@@ -113,8 +114,7 @@ class Sampling:
                 start=first,
                 progress=progress,
             )
-            estimate: Array = codec.decode(x_hat, x.shape[-1])[:, 0].float().cpu().numpy()
-        return estimate
+            return signals_of(codec, x_hat, x.shape[-1])
 
 
 class Pieces:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,11 +31,16 @@ LARGEST = 1e36
 
 
 def model_or_given_rate(denoiser: Denoiser, sample_rate: float | None) -> float:
-    """The rate of a recording in Hz: the one given, or else the denoiser's own."""
+    """The rate of a recording in Hz: the one given, or else the denoiser's own, with a warning."""
     require_number("sample_rate", sample_rate)
     if sample_rate is not None and not 0 < sample_rate < float("inf"):
         raise InputError(f"sample_rate is {sample_rate} Hz; it must be positive")
     own = denoiser.sample_rate
+    if sample_rate is None and own:
+        warnings.warn(
+            f"sample_rate is not given: the signal is taken to be at the model's {own} Hz",
+            stacklevel=3,
+        )
     if sample_rate and own and not 1 / LEAST_RESAMPLED <= sample_rate / own <= MOST_RESAMPLED:
         low, high = own / LEAST_RESAMPLED, own * MOST_RESAMPLED
         raise InputError(
@@ -99,7 +105,7 @@ def mask_of(missing: Mask | None, signal: Tensor | NDArray[np.floating]) -> Arra
             f"{tuple(signal.shape)}"
         )
     mask = np.atleast_2d(mask if masked is None else mask | masked)
-    if mask.all(axis=1).any():
+    if mask.all(axis=-1).any():
         raise InputError("missing leaves a channel without any sample: leave that channel out")
     return mask
 
@@ -130,7 +136,10 @@ def _require_signal(signal: object) -> None:
         raise InputError(f"signal is a {type(signal).__name__}; pass a numpy array or a tensor")
     shape = tuple(signal.shape)
     if len(shape) not in (1, 2) or 0 in shape:
-        raise InputError(f"signal has the shape {shape}; pass (L,) or (C, L), none of them 0")
+        raise InputError(
+            f"signal has the shape {shape}; pass (L,) or (C, L), or a batch of them, (B, C, L), "
+            "none of them 0"
+        )
     if len(shape) == 2 and shape[0] > max(shape[1], MOST_CHANNELS):
         raise InputError(f"signal has the shape {shape}, like (frames, channels): pass signal.T")
     if not (signal.is_floating_point() if isinstance(signal, Tensor) else signal.dtype.kind == "f"):
@@ -151,7 +160,7 @@ class Settings:
     Args:
         steps: times of the grid; with `ddim`, calls of the network. One gives the mean of what the
             clean recording may be, more draw a sample of it. None means 1, or 16 for several shots.
-        sampler: a function of `samplers`, or one of the same form.
+        sampler: a function of `samplers`, its name, or a function of the same form.
         seed: of the fresh noise, where there is some.
         noise_std: standard deviation of the recording's white Gaussian noise, in its own units: for
             unpaired processes, and for them alone.
@@ -159,8 +168,8 @@ class Settings:
         band: "full" keeps what lies above the denoiser's band, turned down as its own highest
             octave was; "model" drops it.
         strength: from 0, the recording as it came, to 1, the estimate.
-        level: of the recording's loud frames (see `levels.level_db`) in dB of full scale; None
-            means that it is measured.
+        level: of the recording's loud frames (see `levels.level_db`) in dB of full scale, one or
+            one a channel, for a constant gain; None means that it is measured.
         piece: seconds that are processed at once; None means as much as memory is meant for.
 
     Raises:
@@ -177,7 +186,7 @@ class Settings:
     shots: int = 1
     band: str = "full"
     strength: float = 1.0
-    level: float | None = None
+    level: float | Sequence[float] | None = None
     piece: float | None = None
 
     def __post_init__(self) -> None:
@@ -186,16 +195,18 @@ class Settings:
         require_whole("shots", self.shots, least=1)
         if self.band not in BANDS:
             raise InputError(f"band is '{self.band}': choose one of {', '.join(BANDS)}")
-        if not callable(self.sampler):
-            raise InputError(f"sampler is {self.sampler!r}; pass a function, e.g. samplers.ddim")
-        for name in ("strength", "level", "piece", "noise_std"):
+        object.__setattr__(self, "sampler", samplers.sampler_named(self.sampler))
+        for name in ("strength", "piece", "noise_std"):
             require_number(name, getattr(self, name))
         if not 0 <= self.strength <= 1:
             raise InputError(f"strength is {self.strength}; it goes from 0 (as it came) to 1")
         if self.piece is not None and not 0 < self.piece <= LONGEST:
             raise InputError(f"piece is {self.piece} s; it goes up to {LONGEST:g}, above 0")
-        if self.level is not None and not -200 <= self.level <= 200:
-            raise InputError(f"level is {self.level} dB of full scale; it goes from -200 to 200")
+        given: Any = self.level
+        for level in given if isinstance(given, (tuple, list)) else [given]:
+            require_number("level", level)
+            if level is not None and not -200 <= level <= 200:
+                raise InputError(f"level is {level} dB of full scale; it goes from -200 to 200")
         if self.shots > 1 and self.steps == 1:
             raise InputError(
                 f"shots is {self.shots}, but one step gives the same mean every time: "

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -13,12 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.errors import InputError, install
+from signal_diffusion.errors import InputError
 from signal_diffusion.tables.time import UNITS
 
 TIME = re.compile(
     r"((elapsed|rel|relative|abs|absolute|unix|epoch|local|utc|gmt|sample|recording)[\s_]*)?"
-    r"(time|times|timestamps?|time[\s_]stamp|datetime|date[\s_]?time|date|utc|epoch|t|ts"
+    r"(time|times|timestamps?|time[\s_]stamp|date[\s_/-]?time|date|utc|epoch|t|ts|x[\s_]?value"
     r"|seconds|secs?|ms|us|ns|milliseconds|microseconds|nanoseconds)"
     rf"([\s_]*(utc|gmt|local|({'|'.join(UNITS)})|[(\[].*[)\]]))?"
 )
@@ -102,15 +101,16 @@ class Source(Protocol):
         ...
 
 
-def pick(source: Source, columns: Columns, time: int) -> list[int]:
-    """Places of the channels: of the columns that were named, or else of all those of numbers.
-
-    The time, a count of rows, which has such a name, and marks of filled readings are left out.
+def pick(source: Source, columns: Columns, time: int) -> tuple[list[int], dict[int, str]]:
+    """Places of the channels, of the columns that were named or else of those of numbers.
 
     Args:
         source: the table.
         columns: what the user states.
         time: place of the time column, -1 if there is none.
+
+    Returns:
+        The places of the channels, and why each of the other columns is none.
 
     Raises:
         InputError: there is none of that name or of numbers, or there are too many.
@@ -118,17 +118,17 @@ def pick(source: Source, columns: Columns, time: int) -> list[int]:
     path, names = source.path, source.names
     if len(names) > MOST_COLUMNS:
         raise InputError(f"{path} has {len(names)} columns; {MOST_COLUMNS} may be: split it")
-    skipped = {place(path, names, name) for name in columns.skip} | {time}
-    if columns.channels is not None:
-        return [_numeric(source, name) for name in columns.channels]
-    found = [
-        at
-        for at, name in enumerate(names)
-        if source.numeric[at]
-        and at not in skipped
-        and not INDEX.fullmatch(plain(name))
-        and not _marks(name, names)
-    ]
+    skipped = {place(path, names, name) for name in columns.skip}
+    named = {_numeric(source, name) for name in columns.channels or ()}
+    reasons = {}
+    for at in set(range(len(names))) - named:
+        if at == time:
+            reasons[at] = "time stamps"
+        elif at in skipped:
+            reasons[at] = "skipped"
+        elif reason := "not named" if named else _other(source, at):
+            reasons[at] = reason
+    found = [at for at in range(len(names)) if at not in reasons]
     if not found:
         causes = "".join(f"; '{names[at]}': {text}" for at, text in source.texts.items())
         raise InputError(
@@ -136,7 +136,19 @@ def pick(source: Source, columns: Columns, time: int) -> list[int]:
             f"{listed(names)}{causes}): name its delimiter by delimiter= (--delimiter), if it was "
             "mistaken"
         )
-    return found
+    return found, reasons
+
+
+def _other(source: Source, at: int) -> str:
+    """Why a column is no channel by its form and name, "" if it may be one."""
+    name = source.names[at]
+    if not source.numeric[at]:
+        return source.texts.get(at, "no numbers")
+    if INDEX.fullmatch(plain(name)):
+        return "row number"
+    # As marked here before.
+    marks = name.endswith(FILLED) and name.removesuffix(FILLED) in source.names
+    return "marks of filled readings" if marks else ""
 
 
 def time_column(source: Source, columns: Columns) -> int:
@@ -198,15 +210,10 @@ def distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def listed(names: Sequence[str]) -> str:
-    """Names for an error, not too many of them."""
+def listed(names: Sequence[str], form: Callable[[str], str] = repr) -> str:
+    """Names for a line, not too many of them."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(repr(name) for name in names[:SHOWN]) + more
-
-
-def _marks(name: str, names: Sequence[str]) -> bool:
-    """Whether a column is the mask of another one, as written here."""
-    return name.endswith(FILLED) and name.removesuffix(FILLED) in names
+    return ", ".join(map(form, names[:SHOWN])) + more
 
 
 def _numeric(source: Source, name: str) -> int:
@@ -291,21 +298,38 @@ def container_of(path: Path) -> str | None:
 
 def is_record(path: Path) -> bool:
     """Whether a path is the name of a WFDB record, without a suffix."""
-    return not path.exists() and path.with_name(path.name + ".hea").is_file()
+    return not path.exists() and main_file(path, "WFDB").is_file()
+
+
+def main_file(path: Path, container: str | None) -> Path:
+    """The file that a table's name stands for: of a record, its header.
+
+    >>> main_file(Path("a.csv"), "CSV").name, main_file(Path("r.dat"), "WFDB").name
+    ('a.csv', 'r.hea')
+    """
+    if container != "WFDB":
+        return path
+    return path.with_name((path.stem if path.suffix.lower() in CONTAINERS else path.name) + ".hea")
+
+
+def output_file(path: Path, form: TableForm) -> tuple[str, Path]:
+    """Container and main file of a table that is to be written.
+
+    Args:
+        path: where; a record may have no suffix.
+        form: of the table that it is made of.
+
+    Raises:
+        InputError: the suffix is none of a table.
+    """
+    container = CONTAINERS.get(path.suffix.lower())
+    if container is None and not path.suffix and form.container == "WFDB":
+        container = "WFDB"
+    if container is None:
+        allowed = ", ".join(CONTAINERS)
+        raise InputError(f"{path} can't be a table: its suffix must be one of {allowed}")
+    return container, main_file(path, container)
 
 
 def _delimits(sign: str) -> bool:
     return len(sign) == 1 and sign.isascii() and not sign.isalnum() and sign not in "\r\n\"'.+-_"
-
-
-def library(name: str, path: Path) -> Any:
-    """A library of the extra `sensors`.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        return import_module(name)
-    except ImportError as error:
-        package = name.partition(".")[0]
-        raise InputError(f"{path} needs the package {package}: {install('sensors')}") from error

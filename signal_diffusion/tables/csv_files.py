@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,24 @@ from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import beside
 from signal_diffusion.tables.columns import Block, Columns, Source
-from signal_diffusion.tables.csv_layout import (
-    MISSING,
-    Layout,
+from signal_diffusion.tables.csv_layout import Layout, layout
+from signal_diffusion.tables.csv_rows import (
+    SHOWN,
     cause_of,
+    contents,
     is_missing,
     is_number,
-    layout,
+    numbers,
+    quotes_amiss,
+    ragged,
+    rows,
+    split_fields,
+    tail,
 )
-from signal_diffusion.tables.csv_rows import chunks, fields, tail
 from signal_diffusion.tables.writer import Contents, changed
 
 #: Steps in a column without a name that vary less than this are those of time stamps.
 REGULAR = 0.5
-#: Characters of a wrong text that an error shows.
-SHOWN = 40
 #: What may stand around the content of a field.
 FRAME = ' "\t\r'
 #: Significant digits of every number, at least, and those that float64 holds.
@@ -50,7 +53,7 @@ class CsvSource(Source):
     def __init__(self, path: Path, columns: Columns) -> None:
         self.path, self.layout = path, layout(path, columns.delimiter)
         self.names, self.units = self.layout.names, self.layout.units
-        self.first = self.layout.first
+        self.first, self.rate = self.layout.first, self.layout.rate
         numeric, temporal = list(self.layout.numeric), self.layout.temporal
         if not self.layout.heads and self.names[0] == "1" and columns.channels is None:
             kind = _kind_of_first(self.layout.column(0), self.layout.decimal)
@@ -62,13 +65,30 @@ class CsvSource(Source):
 
     def blocks(self, places: Collection[int] | None = None) -> Iterator[Block]:
         """All rows from the beginning on, always with all columns; see `Source`."""
-        start = 0
-        for rows in chunks(self.layout):
+        own, start = self.layout, 0
+        for found in rows(self.path, own.start, own.end.decode(), own.encoding, self.first):
             first = self.first + start
-            every = enumerate(fields(rows, self.layout, first))
-            block = Block(start, {at: Texts(own, self.layout, at, first) for at, own in every})
-            yield block
-            start += len(block)
+            every = enumerate(self._columns(found, first))
+            yield Block(start, {at: Texts(fields, own, at, first) for at, fields in every})
+            start += len(found)
+
+    def _columns(self, found: list[str], first: int) -> list[list[str]]:
+        """The fields of each column of some rows, of which the first has that number."""
+        sign, count = self.layout.delimiter, len(self.names)
+        if count == 1:
+            return [found]
+        joined = sign.join(found)
+        if sign != " " and '"' not in joined and all(r.count(sign) == count - 1 for r in found):
+            # The quick way.
+            fields = joined.split(sign)
+            return [fields[at::count] for at in range(count)]
+        table = [split_fields(row, sign) for row in found]
+        for number, (row, fields) in enumerate(zip(found, table, strict=True), first):
+            if '"' in row and sign.join(fields) != row:
+                raise quotes_amiss(self.path, number)
+            if len(fields) != count:
+                raise ragged(self.path, number, fields, sign, count)
+        return list(map(list, zip(*table, strict=True)))
 
 
 def _kind_of_first(texts: list[str], decimal: str) -> str:
@@ -87,7 +107,7 @@ class Texts:
     """Some fields of a column as they stand in the file; `numpy.asarray` reads them.
 
     Attributes:
-        fields: the fields with their quotes and blanks, bytes as characters of Latin-1.
+        fields: the fields with their quotes and blanks.
         layout: layout of the file.
         at: place of the column.
         first: number of the first row in the file.
@@ -103,18 +123,18 @@ class Texts:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """Numbers, NaN where there is none, or texts; InputError if they have to be numbers."""
-        import pandas as pd
-
-        text = "\n".join([*self.fields, ""]).encode("latin-1")
+        texts, decimal = contents(self.fields), self.layout.decimal
+        if dtype is None:
+            with suppress(ValueError, OverflowError):
+                return np.array(list(map(int, texts)), np.int64)
         try:
-            table = pd.read_csv(io.BytesIO(text), dtype=dtype, **_manner(self.layout))
+            return numbers(texts, decimal)
         except ValueError as error:
-            raise self._no_number(error) from error
-        if len(table) != len(self):
-            raise InputError(
-                f"{self.layout.path}, from row {self.first} on: the ends of rows are mixed"
-            )
-        return np.asarray(table[0].to_numpy())
+            if dtype is not None:
+                raise self._no_number(texts) from error
+        # Bytes that are no text in this encoding are surrogates.
+        shown = (text.encode(errors="replace").decode() for text in texts)
+        return np.array([None if is_missing(text) else text for text in shown], object)
 
     def replaced(self, values: Array, where: Array, numbers: Digits) -> list[str]:
         """The fields with new numbers at some of their places (n,), quotes and blanks kept."""
@@ -127,39 +147,19 @@ class Texts:
             found[at] = _framed(found[at], text) if framed else text
         return found
 
-    def _no_number(self, error: Exception) -> InputError:
+    def _no_number(self, texts: list[str]) -> InputError:
         layout = self.layout
-        for number, field in enumerate(self.fields, self.first):
-            text = field.strip(FRAME).encode("latin-1").decode(layout.encoding, "replace")
-            if not is_number(text, layout.decimal) and not is_missing(text):
-                return InputError(
-                    f"{layout.path}, row {number}, column '{layout.names[self.at]}': "
-                    f"'{' '.join(text.split())[:SHOWN]}' is no number{cause_of(text)}: mend it, "
-                    "leave the field empty, or leave the column out by skip= (--skip)"
-                )
-        return InputError(f"{layout.path}, from row {self.first} on, holds no numbers ({error})")
-
-
-def _manner(layout: Layout) -> dict[str, Any]:
-    """How pandas is to read one column."""
-    import pandas as pd
-
-    # Later versions round to the nearest float unasked.
-    exact = {"float_precision": "round_trip"} if int(pd.__version__.split(".")[0]) < 3 else {}
-    return {
-        **exact,
-        "sep": r"\s+" if layout.delimiter == " " else layout.delimiter,
-        "decimal": layout.decimal,
-        "encoding": layout.encoding,
-        "encoding_errors": "replace",
-        "header": None,
-        "names": [0],
-        "index_col": False,
-        "na_values": MISSING,
-        "skip_blank_lines": False,
-        "skipinitialspace": layout.delimiter != "\t",
-        "low_memory": False,
-    }
+        found = (
+            (number, text)
+            for number, text in enumerate(texts, self.first)
+            if not is_number(text, layout.decimal) and not is_missing(text)
+        )
+        number, text = next(found)
+        return InputError(
+            f"{layout.path}, row {number}, column '{layout.names[self.at]}': "
+            f"'{' '.join(text.split())[:SHOWN]}' is no number{cause_of(text)}: mend it, leave the "
+            "field empty, or leave the column out by skip= (--skip)"
+        )
 
 
 def _framed(field: str, text: str) -> str:
@@ -181,8 +181,9 @@ class CsvSink:
     def __init__(self, path: Path, contents: Contents, files: ExitStack) -> None:
         self.note: str | None = None
         self._path, self._contents = path, contents
-        self._partial = files.enter_context(beside(path))
-        self._file = files.enter_context(self._partial.open("wb"))
+        partial = files.enter_context(beside(path))
+        self.files = [(partial, path)]
+        self._file = files.enter_context(partial.open("wb"))
         source = contents.source
         self._layout = source.layout if isinstance(source, CsvSource) else None
         if self._layout is not None:
@@ -207,15 +208,15 @@ class CsvSink:
             lineterminator="\n",
         )
 
-    def finish(self) -> list[tuple[Path, Path]]:
+    def finish(self) -> None:
         """Complete the file; see `Sink`."""
         if self._layout is not None:
-            closed, blank = tail(self._layout)
+            own = self._layout
+            closed, blank = tail(own.path, own.start, own.end)
             if not closed:
-                self._file.truncate(self._file.seek(-len(self._layout.end), io.SEEK_CUR))
+                self._file.truncate(self._file.seek(-len(own.end), io.SEEK_CUR))
             self._file.write(blank)
         self._file.close()
-        return [(self._partial, self._path)]
 
     def _rows(self, layout: Layout, block: Block, before: Array, after: Array) -> bytes:
         texts = [column.fields for column in block.columns.values()]
@@ -233,8 +234,8 @@ class CsvSink:
             marks[-1] = [mark + end for mark, end in zip(marks[-1], returns, strict=True)]
             texts += marks
         end = layout.end.decode()
-        rows = map(layout.delimiter.join, zip(*texts, strict=True))
-        return (end.join(rows) + end).encode("latin-1")
+        every = map(layout.delimiter.join, zip(*texts, strict=True))
+        return (end.join(every) + end).encode(layout.encoding, "surrogateescape")
 
 
 def _head(layout: Layout, contents: Contents) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -11,31 +10,28 @@ from pathlib import Path
 
 from signal_diffusion.errors import InputError
 from signal_diffusion.tables.columns import unit_of
+from signal_diffusion.tables.csv_rows import (
+    cause_of,
+    content,
+    is_missing,
+    is_number,
+    ragged,
+    split_fields,
+)
 from signal_diffusion.tables.time import CLOCK
 
 HEAD = 1 << 20
 ROWS = 200
+#: Seconds since 1970 of this century.
+EPOCH = (946684800.0, 4102444800.0)
 BOM = b"\xef\xbb\xbf"
-DATE = re.compile(r"\d{4}[-/]\d\d?[-/]\d\d?([T ].*)?")
+DATE = re.compile(r"(\d{4}[-/]\d\d?[-/]\d\d?|\d\d\.\d\d\.\d{4})([T ].*)?")
 UNIT = re.compile(
     r"(?i)[fpnumµkM]?(V|A|g|T|W|Pa|Hz|m|s|K|N|bar|rad|mol)([/²^*].*)?|°?C|%|a\.?u\.?|nu|dB\w*|adu"
-    r"|bpm|mmHg|deg.*|hh:mm.*|[(\[].*[)\]]"
+    r"|bpm|mmHg|deg.*|[kM]?(ohm|Ω)s?|(milli|micro)?(volts?|seconds?)|hh:mm.*|[(\[].*[)\]]"
 )
 DELIMITERS = ("\t", ";", "|", ",", " ")
 COMMENTS = ("#", "%", "//", "!")
-THOUSANDS = re.compile(r"[+-]?\d{1,3}([,.' \u00a0\u202f]\d{3})+([.,]\d+)?")
-#: Fields that stand for no reading, beside those that pandas knows.
-MISSING = (
-    *("-", "--", "?", ".", "missing", "Missing", "MISSING", "nodata", "NoData", "NODATA"),
-    *("NAN", "Nan", "na", "NONE", "none", "Null"),
-)
-NOTHING = re.compile(r"(?i)|#?n/?a|-?nan|null|none|<na>|-|--|\?|\.|missing|nodata")
-NUMBERS = {
-    mark: re.compile(
-        rf"(?i)[+-]?(\d+{re.escape(mark)}?\d*|{re.escape(mark)}\d+)(e[+-]?\d+)?|[+-]?inf(inity)?"
-    )
-    for mark in ".,"
-}
 
 
 @dataclass(frozen=True)
@@ -52,6 +48,7 @@ class Layout:
         names, units: names and units of the columns; without a header, names are "1", "2", ...
         rows: fields of the first rows of readings.
         numeric: which columns hold numbers.
+        rate: sample rate in Hz, None if the file does not hold it.
     """
 
     path: Path
@@ -66,10 +63,11 @@ class Layout:
     units: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: tuple[bool, ...]
+    rate: float | None
 
     def column(self, at: int) -> list[str]:
         """The first fields of a column."""
-        return [row[at].strip() for row in self.rows]
+        return [row[at] for row in self.rows]
 
     @property
     def causes(self) -> dict[int, str]:
@@ -104,8 +102,10 @@ def layout(path: Path, delimiter: str | None) -> Layout:
         raise InputError(f"{path} holds no rows, but comments: there is nothing to process")
     _require_no_readings(path, split, top)
     _require_numbers(path, split)
-    data = next((at for at in range(top, len(lines)) if not _is_header(split, at)), len(lines))
+    data = _first_row(split, top)
     names, units, heads = _titles(split, lines, top, data)
+    rate = None if heads else _stated_rate(split, data)
+    data += 0 if rate is None else 2
     return Layout(
         path=path,
         delimiter=split.delimiter,
@@ -116,9 +116,10 @@ def layout(path: Path, delimiter: str | None) -> Layout:
         heads=tuple(lines[at][1] + len(lines[at][0].encode(encoding)) for at in heads),
         first=data + 1,
         names=tuple(names),
-        units=tuple(unit or unit_of(name) for unit, name in zip(units, names, strict=True)),
+        units=tuple(u.strip("()[] ") or unit_of(n) for u, n in zip(units, names, strict=True)),
         rows=tuple(tuple(row) for row in split.fields[data:] if len(row) == split.count),
         numeric=split.numeric,
+        rate=rate,
     )
 
 
@@ -177,14 +178,34 @@ def _is_header(split: Split, at: int) -> bool:
     return named or 2 * words > len(filled)
 
 
+def _first_row(split: Split, top: int) -> int:
+    """The line of the first row of readings; rows of a preamble may stand above the names."""
+    places = range(top, len(split.fields))
+    data = next((at for at in places if not _is_header(split, at)), len(split.fields))
+    for at in places[data - top :]:
+        row = split.fields[at]
+        if row and _is_header(split, at):
+            return _first_row(split, at)
+        held = [text for text, numeric in zip(row, split.numeric, strict=False) if numeric]
+        if len(row) == split.count and all(is_number(text, split.decimal) for text in held):
+            break
+    return data
+
+
+def _stated_rate(split: Split, data: int) -> float | None:
+    """The rate in Hz where the first rows of a wristband hold its start since 1970 and its rate."""
+    rows = split.fields[data : data + 3]
+    if len(rows) < 3 or any(len(set(row)) != 1 for row in rows[:2]) or not all(split.numeric):
+        return None
+    start, rate = (float(row[0]) if is_number(row[0], ".") else 0.0 for row in rows[:2])
+    return rate if EPOCH[0] < start < EPOCH[1] and 0 < rate < EPOCH[0] else None
+
+
 def _require_no_readings(path: Path, split: Split, top: int) -> None:
     """Lines above the table may hold anything but what looks like its rows."""
     for at, row in enumerate(split.fields[:top]):
         if row and any(is_number(part, ".") for part in re.split(r"[,;\t|]", row[0])[:1]):
-            raise InputError(
-                f"{path}, row {at + 1}: it has {len(row)} fields by '{split.delimiter}', others "
-                f"have {split.count}: make them equal, or name the delimiter (--delimiter)"
-            )
+            raise ragged(path, at + 1, row, split.delimiter, split.count)
 
 
 def _require_numbers(path: Path, split: Split) -> None:
@@ -215,13 +236,13 @@ def _titles(
 
 def _are_units(fields: list[str]) -> bool:
     texts = [text for text in _bare(fields) if text]
-    return bool(texts) and all(UNIT.fullmatch(text) for text in texts)
+    return sum(UNIT.fullmatch(text) is not None for text in texts) > len(texts) / 2
 
 
 def _commented(split: Split, lines: Sequence[tuple[str, int]], top: int) -> list[str]:
     """Names in the last comment above the rows, if there are as many."""
     text = lines[top - 1][0].lstrip("#%!/ ") if top else ""
-    names = _bare(fields_of(text, split.delimiter))
+    names = _bare(_fields(text, split.delimiter))
     return names if len(names) == split.count else []
 
 
@@ -238,6 +259,7 @@ class Split:
         fields: fields of each line; a comment has none.
         count: number of fields of most lines.
         numeric: which columns hold numbers.
+        score: the share of columns of numbers, or nearly so, and how many columns there are.
     """
 
     delimiter: str
@@ -245,11 +267,7 @@ class Split:
     fields: list[list[str]]
     count: int
     numeric: tuple[bool, ...]
-
-    @property
-    def score(self) -> tuple[float, int]:
-        """The share of columns of numbers, and how many columns there are."""
-        return (sum(self.numeric) / self.count, self.count)
+    score: tuple[float, int]
 
 
 def best_split(texts: list[str], delimiter: str | None) -> Split:
@@ -261,48 +279,21 @@ def best_split(texts: list[str], delimiter: str | None) -> Split:
     return max(wide, key=lambda split: split.score)
 
 
-def is_number(text: str, decimal: str) -> bool:
-    """Whether a field holds a number with that decimal mark."""
-    return NUMBERS[decimal].fullmatch(text.strip()) is not None
-
-
-def is_missing(text: str) -> bool:
-    """Whether a field says that there is no reading."""
-    return NOTHING.fullmatch(text.strip()) is not None
-
-
-def cause_of(text: str) -> str:
-    """Why a field is probably no number, for an error; "" if that is unknown.
-
-    >>> cause_of("1,013.25"), cause_of("oops")
-    (' (by its separators of thousands)', '')
-    """
-    return " (by its separators of thousands)" if THOUSANDS.fullmatch(text.strip()) else ""
-
-
-def fields_of(text: str, delimiter: str) -> list[str]:
-    """The fields of a line."""
-    # A field may go over lines, but to the library only where quotes are as it expects.
-    line = " ".join(text.splitlines())
-    if delimiter == " ":
-        line = re.sub(" +", " ", line.strip())
-    try:
-        rows = csv.reader([line], delimiter=delimiter, skipinitialspace=delimiter != "\t")
-        return next(rows, [])
-    except csv.Error:
-        # Of more signs than a field may have.
-        return [line]
-
-
 def _split(texts: list[str], delimiter: str) -> Split:
-    fields = [[] if text.startswith(COMMENTS) else fields_of(text, delimiter) for text in texts]
+    fields = [[] if text.startswith(COMMENTS) else _fields(text, delimiter) for text in texts]
     counts = Counter(len(row) for row in fields[len(fields) // 4 :] if row)
     count = max(counts, key=lambda size: (counts[size], size), default=1)
     rows = [row for row in fields if len(row) == count]
     rows = rows[len(rows) // 2 :]
     decimal = _decimal(rows, delimiter)
-    numeric = tuple(_is_numeric([row[at] for row in rows], decimal) for at in range(count))
-    return Split(delimiter, decimal, fields, count, numeric)
+    columns = [[row[at] for row in rows] for at in range(count)]
+    numeric = tuple(_is_numeric(column, decimal) for column in columns)
+    nearly = sum(_is_numeric([t for t in c if not cause_of(t)] or ["0"], decimal) for c in columns)
+    return Split(delimiter, decimal, fields, count, numeric, score=(nearly / count, count))
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    return [content(field) for field in split_fields(line, delimiter)] if line.strip() else []
 
 
 def _decimal(rows: list[list[str]], delimiter: str) -> str:

@@ -1,135 +1,177 @@
-"""The rows of a text table, cut into fields as they stand in the file."""
+"""The rows of a text table, cut into fields as they stand in the file, and what fields hold."""
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
-from signal_diffusion.tables.csv_layout import Layout
 
-#: Bytes that are read at once, and bytes of rows that one quote may hold open.
-CHUNK, LONGEST = 1 << 20, 1 << 24
-QUOTE, SPACE, RETURN = b'" \r'
-
-
-def tail(layout: Layout) -> tuple[bool, bytes]:
-    """Whether the last row has an end, and the blank lines or blanks after it."""
-    with layout.path.open("rb") as file:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(max(layout.start, size - CHUNK))
-        end = file.read()
-    blank = end[len(end.rstrip(b"\r\n ")) :]
-    return layout.end in blank, blank[blank.find(layout.end) + 1 :]
-
-
-def chunks(layout: Layout) -> Iterator[bytes]:
-    """Bytes of whole rows, each with its end, without the blank lines at the end of the file."""
-    held = b""
-    with layout.path.open("rb") as file:
-        file.seek(layout.start)
-        while part := file.read(CHUNK):
-            held += part
-            cut = _last_end(held, layout.end)
-            ready, left = held[:cut], held[cut:]
-            ready, blank = _without_blank(ready, layout.end)
-            held = blank + left
-            if ready:
-                yield ready
-            elif len(held) > LONGEST:
-                raise _quotes_amiss(layout, layout.first)
-    held = held.rstrip(b"\r\n ")
-    if held:
-        yield held + layout.end
+#: Characters that are read at once, and those of rows that one quote may hold open.
+CHUNK, LONGEST = 1 << 20, 1 << 18
+#: Characters of a wrong text that an error shows.
+SHOWN = 40
+#: What may stand around a field, beside quotes.
+BLANKS = " \t\r\n"
+THOUSANDS = re.compile(r"[+-]?\d{1,3}([,.' \u00a0\u202f]\d{3})+([.,]\d+)?")
+#: Fields that stand for no reading.
+NOTHING = re.compile(r"(?i)|#?n/?a|-?nan|-?1\.#(ind|qnan)|null|none|<na>|-|--|\?|\.|missing|nodata")
+NUMBERS = {
+    mark: re.compile(
+        rf"(?i)[+-]?(\d+{re.escape(mark)}?\d*|{re.escape(mark)}\d+)(e[+-]?\d+)?|[+-]?inf(inity)?"
+    )
+    for mark in ".,"
+}
 
 
-def _without_blank(ready: bytes, end: bytes) -> tuple[bytes, bytes]:
-    """Rows, and the blank lines after them, which may be the last of the file."""
-    content = ready.rstrip(b"\r\n ")
-    size = ready.find(end, len(content)) + 1
-    return (ready[:size], ready[size:]) if content else (b"", ready)
+def split_fields(line: str, delimiter: str) -> list[str]:
+    """The fields of a row, with their quotes and blanks; joined by the delimiter, they are the row.
+
+    >>> split_fields('1,"a,b", 2', ","), split_fields("  1   2 ", " ")
+    (['1', '"a,b"', ' 2'], ['  1', '  2 '])
+    """
+    if delimiter == " ":
+        first, *others = _blank_separated().findall(line) or [""]
+        return [first, *(field[1:] for field in others)]
+    if '"' not in line:
+        return line.split(delimiter)
+    return _separated(delimiter).findall(line + delimiter)
 
 
-def _last_end(held: bytes, end: bytes) -> int:
-    """Bytes up to the last end of a row that no quote holds open."""
-    if b'"' not in held:
-        return held.rfind(end) + 1
-    raw = np.frombuffer(held, np.uint8)
-    places = np.flatnonzero((raw == ord(end)) & ~_quoted(raw))
-    return int(places[-1]) + 1 if len(places) else 0
+@cache
+def _blank_separated() -> re.Pattern[str]:
+    return re.compile(r' *(?:"(?:[^"]|"")*"|[^ "\r]+)(?: *\r?$)?')
 
 
-def _quoted(raw: Array) -> Array:
-    """Which bytes lie between quotes."""
-    return np.bitwise_xor.accumulate(raw == QUOTE)
+@cache
+def _separated(delimiter: str) -> re.Pattern[str]:
+    sign = re.escape(delimiter)
+    return re.compile(rf'( *"(?:[^"]|"")*"[ \r]*|[^"{sign}]*){sign}')
 
 
-def fields(rows: bytes, layout: Layout, number: int) -> list[list[str]]:
-    """The fields of each column, of rows of which the first has that number in the file.
+def content(field: str) -> str:
+    """What a field holds, without its quotes and blanks.
+
+    >>> content(' "said ""so"" "')
+    'said "so"'
+    """
+    text = field.strip(BLANKS)
+    return text[1:-1].replace('""', '"').strip(BLANKS) if text[:1] == '"' else text
+
+
+def contents(fields: list[str]) -> list[str]:
+    """What some fields hold."""
+    joined = "".join(fields)
+    # The quick way.
+    framed = '"' in joined or any(blank in joined for blank in BLANKS)
+    return [content(field) for field in fields] if framed else fields
+
+
+def is_number(text: str, decimal: str) -> bool:
+    """Whether a text is a number with that decimal mark."""
+    return NUMBERS[decimal].fullmatch(text) is not None
+
+
+def is_missing(text: str) -> bool:
+    """Whether a text says that there is no reading."""
+    return NOTHING.fullmatch(text) is not None
+
+
+def cause_of(text: str) -> str:
+    """Why a text is probably no number, for an error; "" if that is unknown.
+
+    >>> cause_of("1,013.25"), cause_of("oops")
+    (' (by its separators of thousands)', '')
+    """
+    return " (by its separators of thousands)" if THOUSANDS.fullmatch(text) else ""
+
+
+def numbers(texts: list[str], decimal: str) -> Array:
+    """Texts as numbers (n,) float64, NaN for none.
 
     Raises:
-        InputError: a row has more or fewer fields than the others, or quotes are amiss.
+        ValueError: one is no number.
     """
-    raw = np.frombuffer(rows, np.uint8)
-    end, count = ord(layout.end), len(layout.names)
-    marks = raw == end
-    if count > 1:
-        blanks = layout.delimiter == " "
-        marks |= _after_blanks(raw, end) if blanks else raw == ord(layout.delimiter)
-    if b'"' in rows:
-        marks &= ~_quoted(raw)
-        _require_quotes_around(layout, raw, number)
-    places = np.flatnonzero(marks)
-    last = raw[places] == end
-    if len(places) != count * last.sum() or not last[count - 1 :: count].all():
-        raise _ragged(layout, np.flatnonzero(last), number)
-    text, sign, final = rows.decode("latin-1"), layout.delimiter, layout.end.decode()
-    if '"' not in text and sign != " ":
-        # The quick way.
-        found = text[:-1].replace(final, sign).split(sign)
-    else:
-        stops = places.tolist()
-        starts = [0, *(stop + 1 for stop in stops[:-1])]
-        found = [text[start:stop] for start, stop in zip(starts, stops, strict=True)]
-    return [found[at::count] for at in range(count)]
+    points = texts if decimal == "." else [text.replace(decimal, ".") for text in texts]
+    if "_" in "".join(points):
+        raise ValueError("underscores, which Python takes in numbers")
+    try:
+        return np.array(list(map(float, points)))
+    except ValueError:
+        return np.array([np.nan if is_missing(text) else float(text) for text in points])
 
 
-def _after_blanks(raw: Array, end: int) -> Array:
-    """Which bytes are the last of several spaces between two fields."""
-    marks = raw == SPACE
-    marks[:-1] &= ~np.isin(raw[1:], (SPACE, RETURN, end))
-    others = np.flatnonzero(raw != SPACE)
-    places = np.flatnonzero(marks)
-    before = np.searchsorted(others, places) - 1
-    marks[places[(before < 0) | (raw[others[before]] == end)]] = False
-    return marks
+def rows(path: Path, start: int, end: str, encoding: str, first: int) -> Iterator[list[str]]:
+    """Rows without their ends, without the blank ones at the end of the file, some at a time.
+
+    Args:
+        path: the file.
+        start: bytes before the first row.
+        end: character that ends a row.
+        encoding: of the text; bytes that are none become surrogates.
+        first: number of the first row, for errors.
+
+    Raises:
+        InputError: a quote is not closed.
+    """
+    held, blank = "", list[str]()
+    with path.open(encoding=encoding, errors="surrogateescape", newline=end) as file:
+        file.seek(start)
+        while lines := file.readlines(CHUNK):
+            found = blank
+            for line in lines:
+                held += line
+                if '"' not in held or held.count('"') % 2 == 0:
+                    found.append(held.removesuffix(end))
+                    held = ""
+                elif len(held) > LONGEST:
+                    break
+            if len(held) > LONGEST:
+                break
+            size = len(found)
+            while size and not found[size - 1].strip(" \r"):
+                size -= 1
+            blank = found[size:]
+            if size:
+                yield found[:size]
+                first += size
+    if held:
+        raise quotes_amiss(path, first + len(blank))
 
 
-def _require_quotes_around(layout: Layout, raw: Array, number: int) -> None:
-    """Quotes open a field or close it; elsewhere, programs differ about what they mean."""
-    opening = np.flatnonzero((raw == QUOTE) & _quoted(raw))
-    before = raw[opening - 1]
-    fine = (before == ord(layout.delimiter)) | (before == ord(layout.end)) | (before == QUOTE)
-    fine |= (opening == 0) | (before == SPACE)
-    if not fine.all() or (raw == QUOTE).sum() % 2:
-        at = opening[-1] if fine.all() else opening[fine.argmin()]
-        raise _quotes_amiss(layout, number + int((raw[:at] == ord(layout.end)).sum()))
+def tail(path: Path, start: int, end: bytes) -> tuple[bool, bytes]:
+    """Whether the last row of a file has an end, and the blank lines or blanks after it."""
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(start, size - CHUNK))
+        last = file.read()
+    blank = last[len(last.rstrip(b"\r\n ")) :]
+    return end in blank, blank[blank.find(end) + 1 :]
 
 
-def _quotes_amiss(layout: Layout, number: int) -> InputError:
+def quotes_amiss(path: Path, number: int) -> InputError:
+    """The error of a row with a quote that doesn't enclose a field."""
     return InputError(
-        f'{layout.path}, row {number}: a quote (") stands inside of a field or is not closed: it '
-        f"must enclose the field; double those inside it"
+        f'{path}, row {number}: a quote (") stands inside of a field or is not closed: it must '
+        "enclose the field; double those inside it"
     )
 
 
-def _ragged(layout: Layout, lasts: Array, number: int) -> InputError:
-    counts = np.diff(lasts, prepend=-1)
-    at = int((counts != len(layout.names)).argmax())
+def ragged(path: Path, number: int, fields: list[str], delimiter: str, count: int) -> InputError:
+    """The error of a row that has other than the usual number of fields."""
+    if not "".join(fields).strip(BLANKS):
+        return InputError(
+            f"{path}, row {number}: it is blank, but other rows follow: delete it, and those below "
+            "it if they are no readings"
+        )
     return InputError(
-        f"{layout.path}, row {number + at}: it has {counts[at]} fields by '{layout.delimiter}', "
-        f"others have {len(layout.names)}: make them equal, or name the delimiter (--delimiter)"
+        f"{path}, row {number}: it has {len(fields)} fields by '{delimiter}' (the first is "
+        f"'{content(fields[0])[:SHOWN]}'), others have {count}: make them equal, delete the row if "
+        "it is none of readings, or name the delimiter (--delimiter)"
     )

@@ -2,24 +2,105 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, one_line
 from signal_diffusion.files.atomic import beside
-from signal_diffusion.tables.columns import ROWS, Block, Source, unit_of
+from signal_diffusion.files.npz import nameless
+from signal_diffusion.tables.columns import MOST_COLUMNS, ROWS, Block, Source, unit_of
 from signal_diffusion.tables.writer import Contents, changed
 
 RATES = ("sample_rate", "samplerate", "sampling_rate", "rate", "fs", "sr", "frequency")
+#: Bytes of an unpacked array, and times its packed ones, beyond which it is no recording.
+LARGEST, RATIO = 1 << 28, 200
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array in a file, as its header describes it.
+
+    Attributes:
+        path: the NPY or NPZ file.
+        member: its part of an NPZ file.
+        dtype, shape, order: of the array; the order is "C" or "F".
+        offset: bytes of the header.
+    """
+
+    path: Path
+    member: zipfile.ZipInfo | None
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    order: str
+    offset: int
+
+    @staticmethod
+    def of(path: Path, member: zipfile.ZipInfo | None, file: IO[bytes]) -> StoredArray:
+        """Read the header of an array at the begin of a file.
+
+        Raises:
+            InputError: it is no array, or cut short.
+        """
+        try:
+            version = npy.read_magic(file)
+            read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, fortran, dtype = read(file)
+            order = "F" if fortran else "C"
+            found = StoredArray(path, member, dtype, shape, order=order, offset=file.tell())
+            held = path.stat().st_size if member is None else member.file_size
+            # Objects of Python are stored in other ways.
+            if not dtype.hasobject and held < found.offset + math.prod(shape) * dtype.itemsize:
+                raise ValueError("it is cut short")
+        # The library evaluates the header as Python, with any of its errors.
+        except Exception as error:
+            name = "" if member is None else f" in {member.filename}"
+            raise InputError(
+                f"{path} holds no array of numbers{name} ({one_line(error)})"
+            ) from error
+        return found
+
+    def mapped(self, file: Path | IO[bytes], mode: Any, offset: int) -> Array:
+        """The array in a file from some byte on."""
+        if math.prod(self.shape) == 0:
+            return np.zeros(self.shape, self.dtype)
+        # The library takes an order by its letter.
+        order: Any = self.order
+        return np.memmap(file, self.dtype, mode, offset=offset, shape=self.shape, order=order)
+
+    def unpacked(self, file: IO[bytes]) -> Array:
+        """The array of a member, copied into a file.
+
+        Raises:
+            InputError: the member is damaged, or so well packed that it is no recording.
+        """
+        assert self.member is not None
+        size, packed = self.member.file_size, self.member.compress_size
+        if size > LARGEST and size > RATIO * packed:
+            raise InputError(
+                f"{self.path}: {self.member.filename} holds {size >> 20} MiB in {packed} bytes, "
+                "which no recording does: leave it out of the file"
+            )
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as member:
+                member.read(self.offset)
+                shutil.copyfileobj(member, file, ROWS)
+            file.flush()
+        # Of damaged members, whatever their decoder meets.
+        except Exception as error:
+            raise InputError(f"{self.path} is damaged ({one_line(error)})") from error
+        return self.mapped(file, "r+", 0)
 
 
 @dataclass(frozen=True)
@@ -38,9 +119,8 @@ class Column:
     axis: int
     at: int
 
-    def of(self, arrays: dict[str, Array]) -> Array:
+    def of(self, array: Array) -> Array:
         """The column (L,), as a view."""
-        array = arrays[self.array]
         if array.ndim == 1:
             return array
         return array[:, self.at] if self.axis == 0 else array[self.at]
@@ -49,36 +129,53 @@ class Column:
 class NumpySource(Source):
     """Arrays of readings, (L,), (L, C) or (C, L) with L >= C; see `Source`.
 
-    Of an NPZ file, all arrays of the length of its largest one make up the table.
+    Of an NPZ file, all arrays of the length of its largest one make up the table; each is unpacked
+    once its readings are needed.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # Unpacked, so that parts can be read; gone with this object.
-        self._folder = tempfile.TemporaryDirectory() if path.suffix.lower() == ".npz" else None
-        self.files = _unpacked(path, self._folder)
-        self._arrays = {name: _array(path, file) for name, file in self.files.items()}
-        rows = _length(path, self._arrays)
+        self.stored = _stored(path)
+        self._arrays: dict[str, Array] = {}
+        rows = _length(path, self.stored)
         self.length = self._rows = rows
         self.columns = [
-            column for name, array in self._arrays.items() for column in _columns(name, array, rows)
+            column for name, array in self.stored.items() for column in _columns(name, array, rows)
         ]
-        kinds = [column.of(self._arrays).dtype.kind for column in self.columns]
+        kinds = [self.stored[column.array].dtype.kind for column in self.columns]
         self.names = tuple(column.name for column in self.columns)
         self.units = tuple(unit_of(name) for name in self.names)
         self.numeric = tuple(kind in "iuf" for kind in kinds)
         self.temporal = tuple(kind in "mM" for kind in kinds)
-        self.rate = _stored_rate(self._arrays)
+        self.rate = self._stored_rate()
 
     def blocks(self, places: Collection[int] | None = None) -> Iterator[Block]:
         """All rows from the beginning on; see `Source`."""
         for start in range(0, self._rows, ROWS):
             columns = {
-                at: np.array(column.of(self._arrays)[start : start + ROWS])
+                at: np.array(column.of(self._array(column.array))[start : start + ROWS])
                 for at, column in enumerate(self.columns)
                 if places is None or at in places
             }
             yield Block(start, columns)
+
+    def _array(self, name: str) -> Array:
+        if name not in self._arrays:
+            stored = self.stored[name]
+            if stored.member is None:
+                self._arrays[name] = stored.mapped(self.path, "r", stored.offset)
+            else:
+                # Without a name, so that no kill leaves it.
+                with tempfile.TemporaryFile() as file:
+                    self._arrays[name] = stored.unpacked(file)
+        return self._arrays[name]
+
+    def _stored_rate(self) -> float | None:
+        for name, array in self.stored.items():
+            if name.lower() in RATES and array.shape in ((), (1,)) and array.dtype.kind in "iuf":
+                rate = float(self._array(name).reshape(()))
+                return rate if rate > 0 else None
+        return None
 
 
 class NumpySink:
@@ -92,18 +189,27 @@ class NumpySink:
         self.note: str | None = None
         self._path, self._contents = path, contents
         self._partial = files.enter_context(beside(path))
-        folder = Path(files.enter_context(tempfile.TemporaryDirectory(dir=path.parent)))
+        self.files = [(self._partial, path)]
         self._single = path.suffix.lower() == ".npy"
         source = contents.source
         same = source.path.suffix.lower() == path.suffix.lower()
         self._source = source if isinstance(source, NumpySource) and same else None
         if self._source is not None:
-            self._files = self._copied(self._source, folder)
-            arrays = {name: np.load(self._files[name], mmap_mode="r+") for name in self._changing()}
-            channels = [self._source.columns[at].of(arrays) for at in contents.places]
+            self._arrays, columns = self._copied(self._source, files), self._source.columns
+            own = [columns[at] for at in contents.places]
+            self._channels = [column.of(self._arrays[column.array]) for column in own]
+        elif self._single:
+            shape = (contents.rows, contents.form.channels)
+            self._arrays = {"": npy.open_memmap(self._partial, "w+", np.float64, shape)}
+            self._channels = list(self._arrays[""].T)
         else:
-            channels, arrays = self._created(folder)
-        self._channels, self._arrays = channels, arrays
+            self._arrays = {
+                name: np.memmap(
+                    files.enter_context(nameless(path)), np.float64, "w+", shape=(contents.rows,)
+                )
+                for name in contents.form.names
+            }
+            self._channels = list(self._arrays.values())
         self._marks = np.zeros((len(contents.marked), contents.rows), np.uint8)
 
     def put(self, block: Block, before: Array, after: Array) -> None:
@@ -119,135 +225,97 @@ class NumpySink:
             view[fresh] = new[fresh].astype(view.dtype)
         self._marks[:, rows] = self._contents.marks(before)
 
-    def finish(self) -> list[tuple[Path, Path]]:
+    def finish(self) -> None:
         """Complete the file; see `Sink`."""
-        for array in self._arrays.values():
-            array.flush()
         if not self._single:
             self._pack()
-        elif self._source is None:
+            return
+        for array in self._arrays.values():
+            if isinstance(array, np.memmap):
+                array.flush()
+        if self._source is None:
             self.note = f"{self._path} holds the channels alone"
         elif len(self._marks):
             self.note = f"{self._path}: an NPY file can't mark the readings that were filled"
-        return [(self._partial, self._path)]
 
-    def _changing(self) -> set[str]:
-        """Names of the arrays that hold channels."""
-        assert self._source is not None
-        return {self._source.columns[at].array for at in self._contents.places}
-
-    def _copied(self, source: NumpySource, folder: Path) -> dict[str, Path]:
-        """The files of a source's arrays, as copies."""
-        files = {
-            name: self._partial if self._single else folder / f"{at}.npy"
-            for at, name in enumerate(source.files)
+    def _copied(self, source: NumpySource, files: ExitStack) -> dict[str, Array]:
+        """The arrays of a source that hold channels, as copies."""
+        if self._single:
+            shutil.copyfile(source.path, self._partial)
+            stored = source.stored[""]
+            return {"": stored.mapped(self._partial, "r+", stored.offset)}
+        return {
+            name: source.stored[name].unpacked(files.enter_context(nameless(self._path)))
+            for name in {source.columns[at].array for at in self._contents.places}
         }
-        for name, file in files.items():
-            shutil.copyfile(source.files[name], file)
-        return files
-
-    def _created(self, folder: Path) -> tuple[list[Array], dict[str, Array]]:
-        """New channels (L,), and the arrays that hold them."""
-        form, rows = self._contents.form, self._contents.rows
-        names = [""] if self._single else list(form.names)
-        shape = (rows, form.channels) if self._single else (rows,)
-        self._files = {
-            name: self._partial if self._single else folder / f"{at}.npy"
-            for at, name in enumerate(names)
-        }
-        arrays: dict[str, Array] = {
-            name: np.lib.format.open_memmap(file, "w+", np.float64, shape)
-            for name, file in self._files.items()
-        }
-        return list(arrays[""].T) if self._single else list(arrays.values()), arrays
 
     def _pack(self) -> None:
-        contents = self._contents
-        more = dict(zip(contents.mark_names, self._marks, strict=True))
-        with ExitStack() as files:
-            archive = files.enter_context(zipfile.ZipFile(self._partial, "w"))
-            if self._source is not None:
-                given = files.enter_context(zipfile.ZipFile(self._source.path))
-                for info in given.infolist():
-                    file = self._files.get(_array_name(info.filename))
-                    if file is None:
-                        archive.writestr(info, given.read(info))
-                    else:
-                        archive.write(file, info.filename, info.compress_type)
+        contents, given = self._contents, dict(self._arrays)
+        given |= dict(zip(contents.mark_names, self._marks, strict=True))
+        with zipfile.ZipFile(self._partial, "w") as archive:
+            if self._source is None:
+                given["sample_rate"] = np.asarray(contents.form.sample_rate)
             else:
-                more["sample_rate"] = np.asarray(contents.form.sample_rate)
-                for name, file in self._files.items():
-                    with file.open("rb") as array, _member(archive, name) as member:
-                        shutil.copyfileobj(array, member)
-            for name, values in more.items():
-                with _member(archive, name) as member:
-                    np.lib.format.write_array(member, values)
+                self._pack_others(self._source, archive, given)
+            for name, array in given.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    npy.write_array(member, array)
 
-
-def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
-    return archive.open(f"{name}.npy", "w", force_zip64=True)
+    def _pack_others(
+        self, source: NumpySource, archive: zipfile.ZipFile, given: dict[str, Array]
+    ) -> None:
+        """All members of a source in their order, and given arrays in the places of theirs."""
+        with zipfile.ZipFile(source.path) as old:
+            for info in old.infolist():
+                array = given.pop(_array_name(info.filename), None)
+                with archive.open(copy(info), "w", force_zip64=True) as member:
+                    if array is not None:
+                        npy.write_array(member, array)
+                        continue
+                    with old.open(info) as content:
+                        shutil.copyfileobj(content, member, ROWS)
 
 
 def _array_name(member: str) -> str:
     return member.removesuffix(".npy")
 
 
-def _unpacked(path: Path, folder: tempfile.TemporaryDirectory[str] | None) -> dict[str, Path]:
-    """The files of the arrays by their names."""
-    if folder is None:
-        return {"": path}
-    files = {}
+def _stored(path: Path) -> dict[str, StoredArray]:
+    """The arrays of a file by their names, as far as they hold no objects of Python."""
+    if path.suffix.lower() == ".npy":
+        with path.open("rb") as file:
+            return {"": StoredArray.of(path, None, file)}
+    found = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [name for name in archive.namelist() if name.endswith(".npy")]
-            for at, name in enumerate(members):
-                files[_array_name(name)] = Path(folder.name, f"{at}.npy")
-                with archive.open(name) as member, files[_array_name(name)].open("wb") as file:
-                    shutil.copyfileobj(member, file)
+            for info in archive.infolist():
+                if info.filename.endswith(".npy"):
+                    with archive.open(info) as member:
+                        found[_array_name(info.filename)] = StoredArray.of(path, info, member)
+    except InputError:
+        raise
     # Of damaged members, whatever their decoder meets.
     except Exception as error:
-        raise InputError(f"{path} is no NPZ file or is damaged ({_why(error)})") from error
-    return files
+        raise InputError(f"{path} is no NPZ file or is damaged ({one_line(error)})") from error
+    return {name: array for name, array in found.items() if not array.dtype.hasobject}
 
 
-def _array(path: Path, file: Path) -> Array:
-    try:
-        return np.asanyarray(np.load(file, mmap_mode="r", allow_pickle=False))
-    # The library evaluates the header as Python, with any of its errors.
-    except Exception as error:
-        # Objects of Python, and arrays without any number, can't be mapped.
-        if path.suffix.lower() == ".npz":
-            return np.zeros(())
-        raise InputError(f"{path} holds no array of numbers ({_why(error)})") from error
-
-
-def _why(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _length(path: Path, arrays: dict[str, Array]) -> int:
+def _length(path: Path, arrays: Mapping[str, StoredArray]) -> int:
     """Rows of the table: of the largest array of numbers."""
-    fit = [array for array in arrays.values() if array.ndim in (1, 2) and array.dtype.kind in "iuf"]
+    fit = [a.shape for a in arrays.values() if len(a.shape) in (1, 2) and a.dtype.kind in "iuf"]
     if not fit:
         shapes = ", ".join(f"{array.dtype} {array.shape}" for array in arrays.values())
         raise InputError(
             f"{path} holds no numbers of shape (L,), (L, C) or (C, L), but {shapes or 'nothing'}"
         )
-    return int(max(max(fit, key=lambda array: array.size).shape))
+    return max(max(fit, key=math.prod))
 
 
-def _columns(name: str, array: Array, length: int) -> list[Column]:
-    if array.ndim not in (1, 2) or length not in array.shape:
+def _columns(name: str, array: StoredArray, length: int) -> list[Column]:
+    if len(array.shape) not in (1, 2) or length not in array.shape:
         return []
-    if array.ndim == 1:
+    if len(array.shape) == 1:
         return [Column(name or "1", name, 0, 0)]
     axis = 0 if array.shape[0] == length else 1
-    count = array.shape[1 - axis]
+    count = min(array.shape[1 - axis], MOST_COLUMNS + 1)
     return [Column(f"{name}[{at}]" if name else str(at + 1), name, axis, at) for at in range(count)]
-
-
-def _stored_rate(arrays: dict[str, Array]) -> float | None:
-    for name, array in arrays.items():
-        if name.lower() in RATES and array.size == 1 and array.dtype.kind in "iuf":
-            return float(array.reshape(())) if float(array.reshape(())) > 0 else None
-    return None

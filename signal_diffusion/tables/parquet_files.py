@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, library
 from signal_diffusion.files.atomic import beside
-from signal_diffusion.tables.columns import ROWS, Block, Source, library, unit_of
+from signal_diffusion.tables.columns import ROWS, Block, Source, unit_of
 from signal_diffusion.tables.writer import Contents, changed
 
 
@@ -19,10 +19,14 @@ class ParquetSource(Source):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._pa, self._parquet = library("pyarrow", path), library("pyarrow.parquet", path)
+        self._pa = library("pyarrow", "sensors", of=path)
+        self._parquet = library("pyarrow.parquet", "sensors", of=path)
         with self._damage(), self._opened() as file:
             self.schema = file.schema_arrow
             self.length = file.metadata.num_rows
+            if file.metadata.num_row_groups:
+                # Of damaged columns this is an error; their compression would end the process.
+                next(file.iter_batches(1, row_groups=[0]), None)
             self.compression = _compression(file.metadata)
         types, kinds = self._pa.types, self.schema.types
         self.names = tuple(self.schema.names)
@@ -69,7 +73,9 @@ class ParquetSink:
         self.note: str | None = None
         self._path, self._contents = path, contents
         self._partial, self._other = (files.enter_context(beside(path)) for _ in range(2))
-        self._pa, self._parquet = library("pyarrow", path), library("pyarrow.parquet", path)
+        self.files = [(self._partial, path)]
+        self._pa = library("pyarrow", "sensors", of=path)
+        self._parquet = library("pyarrow.parquet", "sensors", of=path)
         source = contents.source
         self._source = source if isinstance(source, ParquetSource) else None
         # Channels of whole numbers, and those of which none has changed so far.
@@ -88,7 +94,7 @@ class ParquetSink:
         ]
         self._writer.write_batch(self._pa.RecordBatch.from_arrays(columns, schema=self._schema))
 
-    def finish(self) -> list[tuple[Path, Path]]:
+    def finish(self) -> None:
         """Complete the file; channels of whole numbers that never changed become so again."""
         self._writer.close()
         fractions = self._integer - self._whole
@@ -96,14 +102,14 @@ class ParquetSink:
             names = ", ".join(sorted(self._contents.source.names[at] for at in fractions))
             self.note = f"{self._path}: {names}: whole numbers became fractions"
         if not self._whole:
-            return [(self._partial, self._path)]
+            return
         self._open(self._other, self._kept_schema(fractions))
         with self._parquet.ParquetFile(self._partial) as file:
             for batch in file.iter_batches(ROWS):
                 table = self._pa.Table.from_batches([batch]).cast(self._schema)
                 self._writer.write_table(table)
         self._writer.close()
-        return [(self._other, self._path)]
+        self.files = [(self._other, self._path)]
 
     def _is_integer(self, at: int) -> bool:
         kind = None if self._source is None else self._source.schema.field(at).type

@@ -21,6 +21,7 @@ from signal_diffusion.tables.columns import (
     TableForm,
     container_of,
     distinct,
+    listed,
     pick,
     time_column,
 )
@@ -77,6 +78,7 @@ class TableReader:
         form: its rate and its channels.
         source: the file as it is, gaps included.
         places: places of the channels in the source's columns.
+        staying: why each of the other columns is none, by its place.
         clock: reads the time stamps; None if there are none or a rate was given.
     """
 
@@ -90,7 +92,7 @@ class TableReader:
     ) -> None:
         self.path, self.source = path, source
         self._time = time_column(source, columns)
-        picked = sorted(pick(source, columns, self._time))
+        picked, self.staying = pick(source, columns, self._time)
         self.clock = self._clock() if columns.rate is None and self._time >= 0 else None
         rate = self.clock.rate if self.clock is not None else columns.rate or source.rate
         if rate is None:
@@ -99,10 +101,9 @@ class TableReader:
                 f"column by time= (--time)"
             )
         self._survey = Survey({}, {}) if domain is None else survey(source, picked, domain)
-        # What is named is taken, whatever it looks like.
-        found = columns.channels is None and domain is not None
-        self._kept = {**self._survey.reasons, **source.texts} if found else {}
-        self.places = tuple(at for at in picked if at not in self._kept)
+        if columns.channels is None:
+            self.staying |= self._survey.reasons
+        self.places = tuple(at for at in picked if at not in self.staying)
         if not self.places:
             raise InputError(
                 f"{path} has no column that looks like a signal ({self._reasons()}): name those "
@@ -158,17 +159,22 @@ class TableReader:
         low, high = np.transpose(limits)[..., None]
         return (values < low) | (values > high)
 
+    def choice(self) -> str:
+        """A line that names the columns that change and those that stay, with the reason."""
+        line = f"columns that change: {listed(self.form.names, str)}"
+        return f"{line}; that stay: {self._reasons()}" if self.staying else line
+
     def notes(self) -> list[str]:
-        """Lines about the columns that stay, faults, and readings that were filled."""
+        """Lines about faults, and readings that were filled."""
         scan, form = self.scan(), self.form
         found = []
-        if self._kept:
-            found.append(f"changed: {', '.join(form.names)}; unchanged: {self._reasons()}")
         for name, (count, row) in zip(form.names, scan.faults, strict=True):
             if count:
+                some = f"{count} readings, from row {row} on, stand"
+                one = f"the reading of row {row} stands"
                 found.append(
-                    f"{name}: {count} readings, from row {row} on, stand out by orders of "
-                    f"magnitude: taken as missing"
+                    f"{name}: {some if count > 1 else one} out by orders of magnitude: taken as "
+                    "missing"
                 )
         lacking = [
             f"{count} of {name}"
@@ -179,7 +185,7 @@ class TableReader:
 
     def _reasons(self) -> str:
         every = distinct(self.source.names)
-        return ", ".join(f"{every[at]} ({reason})" for at, reason in self._kept.items())
+        return listed([f"{every[at]} ({self.staying[at]})" for at in sorted(self.staying)], str)
 
     def scan(self) -> Scan:
         """What a pass through the file shows; made now unless one was made before."""

@@ -26,8 +26,14 @@ SAMPLE = 1 << 16
 #: Quantile of the distances from the median that is the spread: of 30 % faults still the signal's.
 QUANTILE = 0.6
 #: Spreads from the median by which a reading stands out; and by which the lowest or highest value
-#: does where so many readings in a row have it, as at the rail of a converter.
-APART, RAIL, IN_A_ROW = 500.0, 50.0, 50
+#: does where so many readings in a row have it, as at the rail of a converter, or where it is one
+#: of `CODES` and twice as far from the median as the next value.
+APART, ODD, IN_A_ROW = 500.0, 15.0, 50
+#: Numbers that loggers write for no reading, or that end the range of a converter.
+CODES = frozenset([-1.0, 0.0]).union(
+    *({2.0**bits, -(2.0**bits), 2.0**bits - 1, 1 - 2.0**bits} for bits in range(8, 33)),
+    *({code, -code} for code in (99.0, 999.0, 9999.0, 99999.0, 999.25, 999.9, 9999.9)),
+)
 #: What stands for no unit, or for the numbers of a converter.
 ANY_UNIT = r"|nu|n\.?u\.?|adu?|a\.?u\.?|arb.*|raw|counts?|lsb|dimensionless"
 VOLTS = r"[numkµμ]?v(olts?)?|(micro|milli)volts?"
@@ -120,6 +126,34 @@ def misfit(name: str, unit: str, domain: str) -> str:
     return f"no {domain} by its name" if kind.others.intersection(words) else ""
 
 
+class _End:
+    """The lowest of some readings, block by block, or with a sign of -1 the highest."""
+
+    def __init__(self, sign: float) -> None:
+        self._sign, self._lowest, self._next = sign, np.inf, np.inf
+        # Readings of that value in a row: at the end of the last block, and most of all.
+        self._running = self._most = 0
+
+    def push(self, values: Array) -> None:
+        """Append readings (n,), one at least."""
+        values = self._sign * values
+        if values.min() < self._lowest:
+            self._lowest, self._next = values.min(), self._lowest
+            self._most = self._running = 0
+        others = np.flatnonzero(values != self._lowest)
+        self._next = values[others].min(initial=self._next)
+        runs = np.diff(others, prepend=-1 - self._running, append=len(values)) - 1
+        self._running, self._most = runs[-1], max(self._most, runs.max())
+
+    def limit(self, middle: float, spread: float) -> float:
+        """Where readings end, of which most lie by the spread about the middle."""
+        away, gap = self._sign * middle - self._lowest, self._next - self._lowest
+        code = self._sign * self._lowest in CODES and gap > away / 2
+        fault = away > ODD * spread and (self._most >= IN_A_ROW or code)
+        limit = max(self._sign * middle - APART * spread, self._lowest if fault else -np.inf)
+        return self._sign * float(np.nextafter(limit, np.inf))
+
+
 class _Column:
     """What a column of numbers shows, block by block."""
 
@@ -131,8 +165,7 @@ class _Column:
         self._step = self._start = np.nan
         self._counts = True
         self._every, self._sample = 1, np.zeros(0)
-        # The lowest and the highest reading: most of it in a row, and how many at the very end.
-        self._ends, self._most, self._running = [np.inf, -np.inf], [0, 0], [0, 0]
+        self._ends = (_End(1.0), _End(-1.0))
 
     def push(self, values: Array) -> None:
         """Append readings (n,)."""
@@ -143,16 +176,8 @@ class _Column:
         self._count += len(values)
         if len(self._distinct) < 3:
             self._distinct.update(np.unique(values)[:3].tolist())
-        for end, found in enumerate((values.min(), values.max())):
-            if found != self._ends[end]:
-                self._running[end] = 0
-                if (found < self._ends[end]) == (end == 0):
-                    self._ends[end], self._most[end] = float(found), 0
-            others = np.flatnonzero(values != self._ends[end])
-            ends = np.concatenate([[-1 - self._running[end]], others, [len(values)]])
-            runs = np.diff(ends) - 1
-            self._running[end] = int(runs[-1])
-            self._most[end] = max(self._most[end], int(runs.max()))
+        for end in self._ends:
+            end.push(values)
         values = np.append(self._last, values)
         self._last = values[-1:]
         steps = np.diff(values)
@@ -183,11 +208,7 @@ class _Column:
         # Of a signal that mostly rests, the rest is no measure.
         moving = distances[distances > 0] if np.median(distances) == 0 else distances
         spread = float(np.quantile(moving, QUANTILE)) if len(moving) else np.inf
-        low, high = middle - APART * spread, middle + APART * spread
-        if self._most[0] >= IN_A_ROW and self._ends[0] < middle - RAIL * spread:
-            low = np.nextafter(max(low, self._ends[0]), np.inf)
-        if self._most[1] >= IN_A_ROW and self._ends[1] > middle + RAIL * spread:
-            high = np.nextafter(min(high, self._ends[1]), -np.inf)
+        low, high = (end.limit(middle, spread) for end in self._ends)
         return low, high
 
     def _thin(self, values: Array) -> None:

@@ -38,11 +38,16 @@ UNITS = {
 }
 #: Below each of these, a count since 1970 of this century is in that unit.
 EPOCHS = ((1e8, 1.0), (1e11, 1.0), (1e14, 1e-3), (1e17, 1e-6), (1e20, NANO))
-#: Days from 1900 to 2000 and to 2100, and the rate in Hz above which seconds are hardly seconds.
-DAYS, FASTEST = (36525.0, 73050.0), 1e5
-NUMBER = re.compile(r"[+-]?\d+([.,]\d*)?(e[+-]?\d+)?", re.IGNORECASE)
+#: Days of this century, as spreadsheets count them and as Matlab does; the rate in Hz above which
+#: seconds are hardly seconds, and how far from a whole number it may then be in rows a day.
+DAYS = ((36525.0, 73050.0), (730486.0, 767011.0))
+FASTEST, WHOLE = 1e5, 1e-3
+NUMBER = re.compile(r"(?i)[+-]?\d+([.,]\d*)?(e[+-]?\d+)?")
 CLOCK = re.compile(r"(\d+:)?\d+:\d+([.,]\d+)?")
+#: A date as day, month and year; with other signs than dots, the month may come first.
+DOTTED = re.compile(r"^(\d\d)\.(\d\d)\.(\d{4})\b")
 QUOTES = " '\"[]"
+MEND = "pass rate= (--rate) to take the rows as evenly spaced"
 
 
 class Clock:
@@ -73,7 +78,7 @@ class Clock:
         try:
             self._scale = scale_of(head, name, unit)
         except InputError as error:
-            raise InputError(f"{path}, column '{name}': {error}; {_mend('')}") from error
+            raise InputError(f"{path}, column '{name}': {error}; {MEND}") from error
         counts = self._counts(head)
         self._origin = counts[0]
         self._fine = resolution(counts - counts[0]) * self._scale.unit
@@ -82,9 +87,8 @@ class Clock:
         self._last: float | None = None
         if unit_seconds(name, unit) is None and are_days(head, self.rate):
             raise InputError(
-                f"{path}, column '{name}': the stamps look like days (as Excel counts them: "
-                f"{head[0]:.15g}, {head[1]:.15g}): multiply them by 86400 to have seconds, or "
-                + _mend("")
+                f"{path}, column '{name}': the stamps look like days (of Excel: {head[0]:.15g}, "
+                f"{head[1]:.15g}): multiply them by 86400 to have seconds, or {MEND}"
             )
 
     def anew(self) -> Clock:
@@ -117,7 +121,7 @@ class Clock:
             raise InputError(
                 f"{self._path}: the time stamps of '{self._name}' are not regular, from row {row} "
                 f"on (steps of {self.step:g} s and of {steps[off.argmax()]:g} s): "
-                + _mend("resample it first, or ")
+                f"resample it first, or {MEND}"
             )
         if whole.max() > MOST_MISSING:
             row = self._first + self._row + int(whole.argmax())
@@ -138,19 +142,19 @@ class Clock:
         return counts
 
     def _first_bad(self, stamps: Array) -> int:
-        for at in range(len(stamps)):
+        for at in range(len(stamps) - 1):
             try:
                 self._scale.numbers(stamps[at : at + 1])
             except (ValueError, TypeError):
                 return at
-        return 0
+        return len(stamps) - 1
 
     def _unreadable(self, stamps: Array, at: int) -> InputError:
-        row = self._first + self._row + at
+        row, text = self._first + self._row + at, str(stamps[at])
+        what = "an empty field" if text in ("", "nan", "NaT", "None") else f"'{text}'"
         return InputError(
-            f"{self._path}, row {row}, column '{self._name}': '{stamps[at]}' is no time stamp like "
-            f"those before it: "
-            + _mend("delete the row if it is none of readings, mend the stamp, or ")
+            f"{self._path}, row {row}, column '{self._name}': {what} is no time stamp like those "
+            f"before it: delete the row if it is none of readings, mend the stamp, or {MEND}"
         )
 
     def _seconds(self, counts: Array) -> Array:
@@ -169,7 +173,7 @@ class Clock:
             how = "stand still" if steps[at] == 0 else "go back"
             raise InputError(
                 f"{self._path}: the time stamps of '{self._name}' {how} in row {row}; they must "
-                f"rise: {_mend('sort the rows or remove doubles, or ')}"
+                f"rise: sort the rows or remove doubles, or, where they are rounded, {MEND}"
             )
         return steps
 
@@ -217,10 +221,6 @@ def round_rate(step: float, error: float) -> float:
     return 1 / step
 
 
-def _mend(first: str) -> str:
-    return f"{first}pass rate= (--rate) to take the rows as evenly spaced"
-
-
 @dataclass(frozen=True)
 class Scale:
     """How the stamps of one column become seconds.
@@ -263,7 +263,7 @@ def scale_of(head: Array, name: str, unit: str) -> Scale:
 
 
 def unit_seconds(name: str, unit: str) -> float | None:
-    """Seconds of the unit in a column's name or unit; None if there is none.
+    """Seconds of the unit in a column's name or unit.
 
     >>> unit_seconds("t [us]", ""), unit_seconds("time", "ms"), unit_seconds("timestamp", "")
     (1e-06, 0.001, None)
@@ -285,13 +285,15 @@ def first_text(stamps: Array) -> int:
 
 
 def are_days(stamps: Array, rate: float) -> bool:
-    """Whether stamps are those of this century in days, as spreadsheets count them.
+    """Whether stamps are days, of this century as spreadsheets and Matlab count them or elapsed.
 
     As seconds, they would have a rate that no sensor has; or they are whole seconds in fractions
     of a day.
     """
-    if stamps.dtype.kind != "f" or not DAYS[0] <= stamps.min() <= stamps.max() <= DAYS[1]:
+    if stamps.dtype.kind != "f":
         return False
+    if not any(first <= stamps.min() <= stamps.max() <= last for first, last in DAYS):
+        return rate > FASTEST and abs(rate / DAY - round(rate / DAY)) < WHOLE
     seconds = stamps * DAY
     whole = bool(np.abs(seconds - np.rint(seconds)).max() < 1e-2)
     return rate > FASTEST or (whole and resolution(stamps) < 1e-7)
@@ -336,10 +338,11 @@ def _clock(stamps: Array) -> Array:
 def _dates(stamps: Array) -> Array:
     import pandas as pd
 
-    texts = [text.replace("/", "-") for text in _texts(stamps)]
+    texts = [DOTTED.sub(r"\3-\2-\1", text).replace("/", "-") for text in _texts(stamps)]
     try:
         return np.asarray(pd.to_datetime(texts, format="ISO8601", utc=True).as_unit("ns").asi8)
     except ValueError as error:
         raise InputError(
-            f"'{texts[0]}' is no time stamp: seconds, 2024-01-31T12:00:00.5 or 12:00:00.5 are"
+            f"'{stamps[0]}' is no time stamp: seconds, 12:00:00.5, 2024-01-31T12:00:00.5 or "
+            "31.01.2024 12:00:00.5 are"
         ) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from signal_diffusion.dsp import Array
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, library
 from signal_diffusion.files.atomic import beside
-from signal_diffusion.tables.columns import ROWS, Block, Source, distinct, library
+from signal_diffusion.files.npz import nameless
+from signal_diffusion.tables.columns import ROWS, Block, Source, distinct, main_file
 from signal_diffusion.tables.writer import Contents
 
 #: Largest number by format, of those that are written; one less than the smallest is no reading.
@@ -43,8 +43,8 @@ class WfdbSource(Source):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._wfdb = library("wfdb", path)
-        self.record = path.with_suffix("") if path.suffix.lower() in (".hea", ".dat") else path
+        self._wfdb = library("wfdb", "sensors", of=path)
+        self.record = main_file(path, "WFDB").with_suffix("")
         self.header = self._header()
         self.names = tuple(distinct(self.header.sig_name))
         self.units = tuple(unit or "" for unit in self.header.units)
@@ -72,6 +72,8 @@ class WfdbSource(Source):
             raise InputError(f"{self.path} is a record without signals of its own, or of segments")
         if len(header.sig_name or ()) != header.n_sig or not header.fs:
             raise self._damaged(ValueError("its header is not whole"))
+        if any(not abs(base) < 1 << 53 for base in header.baseline):
+            raise self._damaged(ValueError("a baseline is out of range"))
         if any(count != 1 for count in header.samps_per_frame):
             raise InputError(
                 f"{self.path} holds signals of several rates; bring them to one rate first"
@@ -152,8 +154,12 @@ class WfdbSink:
 
     def __init__(self, path: Path, contents: Contents, files: ExitStack) -> None:
         self.note: str | None = None
-        self._contents, self._files = contents, files
-        self._target = _target(path)
+        if not re.fullmatch(r"[\w-]+", path.stem, re.ASCII):
+            raise InputError(
+                f"{path} can't be a WFDB record: its name takes letters, digits, - and _"
+            )
+        self._contents = contents
+        self._target = path.with_suffix("")
         source = contents.source
         self._record = source if isinstance(source, WfdbSource) else None
         if self._record is None:
@@ -164,9 +170,16 @@ class WfdbSink:
             self._signals = self._kept_signals(self._record)
         marks = f"{self._target.name}_filled.dat"
         self._signals += [Signal(marks, "16", 1.0) for _ in contents.marked]
-        partial = files.enter_context(beside(path))
-        self._waiting = files.enter_context(partial.open("w+b"))
+        self._waiting = files.enter_context(nameless(path))
         self._rows = 0
+        names = dict.fromkeys(signal.file for signal in self._signals)
+        partials = {name: files.enter_context(beside(path.with_name(name))) for name in names}
+        self._data = {name: files.enter_context(p.open("wb")) for name, p in partials.items()}
+        self.files = [(partial, path.with_name(name)) for name, partial in partials.items()]
+        if self._record is not None:
+            self.files += self._annotations(files, self._record.record)
+        # The header comes last: with it, the record is there.
+        self.files.append((files.enter_context(beside(path)), path))
 
     def put(self, block: Block, before: Array, after: Array) -> None:
         """Append the rows of a block; see `Sink`."""
@@ -180,21 +193,16 @@ class WfdbSink:
         self._waiting.write(np.stack(numbers, axis=1).tobytes())
         self._rows += len(block)
 
-    def finish(self) -> list[tuple[Path, Path]]:
-        """Write the numbers and the header, and copy the annotations; see `Sink`."""
+    def finish(self) -> None:
+        """Write the numbers and the header; see `Sink`."""
         self._waiting.seek(0)
-        data, first, sums = self._written_numbers()
+        first, sums = self._written_numbers()
         text = self._new_header() if self._record is None else self._kept_header(self._record)
         lines = text.splitlines(keepends=True)
         places = [at for at, line in enumerate(lines) if line.strip() and line[0] != "#"][1:]
         for at, signal, begin, total in zip(places, self._signals, first, sums, strict=False):
             lines[at] = _signal_line(lines[at], signal, begin, total)
-        header = self._target.with_name(f"{self._target.name}.hea")
-        partial = self._files.enter_context(beside(header))
-        partial.write_bytes("".join(lines).encode("latin-1"))
-        # The header comes last: with it, the record is there.
-        notes = [] if self._record is None else self._annotations(self._record.record)
-        return [*data, *notes, (partial, header)]
+        self.files[-1][0].write_bytes("".join(lines).encode("latin-1"))
 
     def _kept_signals(self, source: WfdbSource) -> list[Signal]:
         header, names = source.header, source.header.file_name
@@ -217,12 +225,8 @@ class WfdbSink:
             return self._target.name + Path(own.removeprefix(record.name)).name
         return f"{self._target.name}_{own}"
 
-    def _written_numbers(self) -> tuple[list[tuple[Path, Path]], list[int], list[int]]:
-        """Write the files of samples; returns them, and each signal's first number and sum."""
-        files = {
-            name: SampleFile(self._files, self._target.with_name(name), kind)
-            for name, kind in {signal.file: signal.kind for signal in self._signals}.items()
-        }
+    def _written_numbers(self) -> tuple[list[int], list[int]]:
+        """Write the files of samples; returns each signal's first number and sum."""
         count, fits = len(self._signals), [signal.fit() for signal in self._signals]
         factors, _, bases = (np.array(x) for x in zip(*fits, strict=True))
         came = np.array([signal.base for signal in self._signals])
@@ -231,13 +235,15 @@ class WfdbSink:
         while held := self._waiting.read(8 * count * ROWS):
             numbers = np.rint((np.frombuffer(held).reshape(-1, count) - came) * factors + bases)
             whole = np.where(np.isnan(numbers), none, numbers).astype(np.int64)
-            for name, file in files.items():
+            for name, file in self._data.items():
                 own = [at for at, signal in enumerate(self._signals) if signal.file == name]
-                file.append(whole[:, own])
+                file.write(packed(whole[:, own], self._signals[own[0]].kind))
             first = whole[0] if first is None else first
             sums += whole.sum(axis=0)
+        for file in self._data.values():
+            file.close()
         assert first is not None
-        return [(f.partial, f.path) for f in files.values()], first.tolist(), sums.tolist()
+        return first.tolist(), sums.tolist()
 
     def _new_header(self) -> str:
         form, name = self._contents.form, self._target.name
@@ -266,29 +272,17 @@ class WfdbSink:
     def _mark_lines(self) -> list[str]:
         return [f"- 16 1(0)/NU 16 0 0 0 0 {name}\n" for name in self._contents.mark_names]
 
-    def _annotations(self, record: Path) -> list[tuple[Path, Path]]:
-        """Copies of the files of annotations."""
+    def _annotations(self, files: ExitStack, record: Path) -> list[tuple[Path, Path]]:
+        """Copies of the files of annotations, and their names."""
         found = []
         for suffix in ANNOTATIONS:
             source = Path(f"{record}.{suffix}")
             if source.is_file():
                 target = self._target.with_name(f"{self._target.name}.{suffix}")
-                partial = self._files.enter_context(beside(target))
+                partial = files.enter_context(beside(target))
                 shutil.copyfile(source, partial)
                 found.append((partial, target))
         return found
-
-
-def _target(path: Path) -> Path:
-    """The path of a record to write, without a suffix.
-
-    Raises:
-        InputError: its name is none for a record.
-    """
-    target = path.with_suffix("") if path.suffix.lower() in (".hea", ".dat") else path
-    if not re.fullmatch(r"[\w-]+", target.name, re.ASCII):
-        raise InputError(f"{path} can't be a WFDB record: its name takes letters, digits, - and _")
-    return target
 
 
 def _signal_line(line: str, signal: Signal, begin: int, total: int) -> str:
@@ -308,33 +302,20 @@ def _signal_line(line: str, signal: Signal, begin: int, total: int) -> str:
     return "".join(parts)
 
 
-class SampleFile:
-    """A file of samples that grows at `partial` and will appear at `path`."""
+def packed(numbers: Array, kind: str) -> bytes:
+    """Whole numbers (n, signals) in a format of WFDB; n must be even but for the last ones.
 
-    def __init__(self, files: ExitStack, path: Path, kind: str) -> None:
-        self.path, self._kind = path, kind
-        self.partial = files.enter_context(beside(path))
-        self._file = files.enter_context(self.partial.open("wb"))
-        self._folder = Path(files.enter_context(tempfile.TemporaryDirectory()))
-        self._wfdb = library("wfdb", path)
-
-    def append(self, numbers: Array) -> None:
-        """Write whole numbers (n, signals); n must be even but for the last."""
-        count = numbers.shape[1]
-        self._wfdb.wrsamp(
-            "part",
-            fs=1,
-            units=["NU"] * count,
-            sig_name=[f"s{at}" for at in range(count)],
-            d_signal=numbers,
-            fmt=[self._kind] * count,
-            adc_gain=[1] * count,
-            baseline=[0] * count,
-            write_dir=str(self._folder),
-        )
-        with (self._folder / "part.dat").open("rb") as part:
-            shutil.copyfileobj(part, self._file)
-        self._file.flush()
+    >>> packed(np.array([[-1], [2]]), "212").hex(" "), packed(np.array([[-1], [2]]), "24").hex(" ")
+    ('ff 0f 02', 'ff ff ff 02 00 00')
+    """
+    flat = numbers.ravel()
+    if kind == "212":
+        first, second = np.pad(flat, (0, len(flat) % 2)).reshape(-1, 2).T & 0xFFF
+        triples = [first & 0xFF, first >> 8 | second >> 8 << 4, second & 0xFF]
+        return np.stack(triples, axis=1).astype("u1").tobytes()[: (3 * len(flat) + 1) // 2]
+    if kind == "80":
+        return (flat + 128).astype("u1").tobytes()
+    return flat.astype("<i4").view("u1").reshape(-1, 4)[:, : int(kind) // 8].tobytes()
 
 
 def checksum(total: int, former: int) -> str:

@@ -12,16 +12,14 @@ import numpy as np
 
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import Buffer
-from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import failures, publish, require_writable
 from signal_diffusion.tables.columns import (
-    CONTAINERS,
     FILLED,
     Block,
     Source,
     TableForm,
-    container_of,
     distinct,
+    output_file,
 )
 from signal_diffusion.tables.reader import TableReader
 
@@ -34,16 +32,19 @@ class Sink(Protocol):
 
     Attributes:
         note: what could not be written as it came, complete at the end.
+        files: pairs of a file that is being written and its final name, in the order in which
+            they get it.
     """
 
     note: str | None
+    files: list[tuple[Path, Path]]
 
     def put(self, block: Block, before: Array, after: Array) -> None:
         """Append the rows of a block, in whose channels (C, n) new readings replace others."""
         ...
 
-    def finish(self) -> list[tuple[Path, Path]]:
-        """Complete the files; returns pairs of a file and its final name, in order."""
+    def finish(self) -> None:
+        """Complete the files."""
         ...
 
 
@@ -105,8 +106,8 @@ class TableWriter:
     def __init__(
         self, path: Path, reader: TableReader, *, files: ExitStack, mask: bool, force: bool
     ) -> None:
-        self.path, self.frames = path, 0
-        self._container = _target_container(path, reader)
+        self._container, self.path = output_file(path, reader.form)
+        self.frames = 0
         self._reader, self._files, self._mask, self._force = reader, files, mask, force
         self._sink: Sink | None = None
         self._waiting = Buffer()
@@ -136,9 +137,9 @@ class TableWriter:
         if self._sink is None or self._next is not None or len(self._waiting):
             raise ValueError(f"{self.frames} frames were written, not those of the whole table")
         with failures(self.path):
-            finished = self._sink.finish()
-        for partial, final in finished:
-            publish(partial, final, force=self._force or final != self.path)
+            self._sink.finish()
+        for partial, final in self._sink.files:
+            publish(partial, final, force=self._force)
 
     def _begin(self) -> None:
         # Only now, since by now a first pass may have shown which channels lack readings.
@@ -150,6 +151,8 @@ class TableWriter:
         )
         with failures(self.path):
             self._sink = _sink(self._container, self.path, contents, self._files)
+        for _, final in self._sink.files:
+            require_writable(final, force=self._force)
         self._blocks = reader.source.blocks()
         self._next = next(self._blocks, None)
 
@@ -182,23 +185,11 @@ def writing_table(
     Raises:
         InputError: the file exists, or the folder or disk can't take it.
     """
-    path = Path(path)
     with ExitStack() as files:
-        writer = TableWriter(path, reader, files=files, mask=mask, force=force)
-        require_writable(path, force=force)
+        writer = TableWriter(Path(path), reader, files=files, mask=mask, force=force)
+        require_writable(writer.path, force=force)
         yield writer
         writer.finish()
-
-
-def _target_container(path: Path, reader: TableReader) -> str:
-    found = container_of(path)
-    if found is None and not path.suffix and reader.form.container == "WFDB":
-        # A record is named without a suffix.
-        return "WFDB"
-    if found is None:
-        allowed = ", ".join(CONTAINERS)
-        raise InputError(f"{path} can't be a table: its suffix must be one of {allowed}")
-    return found
 
 
 def _sink(container: str, path: Path, contents: Contents, files: ExitStack) -> Sink:

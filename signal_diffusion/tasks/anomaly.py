@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, tee
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from signal_diffusion.dsp.robust import Scale
 from signal_diffusion.errors import InputError
 from signal_diffusion.files import atomic
 from signal_diffusion.files.atomic import require_writable
+from signal_diffusion.files.journal import cell_of
 from signal_diffusion.nn.frames import Identity
 from signal_diffusion.tables import TableReader, opened_table
 from signal_diffusion.tables.columns import Columns
@@ -25,6 +25,7 @@ from signal_diffusion.tables.time import QUOTES
 from signal_diffusion.tasks.jobs import Job, require_distinct
 from signal_diffusion.tasks.window_errors import (
     LEVELS,
+    Known,
     Spool,
     Usual,
     spooled,
@@ -100,31 +101,32 @@ def score_table(
     """
     _require_scoring(denoiser, seed)
     _require_target(source, target, force=force)
-    card = denoiser.card.get("readings", {})
-    names = columns.channels or card.get("columns")
+    known = Known.of(denoiser.card)
+    names = columns.channels or known.columns
     with opened_table(source, replace(columns, channels=names)) as reader:
-        size = _window(reader.form.sample_rate, seconds, rows, card.get("window"))
+        size = _window(reader.form.sample_rate, seconds, rows, known.window)
         _require_fitting(denoiser, reader)
         beginning = _beginning(reader, baseline, size)
-        scale = _scale(card, reader, beginning)
+        form = reader.form
+        alike = beginning is None and known.columns == tuple(form.names)
+        scale = known.scale if alike else None
+        if scale is None:
+            scale = Scale.of(*_looked_at(reader, beginning or reader.scan().frames))
         # One pass through the file for both: they are taken in step.
         first, second = tee(reader.marked())
         readings, missing = (scale(values) for values, _ in first), (mask for _, mask in second)
-        errors = window_errors(
-            denoiser, readings, reader.form.channels, size, missing=missing, seed=seed
-        )
-        with spooled(errors, (len(LEVELS), reader.form.channels)) as spool:
+        errors = window_errors(denoiser, readings, form.channels, size, missing=missing, seed=seed)
+        with spooled(errors, (len(LEVELS), form.channels)) as spool:
             if not spool.length:
                 raise InputError(
                     f"{source} is shorter than half a window of {size} rows: take shorter windows "
                     "(--window)"
                 )
-            usual = _trained(card, reader.form.names, size) if beginning is None else None
+            usual = known.usual if alike and size == known.window else None
             measured = usual is None
             usual = usual or _found(spool, reader, beginning, size)
             scores = (usual.scores(block) for block in spool.blocks())
-            highest, at, unscored = written_scores(target, reader, size, scores)
-    form = reader.form
+            highest, at, unscored = written_scores(target, reader, size, scores, force=force)
     return ScoreReport(
         path=str(source),
         output=str(target),
@@ -174,14 +176,6 @@ def learn_usual(
         denoiser.card["readings"]["scale"] = entry
 
 
-def _scale(card: Mapping[str, Any], reader: TableReader, beginning: int | None) -> Scale:
-    """Of so many rows at the beginning, or else the model's own, or else of the whole file."""
-    if beginning is None and "scale" in card and card["columns"] == list(reader.form.names):
-        entry = card["scale"]
-        return Scale(np.array(entry["middle"]), np.array(entry["spread"]))
-    return Scale.of(*_looked_at(reader, beginning or reader.scan().frames))
-
-
 def _looked_at(reader: TableReader, rows: int) -> tuple[Array, Array]:
     """Some of the first rows (C, n), evenly spread, and which of them were filled in."""
     step, start, found = max(1, math.ceil(rows / MOST_LOOKED_AT)), 0, []
@@ -193,14 +187,6 @@ def _looked_at(reader: TableReader, rows: int) -> tuple[Array, Array]:
             break
     values, missing = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
     return values, missing
-
-
-def _trained(card: Mapping[str, Any], names: Sequence[str], rows: int) -> Usual | None:
-    """What the model knows of errors on these channels in such windows."""
-    entry = card.get("columns"), card.get("window"), card.get("levels")
-    if entry != (list(names), rows, list(LEVELS)) or "median" not in card:
-        return None
-    return Usual(np.array(card["median"]), np.array(card["deviation"]))
 
 
 def _found(spool: Spool, reader: TableReader, beginning: int | None, size: int) -> Usual:
@@ -292,18 +278,18 @@ def _require_fitting(denoiser: NetworkDenoiser, reader: TableReader) -> None:
 
 
 def written_scores(
-    path: Path, reader: TableReader, rows: int, scores: Iterable[Array]
+    path: Path, reader: TableReader, rows: int, scores: Iterable[Array], *, force: bool = False
 ) -> tuple[float, str, int]:
     """Write the scores (n, C) of windows as a CSV: the highest of all, its time, and how many lack.
 
     What is not known, NaN, is an empty field.
 
     Raises:
-        InputError: no window has a score, or the file can't be written.
+        InputError: no window has a score, or the file exists or can't be written.
     """
-    names = [f"{name}_score" for name in reader.form.names]
+    names = [cell_of(f"{name}_score") for name in reader.form.names]
     times, highest, at, unscored = window_times(reader, rows), -math.inf, "", 0
-    with atomic.writing(path) as partial:
+    with atomic.writing(path, force=force) as partial:
         with partial.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(["time", "score", *names])
@@ -311,15 +297,8 @@ def written_scores(
                 for each in block:
                     valid = each[~np.isnan(each)]
                     score, time = float(valid.mean()) if len(valid) else math.nan, next(times)
-                    table.writerow(
-                        [
-                            time,
-                            *(
-                                "" if math.isnan(value) else f"{value:.4f}"
-                                for value in (score, *each)
-                            ),
-                        ]
-                    )
+                    cells = ("" if math.isnan(x) else f"{x:.4f}" for x in (score, *each))
+                    table.writerow([time, *cells])
                     unscored += math.isnan(score)
                     if score > highest:
                         highest, at = score, time

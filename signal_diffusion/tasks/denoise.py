@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,15 +14,17 @@ from torch import Tensor
 
 from signal_diffusion import samplers
 from signal_diffusion.calibration import Bands, spread
-from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
+from signal_diffusion.denoiser import Denoiser, NetworkDenoiser, denoiser_of
 from signal_diffusion.dsp import Array
+from signal_diffusion.dsp.drift import HighPass
 from signal_diffusion.dsp.levels import SILENCE_DB, LevelMeter
 from signal_diffusion.dsp.resampling import Resampler
 from signal_diffusion.errors import InputError
-from signal_diffusion.samplers import Progress
+from signal_diffusion.samplers import Progress, sampler_named
 from signal_diffusion.streaming.background import quickest
 from signal_diffusion.streaming.engine import Engine
-from signal_diffusion.streaming.gain import Normal, drift_filter, normal_at, normal_of
+from signal_diffusion.streaming.gain import Normal, gain_to, normal_of, of_sound
+from signal_diffusion.streaming.pieces import part_of
 from signal_diffusion.streaming.settings import (
     STEPS_OF_SHOTS,
     Mask,
@@ -40,44 +43,47 @@ BLOCK = 1 << 18
 
 
 def denoise(
-    denoiser: Denoiser,
+    denoiser: Denoiser | str | Path,
     signal: Signal,
     *,
     sample_rate: float | None = None,
     steps: int = 1,
-    sampler: Callable[..., Tensor] = samplers.ddim,
+    sampler: Callable[..., Tensor] | str = samplers.ddim,
     seed: int = 0,
     noise_std: float | None = None,
     strength: float = 1.0,
     band: str = "full",
-    level: float | None = None,
+    level: float | Sequence[float] | None = None,
     missing: Mask | None = None,
     piece: float | None = None,
     progress: Progress | None = None,
 ) -> Signal:
     """Estimate the clean recording under a noisy one, as a draw from p(x_0 | y), or its mean.
 
-    The channels are denoised each on its own, as rows of one batch. The recording is brought to the
-    denoiser's rate and level and back, with one gain for all channels, so that
-    `denoise(a * signal) == a * denoise(signal)`. Digital silence stays silent. Long recordings are
-    processed in pieces with the context that the receptive field asks for: that bounds the memory
-    and changes nothing else.
+    The channels are denoised each on its own, as rows of one batch. Each is brought to the
+    denoiser's rate and level and back, by a gain that is constant unless its level changes by more
+    than 6 dB for two seconds, so that `denoise(a * signal) == a * denoise(signal)`, and a faint
+    voice beside or after a loud one is cleaned, too. Digital silence stays silent. Long recordings
+    are processed in pieces with the context that the receptive field asks for: that bounds the
+    memory and changes nothing else.
 
     Args:
         denoiser: of a paired process, which starts at the recording (a bridge, a mean-reverting
-            one), or of an unpaired one, where the recording is a state: that of `noise_std`.
-        signal: noisy recording, (L,) or (C, L), floating point, numpy or torch.
-        sample_rate: of the signal in Hz; None means the denoiser's own.
+            one), or of an unpaired one, where the recording is a state: that of `noise_std`. A
+            shipped name such as "speech" or a model file's path is loaded at every call.
+        signal: noisy recording, (L,) or (C, L), floating point, numpy or torch; or a batch of them,
+            (B, C, L), each denoised on its own, at a level of its own.
+        sample_rate: of the signal in Hz; None means the denoiser's own, and warns where it has one.
         steps: times of the grid; with `ddim`, calls of the network. One step gives the mean.
-        sampler: a function of `samplers`, or one of the same form.
+        sampler: a function of `samplers`, its name, or a function of the same form.
         seed: of the fresh noise, where there is some.
         noise_std: standard deviation of the recording's white Gaussian noise, in its own units:
             for unpaired processes, and for them alone.
         strength: from 0, the recording as it came, to 1, the estimate.
         band: "full" keeps what lies above the denoiser's band, turned down as its own highest
             octave was; "model" drops it.
-        level: of the recording's loud frames (see `levels.level_db`) in dB of full scale; None
-            means that it is measured.
+        level: of the recording's loud frames (see `levels.level_db`) in dB of full scale, one or
+            one a channel, for a constant gain; None means that it is measured.
         missing: true where a sample is missing, whatever it holds, in the signal's shape. It is
             filled in between its neighbours, and from the context by denoisers that are masked.
             What a masked array of NumPy masks is missing, too.
@@ -100,7 +106,7 @@ def denoise(
     """
     settings = Settings(
         steps=steps,
-        sampler=sampler,
+        sampler=sampler_named(sampler),
         seed=seed,
         noise_std=noise_std,
         strength=strength,
@@ -108,16 +114,19 @@ def denoise(
         level=level,
         piece=piece,
     )
-    _, estimates = _estimates(
-        denoiser, signal, settings, sample_rate=sample_rate, missing=missing, progress=progress
-    )
-    samples = np.concatenate([block[:, 0] for block in estimates], axis=1)
-    return like(signal, samples)
+    denoiser = denoiser_of(denoiser)
+    given = (missing, progress)
+    rate = model_or_given_rate(denoiser, sample_rate)
+    estimates = [
+        np.concatenate([block[:, 0] for block in blocks], axis=1)
+        for _, blocks in _estimates(denoiser, signal, settings, rate, given)
+    ]
+    return like(signal, np.stack(estimates))
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """What several draws of the clean recording say, arrays (L,) or (C, L) as the recording was.
+    """What several draws of the clean recording say, arrays of the shape of the signal.
 
     Attributes:
         mean: the average of the draws.
@@ -133,18 +142,18 @@ class Posterior:
 
 
 def posterior(
-    denoiser: Denoiser,
+    denoiser: Denoiser | str | Path,
     signal: Signal,
     *,
     shots: int = 8,
     sample_rate: float | None = None,
     steps: int = STEPS_OF_SHOTS,
-    sampler: Callable[..., Tensor] = samplers.ddim,
+    sampler: Callable[..., Tensor] | str = samplers.ddim,
     seed: int = 0,
     noise_std: float | None = None,
     strength: float = 1.0,
     band: str = "full",
-    level: float | None = None,
+    level: float | Sequence[float] | None = None,
     missing: Mask | None = None,
     piece: float | None = None,
     progress: Progress | None = None,
@@ -163,7 +172,7 @@ def posterior(
     """
     settings = Settings(
         steps=steps,
-        sampler=sampler,
+        sampler=sampler_named(sampler),
         seed=seed,
         noise_std=noise_std,
         shots=shots,
@@ -174,15 +183,14 @@ def posterior(
     )
     if shots == 1:
         raise InputError("shots is 1, which has no spread: pass 2 or more")
-    normal, estimates = _estimates(
-        denoiser, signal, settings, sample_rate=sample_rate, missing=missing, progress=progress
-    )
-    bands, scale = bands_of(denoiser, settings), settings.strength / normal.gain
-    parts = [spread(block, bands, scale) for block in estimates]
-    whole = [
-        np.concatenate(blocks, axis=1).reshape(signal.shape) for blocks in zip(*parts, strict=True)
-    ]
-    return Posterior(*whole)
+    denoiser = denoiser_of(denoiser)
+    rate = model_or_given_rate(denoiser, sample_rate)
+    bands, given, whole = bands_of(denoiser, settings), (missing, progress), []
+    for normal, blocks in _estimates(denoiser, signal, settings, rate, given):
+        parts = [spread(block, bands, settings.strength / normal.gain) for block in blocks]
+        whole.append([np.concatenate(each, axis=1) for each in zip(*parts, strict=True)])
+    made = (np.stack(each).reshape(signal.shape) for each in zip(*whole, strict=True))
+    return Posterior(*made)
 
 
 def bands_of(denoiser: Denoiser, settings: Settings) -> Bands | None:
@@ -192,7 +200,7 @@ def bands_of(denoiser: Denoiser, settings: Settings) -> Bands | None:
 
 
 def denoise_blocks(
-    denoiser: Denoiser,
+    denoiser: Denoiser | str | Path,
     blocks: Iterable[Array],
     *,
     sample_rate: float | None = None,
@@ -213,10 +221,12 @@ def denoise_blocks(
     >>> sum(block.shape[1] for block in cleaned) / 48000
     120.0
     """
+    denoiser = denoiser_of(denoiser)
     rate = model_or_given_rate(denoiser, sample_rate)
-    normal = given_normal(denoiser, settings.level)
-    if normal is None and iter(blocks) is not blocks:
-        normal = measured_normal(denoiser, _sound(blocks), rate, noise_std=settings.noise_std)
+    if iter(blocks) is blocks:
+        normal = given_normal(denoiser, settings.level)
+    else:
+        normal = normal_for(denoiser, settings, _sound(blocks), rate)
     engine = None
     for x in _sound(blocks):
         if engine is None:
@@ -251,45 +261,44 @@ def normal_for(
 def measured_normal(
     denoiser: Denoiser, blocks: Iterable[Array], rate: float, *, noise_std: float | None = None
 ) -> Normal:
-    """What brings a recording, (C, n) in blocks, to the denoiser's level.
-
-    Args:
-        noise_std: of the recording, if it is known; for denoisers that go by it.
-    """
+    """What brings a recording, (C, n) in blocks, to the denoiser's level, see `normal_of`."""
     if denoiser.level_db is None and denoiser.offset is None:
         return Normal()
     meter = _metered(denoiser, blocks, rate)
     return Normal() if meter is None else normal_of(meter, denoiser, noise_std=noise_std)
 
 
-def measured_level(denoiser: Denoiser, blocks: Iterable[Array], rate: float) -> float:
-    """The level in dB of a recording, (C, n) in blocks, at the denoiser's rate."""
+def measured_level(denoiser: Denoiser, blocks: Iterable[Array], rate: float) -> tuple[float, ...]:
+    """The levels in dB of a recording's channels, (C, n) in blocks, at the denoiser's rate.
+
+    Of denoisers of unpaired processes, which take one for all channels, the highest.
+    """
     meter = _metered(denoiser, blocks, rate)
-    return SILENCE_DB if meter is None else meter.level_db
+    levels = [SILENCE_DB] if meter is None else meter.levels_db.tolist()
+    return tuple(levels) if denoiser.schedule.paired else (max(levels),)
 
 
-def given_normal(denoiser: Denoiser, level: float | None) -> Normal | None:
+def given_normal(denoiser: Denoiser, level: float | Sequence[float] | None) -> Normal | None:
     """What brings a level that is given to the denoiser's, or None where it must be measured."""
     if level is None or denoiser.offset is not None:
         return None
-    return normal_at(denoiser.level_db, level)
+    if denoiser.level_db is None:
+        return Normal()
+    return Normal(gain_to(denoiser.level_db, np.reshape(level, (-1, 1))))
 
 
 def _metered(denoiser: Denoiser, blocks: Iterable[Array], rate: float) -> LevelMeter | None:
-    meter = None
+    meter, high, sound = None, HighPass(), of_sound(denoiser)
     for block in chain(blocks, [None]):
         if block is not None and meter is None:
             meter = LevelMeter(len(block), centred=denoiser.offset is not None)
-            drift = drift_filter(denoiser, len(block))
             resampler = Resampler(
                 rate, denoiser.sample_rate or rate, channels=len(block), dtype=str(block.dtype)
             )
         if meter is None:
             return None
         x = resampler.flush() if block is None else resampler.push(block)
-        meter.push(x if drift is None else drift.push(x))
-        if block is None and drift is not None:
-            meter.push(drift.flush())
+        meter.push(high.push(x) if sound else x)
     return meter
 
 
@@ -297,36 +306,32 @@ def _estimates(
     denoiser: Denoiser,
     signal: Signal,
     settings: Settings,
-    *,
-    sample_rate: float | None,
-    missing: Mask | None,
-    progress: Progress | None,
-) -> tuple[Normal, Iterator[Array]]:
-    """What brings an array to the denoiser's level, and estimates (C, shots, n), block by block."""
-    rate = model_or_given_rate(denoiser, sample_rate)
+    rate: float,
+    given: tuple[Mask | None, Progress | None],
+) -> Iterator[tuple[Normal, Iterator[Array]]]:
+    """What brings each recording of a batch to the denoiser's level, and its estimates."""
+    missing, progress = given
     mask = mask_of(missing, signal)
-    x = samples_of(signal, mask)
-    blocks = (x[:, n : n + BLOCK] for n in range(0, x.shape[1], BLOCK))
-    normal = normal_for(denoiser, settings, blocks, rate)
-    engine = Engine(
-        denoiser,
-        settings,
-        rate=rate,
-        channels=len(x),
-        dtype=str(x.dtype),
-        normal=normal,
-        frames=x.shape[1],
-        progress=progress,
-    )
-    return normal, _drawn(engine, x, mask)
-
-
-def _drawn(engine: Engine, x: Array, mask: Array | None) -> Iterator[Array]:
-    for start in range(0, x.shape[1], BLOCK):
-        cut = slice(start, start + BLOCK)
-        gaps = None if mask is None else mask[:, cut]
-        yield from (draws for _, draws in engine.push(x[:, cut], gaps))
-    yield from (draws for _, draws in engine.flush())
+    batch = signal if getattr(signal, "ndim", 0) == 3 and len(signal) else [signal]
+    masks = mask if mask is not None and mask.ndim == 3 else [mask] * len(batch)
+    for index, (recording, gaps) in enumerate(zip(batch, masks, strict=True)):
+        x = samples_of(recording, gaps)
+        cuts = [slice(n, n + BLOCK) for n in range(0, x.shape[1], BLOCK)]
+        normal = normal_for(denoiser, settings, (x[:, cut] for cut in cuts), rate)
+        engine = Engine(
+            denoiser,
+            settings,
+            rate=rate,
+            channels=len(x),
+            dtype=str(x.dtype),
+            normal=normal,
+            frames=x.shape[1],
+            progress=part_of(progress, index, len(batch)),
+        )
+        masked = [None] * len(cuts) if gaps is None else [gaps[:, cut] for cut in cuts]
+        pushed = map(engine.push, (x[:, cut] for cut in cuts), masked)
+        pairs = chain.from_iterable(chain(pushed, [engine.flush()]))
+        yield normal, (draws for _, draws in pairs)
 
 
 #: Seconds of noise that are denoised to find how long recordings take.

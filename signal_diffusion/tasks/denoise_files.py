@@ -19,17 +19,18 @@ from signal_diffusion.calibration import spread
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
+from signal_diffusion.files.atomic import require_finite_result
 from signal_diffusion.files.npz import ArraysWriter, writing_npz
 from signal_diffusion.plots.curves import Curves
 from signal_diffusion.plots.spectrograms import Spectrograms, saving
 from signal_diffusion.plots.window import Window
 from signal_diffusion.samplers import Progress
-from signal_diffusion.streaming.background import ahead, behind
+from signal_diffusion.streaming.background import ahead, behind, gathered
 from signal_diffusion.streaming.engine import Engine
 from signal_diffusion.streaming.gain import Normal
 from signal_diffusion.streaming.noise_check import Removed, removed_noise
 from signal_diffusion.streaming.settings import LARGEST, Settings
-from signal_diffusion.tables import TableReader, TableWriter, opened_table, writing_table
+from signal_diffusion.tables import TableWriter, opened_table, writing_table
 from signal_diffusion.tables.columns import Columns
 from signal_diffusion.tasks.denoise import bands_of, given_normal, normal_for
 from signal_diffusion.tasks.stream import EVERY
@@ -37,6 +38,8 @@ from signal_diffusion.tasks.workers import FileReport, Stored, Tally
 
 #: Power of the mean of channels over their own, below which they cancel each other: -20 dB.
 CANCELLED = 0.01
+#: Samples of a pipe, of all channels, that wait while others are denoised: at 48 kHz, 22 s of two.
+WAITING = 1 << 21
 #: Takes the samples (C, n) of a recording and the draws (C, shots, n) of the clean one.
 Sink = Callable[[Array, Array], None]
 #: Arrays that tell the spread of several draws.
@@ -75,7 +78,6 @@ def denoise_file(
         InputError: a file can't be read or written, or the settings don't fit.
     """
     began = time.perf_counter()
-    _require_draws(uncertainty, settings)
     mixer = Mix() if mix else None
     with opened(source) as reader, ExitStack() as outputs:
         form = replace(reader.form, channels=1) if mix else reader.form
@@ -88,11 +90,12 @@ def denoise_file(
             # With its start time, so that it lies beside the original.
             noise = writing(path, stored, like=source, force=force)
             sinks.append(noise_sink(outputs.enter_context(noise)))
-        band = _band_file(outputs, uncertainty, form, force)
+        band = _band_file(outputs, uncertainty, form, settings, force)
         if plot is not None:
             titles = (f"{source.name}: before", "after", "removed")
             pictures = Spectrograms(titles, form.sample_rate, reader.frames)
-            sinks.append(spectrogram_sink(outputs.enter_context(saving(pictures, plot, force))))
+            draw = outputs.enter_context(saving(pictures, plot, force)).push
+            sinks.append(lambda noisy, draws: draw(noisy, x := draws.mean(axis=1), noisy - x))
         normal = normal_for(denoiser, settings, sound_blocks(reader, mixer), form.sample_rate)
         names = [str(n + 1) for n in range(form.channels)]
         removed = removed_noise(denoiser, settings, normal, form.sample_rate, names)
@@ -116,6 +119,7 @@ def denoise_table(
     plot: Path | None = None,
     window: Window | None = None,
     uncertainty: Path | None = None,
+    announce: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> FileReport:
     """Denoise a CSV, TSV, Parquet, NPY, NPZ or WFDB table; outputs appear whole or not at all.
@@ -134,23 +138,26 @@ def denoise_table(
         plot: PNG for a window of the recording, see `plots.curves.Curves`.
         window: where that begins and ends; None for the ten seconds in which most was removed.
         uncertainty: NPZ, see `denoise_file`.
+        announce: called before the work with a line that names the columns that change and those
+            that stay, with the reason.
         progress: called as progress(done calls, all calls).
 
     Raises:
         InputError: a table can't be read or written, or the settings don't fit.
     """
     began = time.perf_counter()
-    _require_draws(uncertainty, settings)
     opening = opened_table(source, columns, domain=denoiser.domain or "")
     with opening as reader, ExitStack() as outputs:
+        if announce is not None:
+            announce(reader.choice())
         form = reader.form
         writer = outputs.enter_context(writing_table(target, reader, force=force))
         sinks = [estimate_sink(writer)]
         if keep_noise is not None:
             noise = writing_table(keep_noise, reader, force=force, mask=False)
             sinks.append(noise_sink(outputs.enter_context(noise)))
-        band = _band_file(outputs, uncertainty, form, force)
-        sane = (_sane(block, reader) for block in reader.blocks())
+        band = _band_file(outputs, uncertainty, form, settings, force)
+        sane = _sane(reader.blocks(), f"{reader.path} holds readings")
         normal = normal_for(denoiser, settings, sane, form.sample_rate)
         removed = removed_noise(denoiser, settings, normal, form.sample_rate, form.names)
         if plot is not None:
@@ -197,7 +204,8 @@ def denoise_pipe(
         normal = normal_for(denoiser, settings, sound_blocks(source, mixer), form.sample_rate)
     least = max(1, round(EVERY * (denoiser.sample_rate or form.sample_rate)))
     engine = _engine(denoiser, settings, normal, form, least=least)
-    tally = _run(engine, form, zip(sound_blocks(source, mixer)), [estimate_sink(sink)])
+    blocks = gathered(sound_blocks(source, mixer), WAITING)
+    tally = _run(engine, form, zip(blocks), [estimate_sink(sink)])
     note = notes(getattr(source, "note", None), None if mixer is None else mixer.note)
     return tally.report("-", "-", began, note=note)
 
@@ -219,6 +227,7 @@ def _run(
     every: list[Sink] = [tally, *sinks]
 
     def all_sinks(noisy: Array, draws: Array) -> None:
+        require_finite_result(draws)
         for sink in every:
             sink(noisy, draws)
 
@@ -264,27 +273,14 @@ def _measures(
     return [sink, *sinks]
 
 
-def spectrogram_sink(pictures: Spectrograms) -> Sink:
-    """Draws spectrograms before, after and of what was removed."""
-
-    def sink(noisy: Array, draws: Array) -> None:
-        mean = draws.mean(axis=1)
-        pictures.push(noisy, mean, noisy - mean)
-
-    return sink
-
-
-def _require_draws(uncertainty: Path | None, settings: Settings) -> None:
-    if uncertainty is not None and settings.shots == 1:
-        raise InputError("uncertainty needs several draws: pass shots (--shots), e.g. 8")
-
-
 def _band_file(
-    outputs: ExitStack, path: Path | None, form: Stored, force: bool
+    outputs: ExitStack, path: Path | None, form: Stored, settings: Settings, force: bool
 ) -> ArraysWriter | None:
     """An NPZ for the deviation and ends of a band, which is there when the outputs are."""
     if path is None:
         return None
+    if settings.shots == 1:
+        raise InputError("uncertainty needs several draws: pass shots (--shots), e.g. 8")
     arrays = outputs.enter_context(writing_npz(path, BAND, channels=form.channels, force=force))
     arrays.put("sample_rate", form.sample_rate)
     return arrays
@@ -316,15 +312,13 @@ class Mix:
 
 def sound_blocks(reader: Reader | PipeReader, mix: Mix | None) -> Iterator[Array]:
     """A recording's blocks (C, n), mixed to one channel if asked for, with samples of sane size."""
-    name = reader.path if isinstance(reader, Reader) else "standard input"
-    for block in reader.blocks():
-        if np.abs(block).max(initial=0) > LARGEST:
-            raise InputError(f"{name} holds samples over {LARGEST:g}: it is damaged")
-        yield block if mix is None else mix(block)
+    name = str(reader.path) if isinstance(reader, Reader) else "standard input"
+    blocks = _sane(reader.blocks(), f"{name} holds samples")
+    return blocks if mix is None else map(mix, blocks)
 
 
-def _sane(block: Array, reader: TableReader) -> Array:
-    largest = np.abs(block).max(initial=0)
-    if largest > LARGEST:
-        raise InputError(f"{reader.path} holds readings of {largest:g}: it is damaged")
-    return block
+def _sane(blocks: Iterable[Array], what: str) -> Iterator[Array]:
+    for block in blocks:
+        if (largest := np.abs(block).max(initial=0)) > LARGEST:
+            raise InputError(f"{what} of {largest:g}: it is damaged")
+        yield block

@@ -14,6 +14,7 @@ from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.diffwave import DiffWave
+from signal_diffusion.nn.frames import signals_of
 from signal_diffusion.nn.mel import UnitMel
 from signal_diffusion.noise import Noise
 from signal_diffusion.samplers import NoiseSource, Progress, update
@@ -52,8 +53,7 @@ def diffwave(
     times, noise = rate_grid(denoiser.schedule, betas), Noise(seed, rows=[(0, 0)], channels=1)
     x = noise(0, 0, mel.hop * cond.shape[-1]).to(cond)
     sound = limited(denoiser, x, times, cond=cond, noise=noise, progress=progress)
-    waveform: Array = sound[0, 0].float().cpu().numpy()
-    return waveform
+    return signals_of(denoiser.codec, sound, sound.shape[-1])[0]
 
 
 def mel_of(denoiser: NetworkDenoiser) -> UnitMel:

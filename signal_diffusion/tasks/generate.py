@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +23,16 @@ from signal_diffusion.conditions import Value, encoded
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
+from signal_diffusion.files.atomic import failures
 from signal_diffusion.files.npz import writing_npz
 from signal_diffusion.guidance import ClassifierFree
+from signal_diffusion.nn.frames import signals_of
 from signal_diffusion.noise import Noise
 from signal_diffusion.plots.grid import MOST, draw_grid
 from signal_diffusion.samplers import Progress
 from signal_diffusion.schedules import power_grid
 from signal_diffusion.streaming.pieces import part_of
-from signal_diffusion.streaming.settings import require_whole
+from signal_diffusion.streaming.settings import require_number, require_whole
 
 #: Signals that are computed at once: matrix products round otherwise for another number of rows.
 BATCH = 1
@@ -45,7 +49,7 @@ def generate(
     draws: Sequence[int] | None = None,
     length: int | None = None,
     steps: int = STEPS,
-    sampler: Callable[..., Tensor] = samplers.ddim,
+    sampler: Callable[..., Tensor] | str = samplers.ddim,
     guidance: float = GUIDANCE,
     seed: int = 0,
     progress: Progress | None = None,
@@ -60,7 +64,7 @@ def generate(
             the condition. None counts from 0.
         length: samples; None takes the model's own.
         steps: times of the grid; with `ddim`, calls of the network.
-        sampler: a function of `samplers`, or one of the same form.
+        sampler: a function of `samplers`, its name, or a function of the same form.
         guidance: pull of the conditions, see `guidance.ClassifierFree`.
         seed: of the noise.
         progress: called as progress(done calls, all calls).
@@ -68,6 +72,7 @@ def generate(
     Raises:
         InputError: the model is no generator, or a condition or setting can't be used.
     """
+    sampler = samplers.sampler_named(sampler)
     own = require_generator(denoiser)
     require_whole("length", length, least=denoiser.codec.hop)
     length = own if length is None else length
@@ -95,7 +100,7 @@ def generate(
         report = part_of(progress, index, len(starts))
         with torch.no_grad():
             state = sampler(guided, x.to(device), times, cond=c, noise=noise, progress=report)
-            signals: Array = codec.decode(state, length)[:, 0].float().cpu().numpy()
+            signals = signals_of(codec, state, length)
         parts.append(signals / np.maximum(np.abs(signals).max(axis=1, keepdims=True), 1))
     return np.concatenate(parts)
 
@@ -122,11 +127,16 @@ def require_generator(denoiser: NetworkDenoiser) -> int:
     """
     if denoiser.kind != "generator" or denoiser.length is None or denoiser.schedule.paired:
         raise InputError("this model denoises, it draws no signals: choose a generator")
+    channels = denoiser.codec.state_channels(1)
+    if getattr(denoiser.backbone, "state_channels", channels) != channels:
+        raise InputError("this model draws several channels at once: choose one that draws one")
     return denoiser.length
 
 
 #: Signals that are drawn before they are written.
 TOGETHER = 256
+#: Signals of one run, samples of each, and samples of all in one NPZ, at most.
+MOST_SIGNALS, MOST_SAMPLES, MOST_TOGETHER = 100_000, 1 << 24, 1 << 28
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,21 @@ class Drawing:
     steps: int = STEPS
     sampler: Callable[..., Tensor] = samplers.ddim
     guidance: float = GUIDANCE
+
+    def __post_init__(self) -> None:
+        require_number("length", self.seconds)
+        signals = self.count * math.prod(map(len, self.lists.values()))
+        if not 1 <= signals <= MOST_SIGNALS:
+            raise InputError(f"{signals} signals are asked for: ask for 1 to {MOST_SIGNALS}")
+
+    def samples(self, rate: int) -> int | None:
+        """Samples of a signal; None for the model's own."""
+        if self.seconds is None:
+            return None
+        if not 0 <= self.seconds * rate <= MOST_SAMPLES:
+            longest = MOST_SAMPLES / rate
+            raise InputError(f"length is {self.seconds:g} s; it goes up to {longest:.0f} s")
+        return round(self.seconds * rate)
 
     def origin(self, **more: Any) -> dict[str, Any]:
         """The provenance of all signals, or of one."""
@@ -220,6 +245,11 @@ def draw_files(
     items = _items(drawing, output, format)
     pending = [item for item in items if not (resume and os.path.exists(item.path))]
     _require_new(output, [item.path for item in pending], force=force)
+    length = drawing.samples(rate) or denoiser.length or 0
+    if output.suffix.lower() == ".npz" and len(items) * length > MOST_TOGETHER:
+        raise InputError(
+            f"{len(items)} signals of {length} samples are more than an NPZ takes: name a folder"
+        )
     drawn = _drawn(denoiser, drawing, pending, rate, progress)
     if output.suffix.lower() == ".npz":
         first = _into_npz(drawn, output, drawing, rate, force)
@@ -228,9 +258,8 @@ def draw_files(
     if plot is not None and first:
         names = [item.path.stem for item, _ in first]
         draw_grid(plot, [x for _, x in first], names, rate, force=force)
-    seconds = (denoiser.length or 0) / rate if drawing.seconds is None else drawing.seconds
     taken = time.perf_counter() - began
-    return DrawnReport(str(output), len(pending), len(items) - len(pending), seconds, taken)
+    return DrawnReport(str(output), len(pending), len(items) - len(pending), length / rate, taken)
 
 
 def _items(drawing: Drawing, output: Path, format: str) -> list[Item]:
@@ -242,7 +271,8 @@ def _items(drawing: Drawing, output: Path, format: str) -> list[Item]:
     items = []
     for one, draw in zip(wanted, draws, strict=True):
         words = [f"{v:g}" if isinstance(v, (int, float)) else str(v) for v in one.values()]
-        stem = "_".join(words) or Path(drawing.model).stem
+        # Names of a model's conditions must not lead out of the folder.
+        stem = re.sub(r"[^\w .+-]", "_", "_".join(words)) or Path(drawing.model).stem
         items.append(Item(one, draw, output / f"{stem}_{draw:03d}.{format}"))
     return items
 
@@ -267,7 +297,7 @@ def _drawn(
     progress: Progress | None,
 ) -> Iterator[Drawn]:
     """Items with their signals (L,), a group at a time."""
-    length = None if drawing.seconds is None else round(drawing.seconds * rate)
+    length = drawing.samples(rate)
     starts = range(0, len(items), TOGETHER)
     for index, start in enumerate(starts):
         part = items[start : start + TOGETHER]
@@ -287,8 +317,10 @@ def _drawn(
 
 def _into_files(drawn: Iterator[Drawn], drawing: Drawing, rate: int, force: bool) -> list[Drawn]:
     first: list[Drawn] = []
-    for item, signal in drawn:
-        os.makedirs(item.path.parent, exist_ok=True)
+    for number, (item, signal) in enumerate(drawn):
+        if not number:
+            with failures(item.path):
+                os.makedirs(item.path.parent, exist_ok=True)
         origin = drawing.origin(condition=dict(item.values), draw=item.draw)
         write_generated(item.path, signal[None], rate, origin, force=force)
         if len(first) < MOST:

@@ -14,7 +14,7 @@ from signal_diffusion.audio.forms import Form, stored_form
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import require_writable
 from signal_diffusion.tables import TableForm, is_table, opened_table
-from signal_diffusion.tables.columns import Columns
+from signal_diffusion.tables.columns import Columns, container_of, main_file, output_file
 from signal_diffusion.tasks.inputs import LeftOut, found, single
 
 #: Suffixes of the pictures and arrays that are written beside recordings.
@@ -86,7 +86,8 @@ def plan(
 
 def require_distinct(jobs: Sequence[Job]) -> None:
     """Raise an `InputError` if two outputs are one file, or one is an input."""
-    sources = {_identity(job.source): job.source for job in jobs if os.path.exists(job.source)}
+    mains = {main_file(job.source, container_of(job.source)): job.source for job in jobs}
+    sources = {_identity(path): source for path, source in mains.items() if os.path.exists(path)}
     writers: dict[Path, Path] = {}
     for job in jobs:
         for path in job.outputs:
@@ -185,7 +186,12 @@ def header_of(job: Job, *, mix: bool = False, columns: Columns = Columns()) -> H
     try:
         if is_table(job.source):
             with opened_table(job.source, columns) as table:
-                return Header(job, job, table.form, table.frames)
+                sides = {
+                    name: output_file(path, table.form)[1]
+                    for name, path in (("target", job.target), ("keep_noise", job.keep_noise))
+                    if path is not None
+                }
+                return Header(job, replace(job, **sides), table.form, table.frames)
         with opened(job.source) as reader:
             form, frames = reader.form, reader.frames
             if frames == 0:

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from signal_diffusion.denoiser import Denoiser
+from signal_diffusion.denoiser import Denoiser, denoiser_of
 from signal_diffusion.dsp import Array
 from signal_diffusion.streaming.settings import Settings, model_or_given_rate
 from signal_diffusion.tasks.denoise import denoise
@@ -24,7 +24,7 @@ class SignalDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     Args:
         model: a shipped name such as "ecg", the path of a model file, or a `Denoiser`.
-        sample_rate: of the rows in Hz; None means the model's own.
+        sample_rate: of the rows in Hz; None means the model's own, with a warning.
         steps, noise_std, strength, seed: see `denoise`.
 
     Attributes:
@@ -33,7 +33,7 @@ class SignalDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     >>> import numpy as np
     >>> rows = np.random.default_rng(0).normal(size=(3, 1800))
-    >>> SignalDenoiser("ecg").fit_transform(rows).shape
+    >>> SignalDenoiser("ecg", sample_rate=360).fit_transform(rows).shape
     (3, 1800)
     """
 
@@ -62,9 +62,8 @@ class SignalDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             ValueError: X is no array of numbers, or holds infinite ones.
         """
         self._rows(X, reset=True)
-        model = self.model
-        denoiser = model if isinstance(model, Denoiser) else Denoiser.from_pretrained(model)
-        model_or_given_rate(denoiser, self.sample_rate)
+        denoiser = denoiser_of(self.model)
+        self._rate = model_or_given_rate(denoiser, self.sample_rate)
         Settings(**self._options())
         self.denoiser_: Denoiser = denoiser
         return self
@@ -88,8 +87,8 @@ class SignalDenoiser(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _denoised(self, row: Array) -> Array:
         gaps = np.isnan(row)
         missing = gaps if gaps.any() else None
-        rate, options = self.sample_rate, self._options()
-        return denoise(self.denoiser_, row, sample_rate=rate, missing=missing, **options)
+        options = self._options()
+        return denoise(self.denoiser_, row, sample_rate=self._rate, missing=missing, **options)
 
     def _rows(self, X: Any, *, reset: bool) -> Array:
         """X as floats, once it is known to be sound."""

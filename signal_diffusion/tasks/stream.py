@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from signal_diffusion import samplers
-from signal_diffusion.denoiser import Denoiser
+from signal_diffusion.denoiser import Denoiser, denoiser_of
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
+from signal_diffusion.samplers import sampler_named
 from signal_diffusion.streaming.engine import Engine, Estimates
 from signal_diffusion.streaming.settings import (
     LONGEST,
@@ -31,15 +33,15 @@ class DenoiseStream:
     """A running denoiser: blocks of any size in, what is known of the estimate out, in order.
 
     With the level given, all that comes out is `denoise` of all that went in with that level.
-    Without one the gain follows the level: that of the loud frames of the last ten seconds, falling
-    by 0.1 dB a second at most, and 0.26 s ahead. `tasks.denoise.measured_level` of an earlier
-    recording of the same source is a level to give.
+    Without one the gain of each channel follows its level, 0.26 s ahead: it falls before a louder
+    voice begins, rises once a fainter one has lasted for 0.6 s, and rests in shorter pauses.
+    `tasks.denoise.measured_level` of an earlier recording of the same source is a level to give.
 
     Args:
         denoiser: see `denoise`.
-        sample_rate: of the stream in Hz; None means the denoiser's own.
+        sample_rate: of the stream in Hz; None means the denoiser's own, with a warning.
         channels: C.
-        level: of the stream's loud frames in dB of full scale, if it is known.
+        level: of the stream's loud frames in dB of full scale, one or one a channel, if known.
         every: seconds of new estimates that are computed at once; less answers sooner and computes
             more context again.
         steps, sampler, seed, noise_std, strength, band: see `denoise`.
@@ -57,14 +59,14 @@ class DenoiseStream:
 
     def __init__(
         self,
-        denoiser: Denoiser,
+        denoiser: Denoiser | str | Path,
         *,
         sample_rate: float | None = None,
         channels: int = 1,
-        level: float | None = None,
+        level: float | Sequence[float] | None = None,
         every: float = EVERY,
         steps: int = 1,
-        sampler: Callable[..., Tensor] = samplers.ddim,
+        sampler: Callable[..., Tensor] | str = samplers.ddim,
         seed: int = 0,
         noise_std: float | None = None,
         strength: float = 1.0,
@@ -72,7 +74,7 @@ class DenoiseStream:
     ) -> None:
         settings = Settings(
             steps=steps,
-            sampler=sampler,
+            sampler=sampler_named(sampler),
             seed=seed,
             noise_std=noise_std,
             strength=strength,
@@ -83,6 +85,7 @@ class DenoiseStream:
         require_number("every", every)
         if not 0 < every <= LONGEST:
             raise InputError(f"every is {every} s; it goes up to {LONGEST:g}, above 0")
+        denoiser = denoiser_of(denoiser)
         rate = model_or_given_rate(denoiser, sample_rate)
         self.channels = channels
         self._ndim = 1 if channels == 1 else 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import time
-import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +24,8 @@ from signal_diffusion.dsp.buffer import overlapping
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
 from signal_diffusion.files.atomic import require_writable
-from signal_diffusion.files.npz import writing_npz
+from signal_diffusion.files.npz import read_arrays, writing_npz
+from signal_diffusion.nn.frames import signals_of
 from signal_diffusion.nn.magnitudes import Magnitudes
 from signal_diffusion.nn.mel import Mel, conditioner, padded, scale_of
 from signal_diffusion.noise import Noise
@@ -49,7 +49,7 @@ def vocode(
     log_mel: NDArray[np.floating] | Tensor,
     *,
     steps: int = STEPS,
-    sampler: Callable[..., Tensor] = samplers.ddim,
+    sampler: Callable[..., Tensor] | str = samplers.ddim,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Array:
@@ -63,7 +63,7 @@ def vocode(
         denoiser: a vocoder, such as the shipped `vocoder`.
         log_mel: natural logarithms of the power in mel bands, see `mel.Mel`.
         steps: times of the grid; with `ddim`, calls of the network.
-        sampler: a function of `samplers`, or one of the same form.
+        sampler: a function of `samplers`, its name, or a function of the same form.
         seed: of fresh noise, which a bridge needs in several steps.
         progress: called as progress(done calls, all calls).
 
@@ -77,33 +77,34 @@ def vocode(
     >>> vocode(vocoder, vocoder.mel(sound)[0]).shape
     (15872,)
     """
+    sampler = samplers.sampler_named(sampler)
     mel, codec = require_vocoder(denoiser)
     require_whole("steps", steps, least=1)
     require_whole("seed", seed, least=0)
     frames = checked_frames(log_mel, mel)
     shift = scale_of(frames)
     frames = (frames - shift).to(next(denoiser.parameters()).device)
-    start, cond = codec.compressed(mel.magnitudes(frames)), conditioner(frames)
-    times, channels = power_grid(denoiser.schedule, steps), start.shape[1]
+    times, channels = power_grid(denoiser.schedule, steps), mel.window // 2 + 1
     noise = Noise(seed, rows=[(0, 0)], channels=channels)
     calls = samplers.network_calls(sampler, steps)
-    context = (FAR, FAR) if calls is None else denoiser.context(calls)
+    context = (None if calls is None else denoiser.context(calls)) or (FAR, FAR)
     past, future = (-(-n // mel.hop) for n in context)
     count = frames.shape[-1]
     parts: list[Array] = []
-    both = torch.cat([start, cond], dim=1)[0].cpu().numpy()
-    for first, before, piece in overlapping([both], size=PIECE, before=past, after=future):
-        y, c = torch.from_numpy(piece)[None].to(frames).split([channels, len(piece) - channels], 1)
+    held = frames[0].cpu().numpy()
+    for first, before, piece in overlapping([held], size=PIECE, before=past, after=future):
+        own = torch.from_numpy(piece)[None].to(frames)
+        y, c = codec.compressed(mel.magnitudes(own)), conditioner(own)
         low, report = first - before, part_of(progress, len(parts), -(-count // PIECE))
         shared: dict[str, Any] = {"y": y, "noise": noise, "start": low}
         with torch.no_grad():
             x = samplers.initial_state(denoiser.schedule, times[0], length=y.shape[-1], **shared)
             state = sampler(denoiser, x, times, cond=c, progress=report, **shared)
-            x_hat = codec.decode(state, mel.hop * (y.shape[-1] - 1), start=low)
-        sound = x_hat[0, 0].float().cpu().numpy()
+            sound = signals_of(codec, state, mel.hop * (y.shape[-1] - 1), start=low)[0]
         parts.append(sound[before * mel.hop : (before + PIECE) * mel.hop])
     sound = np.concatenate(parts)[: mel.hop * (count - 1)]
-    return (sound * math.exp(float(shift) / 2)).astype(np.float32)
+    sound *= np.float32(math.exp(float(shift) / 2))
+    return sound
 
 
 def require_vocoder(denoiser: NetworkDenoiser) -> tuple[Mel, Magnitudes]:
@@ -264,27 +265,24 @@ def read_frames(path: Path, mel: Mel) -> Array:
     Raises:
         InputError: there is no such file, or it holds something else, or other settings.
     """
-    try:
-        held = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is no NumPy file of numbers, or is damaged: {error}") from error
-    if not isinstance(held, np.ndarray):
-        if FRAMES not in held:
-            has = ", ".join(held) or "nothing"
-            raise InputError(f"{path} holds {has}: put the frames there as {FRAMES} (bands, N)")
-        _require_settings(path, held, mel)
-        held = held[FRAMES]
+    arrays = read_arrays(path, FRAMES, [SETTINGS])
+    held = arrays[FRAMES]
+    if SETTINGS in arrays:
+        _require_settings(path, arrays[SETTINGS], mel)
     if held.dtype.kind != "f":
         raise InputError(
             f"{path} holds {held.dtype}; a mel spectrogram has floats, {mel.description}"
         )
+    with np.errstate(over="ignore"):
+        return _checked(path, held.astype(np.float32), mel)
+
+
+def _checked(path: Path, frames: Array, mel: Mel) -> Array:
     try:
-        checked_frames(held, mel)
+        checked_frames(frames, mel)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return held
+    return frames
 
 
 def write_frames(path: Path, frames: Array, mel: Mel, *, force: bool = False) -> None:
@@ -294,13 +292,11 @@ def write_frames(path: Path, frames: Array, mel: Mel, *, force: bool = False) ->
         arrays.put(SETTINGS, json.dumps(asdict(mel)))
 
 
-def _require_settings(path: Path, held: Any, mel: Mel) -> None:
-    if SETTINGS not in held:
-        return
+def _require_settings(path: Path, settings: Array, mel: Mel) -> None:
     own = asdict(mel)
     try:
-        found = dict(json.loads(str(held[SETTINGS])))
-    except (ValueError, TypeError) as error:
+        found = dict(json.loads(str(settings)))
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: its settings '{SETTINGS}' are no JSON object") from error
     other = {name: found.get(name) for name in own}
     wrong = [name for name, value in other.items() if value != own[name]]
@@ -320,4 +316,4 @@ def _analysed(path: Path, mel: Mel) -> tuple[Array, int]:
     frames = frames_of(x[0], mel)
     if frames.shape[-1] < 2:
         raise InputError(f"{path} is too short: a vocoder needs {mel.hop} samples or more")
-    return frames.numpy(), x.shape[-1]
+    return _checked(path, frames.numpy(), mel), x.shape[-1]

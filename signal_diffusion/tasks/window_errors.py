@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from torch import Tensor
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.buffer import overlapping
-from signal_diffusion.dsp.robust import median_and_deviation
+from signal_diffusion.dsp.robust import Scale, median_and_deviation
+from signal_diffusion.errors import InputError
+from signal_diffusion.files.atomic import require_finite_result
 from signal_diffusion.noise import Noise
 
 #: Noise over the readings' own spread at which errors are looked at.
@@ -50,6 +52,58 @@ class Usual:
         return np.asarray(((errors - self.middle) / self.deviation).mean(axis=1))
 
 
+@dataclass(frozen=True)
+class Known:
+    """What a model's card holds of readings without faults, see `anomaly.learn_usual`.
+
+    Attributes:
+        columns: names of the channels; None where the model is for any.
+        window: rows of a window.
+        usual: errors of such windows; None where they are not for today's `LEVELS`.
+        scale: of the readings; None where each file has its own.
+    """
+
+    columns: tuple[str, ...] | None = None
+    window: int | None = None
+    usual: Usual | None = None
+    scale: Scale | None = None
+
+    @staticmethod
+    def of(card: Mapping[str, Any]) -> Known:
+        """The entry of a card.
+
+        Raises:
+            InputError: it holds something else.
+        """
+        if "readings" not in card:
+            return Known()
+        try:
+            entry = dict(card["readings"])
+            names = entry.get("columns")
+            columns = None if names is None else tuple(map(str, list(names)))
+            window = entry.get("window")
+            if window is not None and type(window) is not int:
+                raise ValueError(f"window is {window!r}")
+            count, usual, scale = len(columns or ()), None, None
+            if "median" in entry and entry.get("levels") == list(LEVELS):
+                usual = Usual(*_held(entry, ("median", "deviation"), (len(LEVELS), count)))
+            if "scale" in entry:
+                scale = Scale(*_held(entry["scale"], ("middle", "spread"), (count, 1)))
+                if not np.isfinite([scale.middle, scale.spread]).all():
+                    raise ValueError("its scale is not finite")
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            raise InputError(f"the model's card holds damaged readings: {error}") from error
+        return Known(columns, window, usual, scale)
+
+
+def _held(entry: Any, names: tuple[str, str], shape: tuple[int, int]) -> tuple[Array, Array]:
+    """Medians and deviations of a shape; NaN stands for those that are not known."""
+    middle, spread = (np.array(entry[name], np.float64) for name in names)
+    if middle.shape != shape or spread.shape != shape or (spread <= 0).any():
+        raise ValueError(f"its {' and '.join(names)} must have the shape {shape}, the second > 0")
+    return middle, spread
+
+
 @torch.no_grad()
 def window_errors(
     denoiser: NetworkDenoiser,
@@ -79,7 +133,10 @@ def window_errors(
     noise = Noise(seed, rows=batch, channels=state)
     unit = math.lcm(rows, denoiser.hop)
     size = max(1, piece // (channels * unit)) * unit
-    before, after = denoiser.context()
+    context = denoiser.context()
+    if context is None:
+        raise InputError("this model sees the whole recording at once: it can't score windows")
+    before, after = context
     before = math.ceil(before / denoiser.hop) * denoiser.hop
     # Readings (C, n) over what tells which were filled in, (2C, n).
     if missing is not None:
@@ -96,6 +153,7 @@ def window_errors(
             ]
         ).reshape(len(LEVELS), channels, -1)
         inner = errors[..., past : past + size].cpu().double().numpy()
+        require_finite_result(inner, of="the model's error")
         yield from _windows(np.where(filled, np.nan, inner) if filled.size else inner, rows)
 
 

@@ -5,26 +5,25 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import FRAME, LevelMeter
-from signal_diffusion.errors import InputError, reason
+from signal_diffusion.errors import reason
+from signal_diffusion.files.atomic import failures
 from signal_diffusion.files.journal import Journal, Row
 from signal_diffusion.samplers import Progress
+from signal_diffusion.streaming.background import LOOK_UP
 from signal_diffusion.streaming.noise_check import ChannelNoise, Removed
 from signal_diffusion.tasks.jobs import Job
 
-#: Seconds after which a waiting main thread looks up, since not every system lets Ctrl-C wake it.
-LOOK_UP = 0.5
 #: Of the frames whose levels are told, s.
 FRAME_SECONDS = 0.032
 
@@ -118,7 +117,6 @@ class Tally:
 
 
 Work = Callable[[Job, Progress], FileReport]
-Result = tuple[Job, FileReport | BaseException]
 
 
 @dataclass
@@ -140,17 +138,13 @@ class Stopped(Exception):
     """Ends the work on a file once the others are given up."""
 
 
-def _ignored(*_: object) -> None:
-    """Takes what nobody asked to be told."""
-
-
 def run_jobs(
     jobs: Sequence[Job],
     work: Work,
     *,
     workers: int = 1,
-    progress: Callable[[Job, int, int], None] = _ignored,
-    finished: Callable[[Job, FileReport | Exception], None] = _ignored,
+    progress: Callable[[Job, int, int], None] = lambda *_: None,
+    finished: Callable[[Job, FileReport | Exception], None] = lambda *_: None,
 ) -> Outcome:
     """Do all jobs, `workers` at a time in threads; one that fails stops none of the others.
 
@@ -165,60 +159,39 @@ def run_jobs(
     Raises:
         KeyboardInterrupt: the files that were being denoised were given up.
     """
-    outcome, began = Outcome(), time.perf_counter()
-    # Closed at once, since a loop that is left would otherwise go on in its threads.
-    with closing(_results(jobs, work, workers, progress)) as results:
-        for job, result in results:
-            if isinstance(result, BaseException):
-                if not isinstance(result, Exception):
-                    raise result
-                outcome.failed.append((job, result))
-            else:
-                outcome.reports.append(result)
-            finished(job, result)
-    outcome.taken = time.perf_counter() - began
-    return outcome
+    outcome, began, stopped = Outcome(), time.perf_counter(), threading.Event()
 
-
-def _results(
-    jobs: Sequence[Job], work: Work, workers: int, progress: Callable[[Job, int, int], None]
-) -> Generator[Result, None, None]:
-    """Every job with its report or its error, as they come."""
-    stopped, results = threading.Event(), SimpleQueue[Result]()
-
-    def do(job: Job) -> None:
+    def do(job: Job) -> FileReport:
         def report(done: int, total: int) -> None:
             if stopped.is_set():
                 raise Stopped
             progress(job, done, total)
 
-        try:
-            _make_folders(job)
-            results.put((job, work(job, report)))
-        except BaseException as error:
-            results.put((job, error))
+        for path in job.outputs:
+            with failures(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+        return work(job, report)
 
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for job in jobs:
-                pool.submit(do, job)
-            for _ in jobs:
-                result = None
-                while result is None:
-                    with suppress(Empty):
-                        result = results.get(timeout=LOOK_UP)
-                yield result
+            pending = {pool.submit(do, job): job for job in jobs}
+            while pending:
+                for future in wait(pending, LOOK_UP, FIRST_COMPLETED).done:
+                    job = pending.pop(future)
+                    try:
+                        result: FileReport | Exception = future.result()
+                    except Exception as error:
+                        result = error
+                    if isinstance(result, Exception):
+                        outcome.failed.append((job, result))
+                    else:
+                        outcome.reports.append(result)
+                    finished(job, result)
         finally:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _make_folders(job: Job) -> None:
-    for path in job.outputs:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{path} can't be written: {error.strerror or error}") from error
+    outcome.taken = time.perf_counter() - began
+    return outcome
 
 
 def report_file(path: Path, again: Iterable[Path]) -> Journal:
@@ -248,9 +221,7 @@ def row_of(job: Job, result: FileReport | Exception) -> Row:
     row |= {"path": str(job.source), "output": str(job.target), "error": None}
     if isinstance(result, Exception):
         return {**row, "error": reason(result)}
-    return {**row, **{name: _json(value) for name, value in asdict(result).items()}}
-
-
-def _json(value: Any) -> Any:
-    """A value that JSON has: null stands for numbers that are none."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    # JSON has no NaN and no infinity.
+    values = asdict(result).items()
+    odd = {k: None for k, v in values if isinstance(v, float) and not math.isfinite(v)}
+    return {**row, **dict(values), **odd}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import librosa
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +23,8 @@ class Prediction:
         x_0: the clean states, (B, K, N).
         signal: the clean signals, (B, C, L).
         t: times of the noisy states, (B, 1, 1).
-        denoiser: which made the estimates.
+        denoiser: what made the estimates.
+        noisy: the noisy signals, (B, C, L), where the batch has them.
     """
 
     x_hat: Tensor
@@ -32,6 +32,7 @@ class Prediction:
     signal: Tensor
     t: Tensor
     denoiser: NetworkDenoiser
+    noisy: Tensor | None = None
 
     @property
     def error(self) -> Tensor:
@@ -116,72 +117,3 @@ class RelativeError(nn.Module):
             v.square().mean(dim=(1, 2)) + self.floor for v in (prediction.waveform - signal, signal)
         )
         return {"relative_error": torch.log10(error / power).mean()}
-
-
-class SpectralLoss(nn.Module):
-    """Errors of compressed spectra, before and after going through the waveform, and of loudness.
-
-    The second pass (`consistency`) makes the estimate a spectrogram that a waveform has. Loudness
-    is the energy in mel bands to the power 0.25 (Zwicker's law), which weighs quiet residues as
-    hearing does.
-
-    Args:
-        magnitude, spectrum, consistency, waveform, loudness: weights of the terms.
-        sample_rate: of the waveforms, in Hz.
-        bands: number of mel bands.
-
-    Source: Braun and Tashev 2020 (arXiv:2009.12286); Ahn and others 2025 (arXiv:2509.21867) for
-    the mix of terms.
-    """
-
-    mel: Tensor
-
-    def __init__(
-        self,
-        *,
-        magnitude: float = 0.3,
-        spectrum: float = 0.2,
-        consistency: float = 0.3,
-        waveform: float = 0.2,
-        loudness: float = 0.5,
-        sample_rate: int = 16000,
-        window: int = 512,
-        bands: int = 40,
-    ) -> None:
-        super().__init__()
-        self.weights = dict(
-            magnitude=magnitude,
-            spectrum=spectrum,
-            consistency=consistency,
-            waveform=waveform,
-            loudness=loudness,
-        )
-        mel = librosa.filters.mel(sr=sample_rate, n_fft=window, n_mels=bands, norm=None)
-        shares = torch.from_numpy(mel / mel.sum(axis=1, keepdims=True))
-        self.register_buffer("mel", shares, persistent=False)
-
-    def forward(self, prediction: Prediction) -> dict[str, Tensor]:
-        x_hat, x_0, estimate = prediction.x_hat, prediction.x_0, prediction.waveform
-        again = prediction.denoiser.codec.encode(estimate)
-        energy, energy_hat, energy_again = (_energy(v) for v in (x_0, x_hat, again))
-        terms = {
-            "magnitude": _magnitude_error(energy_hat, energy),
-            "spectrum": (x_hat - x_0).square().mean(),
-            "consistency": (again - x_0).square().mean() + _magnitude_error(energy_again, energy),
-            "waveform": (estimate - prediction.signal).abs().mean(),
-            "loudness": (self._loudness(energy_again) - self._loudness(energy)).abs().mean(),
-        }
-        return {name: self.weights[name] * term for name, term in terms.items()}
-
-    def _loudness(self, energy: Tensor) -> Tensor:
-        """Squared magnitudes |X|^(2 * 0.5) to loudness (B, bands, N); |X|^2 is about energy^2."""
-        return (self.mel @ energy.square() + 1e-6) ** 0.25
-
-
-def _energy(state: Tensor) -> Tensor:
-    real, imag = state.chunk(2, dim=1)
-    return real.square() + imag.square()
-
-
-def _magnitude_error(energy_hat: Tensor, energy: Tensor) -> Tensor:
-    return ((energy_hat + 1e-6).sqrt() - (energy + 1e-6).sqrt()).square().mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
@@ -18,7 +19,9 @@ from signal_diffusion.data.batches import Batch
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.training.objectives import Held, Objective, full_precision
 
-#: SI-SDR where clean recordings are known, an estimate of the SNR where not, in dB.
+log = logging.getLogger(__name__)
+
+#: SI-SDR where there are clean recordings, an estimate of the SNR where not, in dB.
 SCORE = "valid/score"
 
 
@@ -79,6 +82,8 @@ class DiffusionModule(LightningModule):
         self.optimizer, self.rate = optimizer, rate
         self.seed = seed
         self.losses: list[Tensor] = []
+        self.scores: list[float] = []
+        self.skipped: set[str] = set()
         self.average = AveragedModel(denoiser, multi_avg_fn=_moving_average(ema_decay))
         self.average.requires_grad_(False)
         if compile:
@@ -114,6 +119,11 @@ class DiffusionModule(LightningModule):
         self.losses.append(loss.detach())
         return loss
 
+    def on_train_start(self) -> None:
+        size = sum(p.numel() for p in self.denoiser.parameters())
+        if self.trainer.is_global_zero:
+            log.info("training %s parameters on %s", f"{size:,}", self.device)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         factor = self.rate(run_progress(self.trainer))
         for group in self.trainer.optimizers[0].param_groups:
@@ -131,15 +141,23 @@ class DiffusionModule(LightningModule):
             loss = torch.stack(list(terms.values())).sum()
             self.log("valid/loss", loss, add_dataloader_idx=False, batch_size=1, sync_dist=True)
             return
-        clean, noisy, _, *missing = batch
+        clean, noisy, name, *missing = batch
         with full_precision(self.device):
             score = self.objective.score(self.averaged, Held(clean, noisy, *missing))
-        score = score.float().to(self.device)
-        self.log(
-            SCORE, score, prog_bar=True, add_dataloader_idx=False, batch_size=1, sync_dist=True
-        )
+        if torch.isfinite(score):
+            self.scores.append(float(score))
+        elif name not in self.skipped:
+            self.skipped.add(name)
+            line = f"{name} has no finite score and doesn't count: is it silent?"
+            log.warning(line)
 
     def on_validation_epoch_end(self) -> None:
+        found = torch.tensor([math.fsum(self.scores), float(len(self.scores))], device=self.device)
+        total, count = self.trainer.strategy.reduce(found, reduce_op="sum")
+        # Without any finite score, as of weights that have diverged, it is the worst of all.
+        score = total / count if count else total.new_tensor(-math.inf)
+        self.log(SCORE, score, prog_bar=True, sync_dist=True)
+        self.scores.clear()
         if self.losses:
             since_last = torch.stack(self.losses).mean()
             gap = self.trainer.callback_metrics["valid/loss"] - since_last
@@ -150,12 +168,16 @@ class DiffusionModule(LightningModule):
         return int(np.random.SeedSequence((self.seed, step, rank, 1)).generate_state(1)[0])
 
 
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    return list(trainer.callbacks)  # type: ignore[attr-defined]
+
+
 def run_progress(trainer: Trainer) -> float:
     """The share of the run that is done, by steps or by time, whichever is further."""
     shares = [0.0]
     if trainer.max_steps > 0:
         shares.append(trainer.global_step / trainer.max_steps)
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in callbacks_of(trainer):
         if isinstance(callback, Timer) and callback._duration:
             shares.append(callback.time_elapsed() / callback._duration)
     share = min(1.0, max(shares))

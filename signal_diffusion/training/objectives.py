@@ -76,6 +76,7 @@ def compared(
     signal: Tensor,
     y: Tensor | None = None,
     cond: Tensor | None = None,
+    noisy: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The terms of a loss on the estimate at x_t = alpha x_0 + beta y + sigma z, with z drawn."""
     z = torch.randn(x_0.shape, generator=generator).to(x_0)
@@ -83,7 +84,9 @@ def compared(
     x_t = alpha * x_0 + sigma * z + (0.0 if y is None else beta * y)
     x_hat = denoiser(x_t, t, y, cond).float()
     with full_precision(x_0.device):
-        terms: dict[str, Tensor] = loss(Prediction(x_hat, x_0, signal, t, denoiser))
+        terms: dict[str, Tensor] = loss(
+            Prediction(x_hat, x_0, signal, t, denoiser=denoiser, noisy=noisy)
+        )
     return terms
 
 
@@ -109,7 +112,15 @@ class Regression(Objective):
         y = denoiser.codec.encode(batch.noisy) if denoiser.schedule.paired else None
         t = self.times(denoiser.schedule, len(x_0), generator).to(x_0)
         return compared(
-            denoiser, self.loss, x_0, t, generator, signal=batch.clean, y=y, cond=batch.cond
+            denoiser,
+            self.loss,
+            x_0,
+            t,
+            generator,
+            signal=batch.clean,
+            y=y,
+            cond=batch.cond,
+            noisy=batch.noisy,
         )
 
 
@@ -134,7 +145,13 @@ class Supervised(Regression):
     def score(self, denoiser: NetworkDenoiser, held: Held) -> Tensor:
         rows = held.noisy.reshape(-1, held.noisy.shape[-1])
         missing = None if held.missing is None else held.missing.reshape(rows.shape)
-        estimate = denoise(denoiser, rows, noise_std=self.noise_std, missing=missing)
+        estimate = denoise(
+            denoiser,
+            rows,
+            sample_rate=denoiser.sample_rate,
+            noise_std=self.noise_std,
+            missing=missing,
+        )
         return si_sdr(estimate, held.clean.reshape(estimate.shape)).mean()
 
 

@@ -4,34 +4,49 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.files import artifact
+from signal_diffusion.training.configuration import check, configuration_mistakes, opened
 from signal_diffusion.training.experiments import conf_folder
-from signal_diffusion.training.module import SCORE, DiffusionModule
+from signal_diffusion.training.module import SCORE, DiffusionModule, callbacks_of
 
 log = logging.getLogger(__name__)
 
 
+class Bar(RichProgressBar):
+    """A progress bar of steps, since runs have no epochs."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "Training".ljust(len(self.validation_description))
+
+    def get_metrics(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, module)
+        return {name: value for name, value in metrics.items() if name != "v_num"}
+
+
 class Export(Callback):
-    """Writes `model.safetensors` at the end: the averaged weights, of the best score if known."""
+    """Writes `model.safetensors` at the end: the averaged weights of the best score."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def on_exception(self, trainer: Trainer, module: LightningModule, error: BaseException) -> None:
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) and trainer.global_step:
             trainer.save_checkpoint(self.path.with_name("checkpoints") / "last.ckpt")
             self.write(module)
 
@@ -63,11 +78,30 @@ def start_from(denoiser: NetworkDenoiser, name_or_path: str) -> None:
 
 
 def fit(config: Any) -> float:
-    """Run one configured training and export its model; returns the validation score."""
-    from hydra.utils import instantiate
+    """Run one configured training and export its model; returns the validation score.
 
+    A run that ends before its first step leaves no folder.
+    """
     if config.resume:
         config.folder = str(_run_of(Path(config.resume)))
+    folder = Path(config.folder)
+    fresh = not any(path.is_file() and not _is_hydras(path) for path in folder.rglob("*"))
+    trainer = None
+    try:
+        check(config)
+        with configuration_mistakes(), quiet_dependencies(logging.WARNING):
+            module, data, trainer = _made(config)
+            return _fitted(config, module, data, trainer=trainer)
+    except BaseException:
+        if fresh and (trainer is None or (not trainer.global_step and trainer.is_global_zero)):
+            _remove(folder)
+        raise
+
+
+def _made(config: Any) -> tuple[DiffusionModule, LightningDataModule, Trainer]:
+    """What a configuration describes."""
+    from hydra.utils import instantiate
+
     torch.manual_seed(config.seed)
     denoiser = instantiate(config.model.denoiser)
     if config.model.init:
@@ -75,24 +109,44 @@ def fit(config: Any) -> float:
     module = instantiate(config.module, denoiser=denoiser)
     data = instantiate(config.data)
     trainer = instantiate(config.trainer)
-    if trainer.val_check_interval % trainer.accumulate_grad_batches:
-        raise InputError(
-            f"trainer.val_check_interval={trainer.val_check_interval} is no multiple of "
-            f"trainer.accumulate_grad_batches={trainer.accumulate_grad_batches}: make it one"
-        )
-    exports = [c for c in trainer.callbacks if isinstance(c, Export)]
+    callbacks = trainer.callbacks
+    callbacks[:] = [Bar() if isinstance(c, RichProgressBar) else c for c in callbacks]
+    return module, data, trainer
+
+
+def _fitted(
+    config: Any, module: DiffusionModule, data: LightningDataModule, *, trainer: Trainer
+) -> float:
+    """Train, export the best weights, and return their score."""
+    exports = [c for c in callbacks_of(trainer) if isinstance(c, Export)]
     export = exports[0] if exports else Export(Path(config.folder) / "model.safetensors")
     trainer.fit(module, data, ckpt_path=config.resume)
     trainer.validate(module, data, verbose=False)
     score = float(trainer.callback_metrics[SCORE])
     best = _best(trainer)
-    if best is not None and best[0] > score:
+    if best is not None and not best[0] <= score:
         score = best[0]
         export.write(module, best[1])
     else:
         export.write(module)
-    log.info("%s %.2f dB after %d steps", SCORE, score, trainer.global_step)
+    if trainer.is_global_zero:
+        log.info("%s %.2f dB after %d steps", SCORE, score, trainer.global_step)
     return float(score)
+
+
+def _is_hydras(path: Path) -> bool:
+    """Whether Hydra writes this file before a run begins."""
+    return path.parent.name == ".hydra" or path.name == "runs.log"
+
+
+def _remove(folder: Path) -> None:
+    """Take away the folder of a run, and those above it in the current one that are empty then."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for parent in folder.resolve().parents:
+        if Path.cwd() not in parent.parents:
+            return
+        with suppress(OSError):
+            parent.rmdir()
 
 
 def _run_of(checkpoint: Path) -> Path:
@@ -104,7 +158,7 @@ def _run_of(checkpoint: Path) -> Path:
 
 def _best(trainer: Trainer) -> tuple[float, str] | None:
     """Score and file of the best checkpoint."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in callbacks_of(trainer):
         if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None:
             return float(callback.best_model_score), callback.best_model_path
     return None
@@ -114,9 +168,22 @@ def run(overrides: Sequence[str] = ()) -> None:
     """The training that `conf/train.yaml` and Hydra overrides describe."""
     import hydra
 
-    main = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(fit)
-    sys.argv = [__file__, *overrides]  # what Lightning starts the other processes by
+    failures: list[BaseException] = []
+
+    # Of an error that reaches it, Hydra prints more than its one line.
+    def task(config: Any) -> float | None:
+        if not failures:
+            try:
+                return fit(config)
+            except BaseException as error:
+                failures.append(error)
+        return None
+
+    main = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")(task)
+    sys.argv = [__file__, *opened(overrides)]  # what Lightning starts the other processes by
     main()
+    if failures:
+        raise failures[0]
 
 
 def trained(overrides: Sequence[str]) -> NetworkDenoiser:
@@ -127,23 +194,28 @@ def trained(overrides: Sequence[str]) -> NetworkDenoiser:
 
 
 @contextmanager
-def configuration_mistakes() -> Iterator[None]:
-    """What Hydra says of a configuration or an override, as an `InputError`."""
-    # Hydra prints errors and exits by itself unless it is asked for all of them.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    from hydra.errors import ConfigCompositionException, OverrideParseException
-    from omegaconf.errors import MissingMandatoryValue
-
+def quiet_dependencies(level: int) -> Iterator[None]:
+    """Nothing of Lightning's logs below a level, none of its advice, no deprecations."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    before = [logger.level for logger in loggers]
     try:
-        yield
-    except MissingMandatoryValue as error:
-        raise InputError(f"{error.full_key} is missing: add {error.full_key}=...") from error
-    except (ConfigCompositionException, OverrideParseException) as error:
-        raise InputError(str(error)) from error
+        for logger in loggers:
+            logger.setLevel(level)
+        with warnings.catch_warnings():
+            for category in (DeprecationWarning, FutureWarning, PossibleUserWarning):
+                warnings.simplefilter("ignore", category)
+            yield
+    finally:
+        for logger, former in zip(loggers, before, strict=True):
+            logger.setLevel(former)
 
 
 if __name__ == "__main__":
     # By its own name, so that the classes here are those that a configuration names.
     from signal_diffusion.training.runs import run as run_by_name
 
-    run_by_name(sys.argv[1:])
+    try:
+        run_by_name(sys.argv[1:])
+    except InputError as error:
+        # The first process of several prints the line.
+        raise SystemExit(2 if "LOCAL_RANK" in os.environ else f"error: {error}") from None

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,11 +13,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from signal_diffusion.streaming.background import threads
-from signal_diffusion.training.runs import conf_folder
+from signal_diffusion.training.configuration import composed, configuration_mistakes
+from signal_diffusion.training.runs import quiet_dependencies
 
 #: Steps that warm up.
 WARM = 2
-LOGGERS = ("lightning.pytorch", "lightning.fabric")
 
 
 class Stopwatch(Callback):
@@ -60,7 +58,7 @@ def training_speed(
     config = _configured(overrides)
     torch.manual_seed(config.seed)
     watch = Stopwatch()
-    with threads(thread_count), _quietly():
+    with threads(thread_count), configuration_mistakes(), quiet_dependencies(logging.ERROR):
         denoiser = instantiate(config.model.denoiser)
         module = instantiate(config.module, denoiser=denoiser)
         trainer = instantiate(config.trainer, max_steps=WARM + steps)
@@ -88,11 +86,9 @@ def _pace(ends: Sequence[float], batches: int) -> dict[str, Any]:
 
 def _configured(overrides: Sequence[str]) -> Any:
     """The configuration of a run that leaves nothing behind."""
-    from hydra import compose, initialize_config_dir
     from omegaconf import open_dict
 
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        config = compose("train", list(overrides))
+    config = composed(overrides)
     with open_dict(config):
         config.folder = "."
         config.trainer.update(
@@ -108,19 +104,3 @@ def _configured(overrides: Sequence[str]) -> Any:
             }
         )
     return config
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Lightning's advice is for runs, not for a few steps."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    before = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

@@ -143,8 +143,7 @@ def unreadable(folder: Path) -> dict[str, tuple[Path, str]]:
     (folder / "raw.raw").write_bytes(bytes(1000))
     write(folder / "nothing.wav", Recording(np.zeros((1, 0), np.float32), 8000))
     for name, value in (("nan", np.nan), ("inf", np.inf)):
-        samples = np.array([[0.0, value, 0.0]], np.float32)
-        write(folder / f"{name}.wav", Recording(samples, 8000, subtype="FLOAT"))
+        soundfile.write(folder / f"{name}.wav", np.array([0.0, value, 0.0]), 8000, "FLOAT")
     return {
         "missing": (folder / "missing.wav", "no such file"),
         "folder": (folder, "is a folder"),

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from builders import Command, Outcome, network
 
 from signal_diffusion import errors
 from signal_diffusion.audio import Recording, read, write
+from signal_diffusion.audio.pipes import PipeReader
+from signal_diffusion.audio.provenance import write_generated
 from signal_diffusion.cli.options import RAW_FORMATS
 from signal_diffusion.errors import InputError
 from signal_diffusion.files import artifact
@@ -355,8 +358,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
     (folder / "text.wav").write_text("this is no sound\n" * 50)
     (folder / "empty.wav").touch()
     write(folder / "nothing.wav", Recording(np.zeros((1, 0), np.float32), 8000))
-    broken = np.array([[0.0, np.nan, 0.0]], np.float32)
-    write(folder / "nan.wav", Recording(broken, 8000, subtype="FLOAT"))
+    soundfile.write(folder / "nan.wav", np.array([0.0, np.nan, 0.0]), 8000, "FLOAT")
     write(folder / "whole.flac", Recording(speechlike(1, 50000), 16000))
     content = (folder / "whole.flac").read_bytes()
     (folder / "cut.flac").write_bytes(content[: len(content) // 2])
@@ -566,6 +568,26 @@ def test_info_tells_what_a_file_holds(model: Path, command: Command) -> None:
     assert facts["scores"] == "PESQ 2.5"
 
 
+def test_texts_of_files_move_no_cursor(tmp_path: Path, noisy: Path, command: Command) -> None:
+    """Neither those that `info` shows, nor those in errors and their tracebacks."""
+    denoiser, deep = network(), []
+    for _ in range(20):
+        deep = [deep]
+    denoiser.card = {"licence": "MIT \u202egpj.exe", "deep": deep}
+    denoiser.save_pretrained(tmp_path / "model.safetensors")
+    code, out, err = command("info", tmp_path / "model.safetensors")
+    assert (code, err) == (0, "") and "MIT \\u202egpj.exe" in out and "deep  " in out
+    origin = {"synthetic": True, "ar\x1b]0;pwned\x07tist": "\x1b[2J"}
+    write_generated(tmp_path / "made.wav", np.zeros((1, 800), np.float32), 8000, origin)
+    code, out, err = command("info", tmp_path / "made.wav")
+    assert (code, err) == (0, "") and "ar\\x1b]0;pwned\\x07tist  \\x1b[2J" in out
+    evil = tmp_path / "no\x1b[2Jne.safetensors"
+    evil.write_bytes(b"")
+    for words in ([], ["--traceback"]):
+        code, out, err = command("info", evil, *words)
+        assert (code, out) == (2, "") and "no\\x1b[2Jne" in err and "\x1b" not in err
+
+
 def test_compute_is_counted_on_one_second() -> None:
     """Every weight matrix once per frame (63.5 frames a second, 64 with the last, filled up)."""
     denoiser = network()
@@ -721,6 +743,42 @@ def test_a_wav_whose_header_was_never_finished_is_read_to_its_end(
     assert command("denoise", tmp_path / "cut.wav", "--dry-run", "--model", model)[0] in (0, 2)
 
 
+def test_rf64_and_aiff_whose_headers_were_never_finished_are_read_to_their_end(
+    tmp_path: Path, model: Path, noisy: Path, command: Command
+) -> None:
+    x = read(noisy).samples
+    for name, chunk, first in (("a.rf64", b"ds64", 8), ("a.aiff", b"SSND", 4)):
+        write(tmp_path / name, Recording(x, 16000))
+        content = bytearray((tmp_path / name).read_bytes())
+        at = content.index(chunk) + first
+        content[at : at + 4] = (8).to_bytes(4, "big") if chunk == b"SSND" else bytes(4)
+        if chunk == b"SSND":
+            frames = content.index(b"COMM") + 10
+            content[4:8] = content[frames : frames + 4] = bytes(4)
+        else:
+            content[at + 4 : at + 24] = bytes(20)
+        (tmp_path / name).write_bytes(content)
+        code, out, _ = command("denoise", tmp_path / name, "--model", model)
+        assert code == 0 and "its header was never finished" in out
+        np.testing.assert_array_equal(read(tmp_path / name).samples, x)
+
+
+def test_several_chunks_of_samples_are_refused_from_files_and_pipes(
+    tmp_path: Path, model: Path, noisy: Path, command: Command
+) -> None:
+    content = noisy.read_bytes()
+    start = content.index(b"data")
+    twice = content + content[start:]
+    for name, bad in (("chunks.wav", twice), ("cat.wav", content + content)):
+        (tmp_path / name).write_bytes(bad)
+        told = command("denoise", tmp_path / name, "--model", model)
+        assert_one_line(told, "holds samples in several chunks, or several recordings")
+        with pytest.raises(errors.InputError, match="standard input holds samples in several"):
+            list(PipeReader(io.BytesIO(bad)).blocks())
+    (tmp_path / "tail.wav").write_bytes(content + b"TAG" + 125 * b"a")
+    assert command("denoise", tmp_path / "tail.wav", "--model", model)[0] == 0
+
+
 def test_channels_that_cancel_each_other_are_told(
     tmp_path: Path, model: Path, command: Command
 ) -> None:
@@ -735,7 +793,7 @@ def test_channels_that_cancel_each_other_are_told(
 def test_nan_samples_are_counted_and_placed(tmp_path: Path, model: Path, command: Command) -> None:
     x = speechlike(2, 200_000)
     x[1, 4000:4003] = x[0, -1] = np.nan
-    write(tmp_path / "a.wav", Recording(x, 16000, subtype="FLOAT"))
+    soundfile.write(tmp_path / "a.wav", x.T, 16000, "FLOAT")
     told = command("denoise", tmp_path / "a.wav", "--model", model)
     assert_one_line(told, "NaN or infinite samples: 4, the first at 0.2500 s")
     assert "channel 2" in told[2]

@@ -46,7 +46,8 @@ def test_other_columns_stay_and_channels_keep_their_units(
     x = table(source)
     options = ["--model", model, "--keep-noise", tmp_path / "noise.csv"]
     code, out, err = command("denoise", source, "-o", target, *options)
-    assert (code, err) == (0, ""), err
+    line = "columns that change: temperature, pressure; that stay: time (time stamps), place (no "
+    assert (code, err) == (0, f"{source}: {line}numbers)\n"), err
     assert "60.00 s at 50 Hz, 2 channels" in out
     before, after = columns(source), columns(target)
     assert after["time"] == before["time"] and after["place"] == before["place"]
@@ -67,8 +68,31 @@ def test_nothing_changes_at_strength_0(tmp_path: Path, model: Path, command: Com
     table(source)
     options = ["--model", model, "--strength", 0, "--columns", "temperature"]
     code, _, err = command("denoise", source, "-o", target, *options)
-    assert (code, err) == (0, "")
+    line = "columns that change: temperature; that stay: time (time stamps), place (not named)"
+    assert (code, err) == (0, f"{source}: {line}, pressure (not named)\n")
     assert target.read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "npz", "hea"])
+def test_the_columns_are_named_before_the_work_begins(tmp_path: Path, suffix: str) -> None:
+    from signal_diffusion.tables import opened_table, writing_table
+    from signal_diffusion.tasks.denoise_files import denoise_table
+
+    x, source = np.random.default_rng(0).standard_normal(500), tmp_path / f"a.{suffix}"
+    np.savez(tmp_path / "in.npz", x=x, flag=np.arange(500) % 2, sample_rate=50)
+    with opened_table(tmp_path / "in.npz") as reader, writing_table(source, reader) as writer:
+        for block in reader.blocks():
+            writer.write(block)
+    lines: list[str] = []
+
+    class Late(Halved):
+        def forward(self, x_t, t, y=None, cond=None):
+            assert len(lines) == 1
+            return y / 2
+
+    denoise_table(Late(), source, tmp_path / f"b.{suffix}", announce=lines.append)
+    assert lines[0].startswith("columns that change: x; that stay: ")
+    assert lines[0].endswith("flag (two values)")
 
 
 def test_a_folder_of_tables(tmp_path: Path, model: Path, command: Command) -> None:
@@ -78,6 +102,7 @@ def test_a_folder_of_tables(tmp_path: Path, model: Path, command: Command) -> No
     (tmp_path / "in" / "bad.csv").write_text("time;x\n0;1\n1;word\n")
     where = [tmp_path / "in", "-o", tmp_path / "out"]
     code, out, err = command("denoise", *where, "--model", model)
+    assert err.count("columns that change: temperature, pressure;") == 1
     assert code == 1 and "2 files" in out and "1 failed" in out and "bad.csv" in err
     assert (tmp_path / "out" / "deep" / "b.csv").is_file()
     assert not (tmp_path / "out" / "bad.csv").exists()
@@ -186,13 +211,18 @@ def test_without_an_output_tables_and_records_lie_beside_the_input(
         "record.hea": ["record_clean.dat", "record_clean.hea"],
     }
     for name, names in made.items():
-        code, _, err = command("denoise", tmp_path / name, "--model", model)
-        assert (code, err) == (0, "")
+        assert command("denoise", tmp_path / name, "--model", model, "--quiet") == (0, "", "")
         assert sorted(path.name for path in tmp_path.glob("*_clean*")) == names
         for new in names:
             (tmp_path / new).unlink()
-    assert command("denoise", tmp_path / "record", "--model", model)[0] == 0
-    assert (tmp_path / "record_clean.hea").read_text().startswith("record_clean 1 50 1000")
+    record, target = tmp_path / "record", tmp_path / "record_clean"
+    assert command("denoise", record, "--model", model)[0] == 0
+    header = target.with_suffix(".hea")
+    assert header.read_text().startswith("record_clean 1 50 1000")
+    assert f"{header} exists" in command("denoise", record, "--model", model)[2]
+    assert "nothing to do" in command("denoise", record, "--resume", "--model", model)[1]
+    itself = command("denoise", record, "-o", record, "--force", "--model", model)
+    assert itself[0] == 2 and "is the input itself" in itself[2]
 
 
 class Halved(NetworkDenoiser):

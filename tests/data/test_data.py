@@ -12,13 +12,15 @@ from signal_diffusion.data.batches import Batches
 from signal_diffusion.data.corpus import (
     Clip,
     Corpus,
+    clip_weights,
+    clips_of,
     list_folder,
-    list_manifest,
+    manifest_rows,
     split_by_speaker,
 )
 from signal_diffusion.data.processes import AutoRegressive
 from signal_diffusion.data.speech import FolderSources, ManifestSources, PairSources
-from signal_diffusion.data.speech_mixing import Mixer, clip_weights
+from signal_diffusion.data.speech_mixing import Mixer
 from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
 
@@ -84,15 +86,15 @@ def test_manifest_selects_rows(tmp_path):
         writer.writerow(["a.wav", "train", "s1", "40", "", ""])
         writer.writerow(["b.wav", "train", "s2", "20", "100", "50"])
         writer.writerow(["c.wav", "valid", "s3", "", "", ""])
-    train = list_manifest(tmp_path, where={"split": ["train"]})
+    train = clips_of(tmp_path, manifest_rows(tmp_path, where={"split": ["train"]}))
     assert [(c.path.name, c.speaker, c.start, c.length) for c in train] == [
         ("a.wav", "s1", 0, None),
         ("b.wav", "s2", 100, 50),
     ]
-    quiet = list_manifest(tmp_path, at_least={"floor_db": 30})
-    assert [c.path.name for c in quiet] == ["a.wav", "c.wav"]
+    quiet = manifest_rows(tmp_path, at_least={"floor_db": 30})
+    assert [row["path"] for row in quiet] == ["a.wav", "c.wav"]
     with pytest.raises(InputError, match="no row"):
-        list_manifest(tmp_path, where={"split": ["test"]})
+        manifest_rows(tmp_path, where={"split": ["test"]})
 
 
 def test_split_shares_no_speaker_and_is_stable():
@@ -139,6 +141,45 @@ def test_some_clips_have_no_speech_or_no_noise(mixer):
     untouched = (batch.noisy - batch.clean).abs().amax(dim=(1, 2)) == 0
     assert (silent ^ untouched).all()
     assert silent.any() and untouched.any()
+
+
+def test_some_clips_are_quiet_and_some_uneven(mixer):
+    plain = dataclasses.replace(
+        mixer, noise_only=0, speech_only=0, level_jitter_db=0, quiet=0.4, quiet_db=30.0
+    )
+    levels = level_db(plain(rng(), 48).noisy).flatten()
+    quiet = levels < -0.1
+    assert 10 <= int(quiet.sum()) <= 28
+    torch.testing.assert_close(levels[~quiet], torch.zeros(int((~quiet).sum())), atol=0.02, rtol=0)
+    assert -30.1 < float(levels.min()) < -15
+    even, uneven = (
+        dataclasses.replace(plain, quiet=0.0, uneven=share, shares={"made": 1.0})(rng(), 32)
+        for share in (0.0, 1.0)
+    )
+    assert int((level_db(uneven.noisy).abs() < 0.02).sum()) >= 28, "all but crops of silence"
+    gains = uneven.noisy / even.noisy
+    gains /= gains.amax(dim=-1, keepdim=True)
+    torch.testing.assert_close(
+        uneven.clean / uneven.noisy, even.clean / even.noisy, rtol=1e-2, atol=1e-3
+    )
+    assert int((gains.amin(dim=-1) < 0.9).sum()) > 16
+
+
+def test_every_option_of_the_mixer_is_named_by_its_seed(speech, noise):
+    """The generators of torch and numpy, which are global, play no part."""
+    shares = {kind: 1.0 for kind in ("one", "two", "scattered", "babble", "music", "tune", "made")}
+    options = ("room", "real_room", "noise_room", "band_limited", "whispered", "clipped", "coded")
+    everything = dict.fromkeys((*options, "quiet", "uneven", "usual"), 0.4)
+    mixer = Mixer(speech, noise, noise, noise, length=8192, shares=shares, **everything)
+    batches = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        batches.append(mixer(rng(7), 8))
+    assert torch.equal(batches[0].noisy, batches[1].noisy)
+    assert torch.equal(batches[0].clean, batches[1].clean)
+    assert batches[0].names == batches[1].names
+    assert not torch.equal(batches[0].noisy, mixer(rng(8), 8).noisy)
 
 
 @pytest.mark.parametrize("kind", ["one", "two", "scattered", "babble", "music", "made"])

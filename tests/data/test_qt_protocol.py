@@ -13,13 +13,14 @@ import scipy.signal
 import torch
 import wfdb
 from builders import Command, load
+from shared.ecg_filters import fir_bandpass
 
 from signal_diffusion import Denoiser, denoise
 from signal_diffusion.data.sets import qt as qt_set
 from signal_diffusion.data.sets.qt import BeatMixer, QtSources
-from signal_diffusion.dsp import filters
 from signal_diffusion.dsp.levels import level_db
 from signal_diffusion.errors import InputError
+from signal_diffusion.evaluation.baselines import bandpass, wavelet
 
 TRAIN = [f"sel{number}" for number in range(100, 109)]
 #: Samples from P wave to P wave, at 250 Hz; the last but one is too long for a window.
@@ -147,9 +148,11 @@ def test_no_record_and_no_noise_is_in_both_splits(qt: Path, noise: Path, version
     np.testing.assert_array_equal(np.concatenate([source.noise, valid.noise]), train)
 
 
-def test_the_test_noise_has_the_spans_that_were_drawn(qt: Path, noise: Path) -> None:
+def test_the_test_noise_has_the_spans_that_were_drawn(
+    qt: Path, noise: Path, recipe: ModuleType
+) -> None:
     """Seed 1234, hundredths after those of the training beats, windows of noise in turn."""
-    one, two = qt_set.held_out(qt, noise)
+    one, two = recipe.held_out(qt, noise)
     assert one.trained == 8 * 5 + 3 and len(one.clean) == 13 * 5 + 3
     rng = np.random.RandomState(1234)
     rng.randint(low=20, high=200, size=one.trained)
@@ -248,7 +251,7 @@ def test_a_model_is_trained_and_scored(
     assert code == 0, err
     model = tmp_path / "model.safetensors"
     assert Denoiser.from_pretrained(model).sample_rate == 360
-    beats = qt_set.held_out(qt, noise)[0].noisy
+    beats = recipe.held_out(qt, noise)[0].noisy
     np.testing.assert_allclose(
         recipe.by_model(str(model), recipe.Settings())(beats),
         denoise(Denoiser.from_pretrained(model), beats, sample_rate=360),
@@ -284,13 +287,13 @@ def test_what_is_missing_is_told_in_one_line(
 
     def told(qt: Path, noise: Path, *, train: bool = False) -> str:
         with pytest.raises(InputError) as caught:
-            QtSources(str(qt), str(noise))() if train else qt_set.held_out(qt, noise)
+            QtSources(str(qt), str(noise))() if train else recipe.held_out(qt, noise)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
     assert "no such folder" in told(tmp_path / "nothing", noise)
     assert "no such folder" in told(qt, tmp_path / "nothing", train=True)
-    assert "no header" in told(qt, partly)
+    assert "has no record bw" in told(qt, partly)
     assert "has no WFDB records" in told(partly, noise)
     for suffix in ("hea", "dat", "pu1"):
         (partly / f"sel32.{suffix}").write_bytes((qt / f"sel32.{suffix}").read_bytes())
@@ -331,9 +334,9 @@ def test_the_filters_take_rows_and_are_those_of_the_libraries() -> None:
     rng = np.random.default_rng(0)
     rows = np.cumsum(rng.standard_normal((3, 512)), axis=1)
     methods = (
-        lambda x: filters.iir_bandpass(x, 360),
-        lambda x: filters.fir_bandpass(x, 360),
-        filters.soft_thresholds,
+        lambda x: bandpass(x, 360),
+        lambda x: fir_bandpass(x, 360),
+        wavelet,
     )
     for method in methods:
         single = np.stack([method(row) for row in rows])
@@ -343,4 +346,4 @@ def test_the_filters_take_rows_and_are_those_of_the_libraries() -> None:
     threshold = np.median(np.abs(fine[-1])) / 0.6745 * np.sqrt(2 * np.log(5000))
     kept = [pywt.threshold(c, threshold, "soft") for c in fine]
     wanted = pywt.waverec([coarse, *kept], "sym8")[:5000]
-    np.testing.assert_allclose(filters.soft_thresholds(long), wanted, atol=1e-12)
+    np.testing.assert_allclose(wavelet(long), wanted, atol=1e-12)

@@ -263,7 +263,7 @@ def test_mistakes_are_one_line_and_write_nothing(
 def test_data_that_does_not_fit_is_told(model, pairs, tmp_path, command: Command) -> None:
     line = ("benchmark", model, "-o", tmp_path / "report", *QUICK)
     code, _, err = command(*line, pairs / "clean")
-    assert code == 2 and "has no folder clean" in err
+    assert code == 2 and "has no folders clean/ and noisy/" in err
     code, _, err = command(*line, pairs, "--metrics", "mos")
     assert code == 2 and "metric is 'mos'" in err
     (tmp_path / "pairs" / "clean").mkdir(parents=True)

@@ -1,9 +1,13 @@
 """Evaluation: scores are the packages' own, mistakes show, kills and order change nothing."""
 
+import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +19,13 @@ from signal_diffusion.audio import read
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.measures import METRICS, metrics_named
 from signal_diffusion.evaluation.methods import Command as Outside
-from signal_diffusion.evaluation.methods import Filter, Modelled, Untouched
+from signal_diffusion.evaluation.methods import Estimate, Filter, Modelled, Untouched
+from signal_diffusion.evaluation.outputs import failed_lines
 from signal_diffusion.evaluation.pairs import Pair, folder_pairs, mixes, with_groups
+from signal_diffusion.evaluation.readings import Sound
 from signal_diffusion.evaluation.run import evaluate
-from signal_diffusion.evaluation.summary import differences, interval, notes, scores_of
+from signal_diffusion.evaluation.summary import differences, interval, notes, scores_of, summary
+from signal_diffusion.files.journal import value_of
 from signal_diffusion.metrics.alignment import alignment
 from signal_diffusion.streaming.settings import Settings
 
@@ -273,6 +280,79 @@ def test_what_fails_is_a_row_and_stops_no_other(
     assert "2 of 6" not in command(*line, f"bad={words}", "--resume", "--quiet")[1]
 
 
+@dataclass(frozen=True)
+class Diverged:
+    """A method whose estimate of one file has two samples that are no numbers."""
+
+    file: str
+    name: str = "diverged"
+    key: str = "diverged"
+
+    def __call__(self, pair: Pair, sound: Sound) -> Estimate:
+        made = sound.noisy.copy()
+        if pair.name == self.file:
+            made[0, 100], made[1, 200] = np.nan, np.inf
+        return Estimate(made)
+
+
+def test_an_estimate_that_is_not_finite_is_no_part_of_a_mean(data: Path, tmp_path: Path) -> None:
+    rows = evaluate(pairs_of(data), [Untouched(), Diverged("2")], ["snr"], tmp_path)
+    bad = next(row for row in rows if row["method"] == "diverged" and row["file"] == "2")
+    assert bad["error"] == "the estimate holds 2 NaN or infinite samples of 8000"
+    assert bad["snr"] is None and bad["lag"] is None
+    found = summary(rows, "input", ["snr"], [])["methods"]
+    assert found["diverged"]["failed"] == 1 and found["diverged"]["scores"]["snr"]["count"] == 5
+    assert "diverged: 1 of 6 files failed" in notes(rows)
+    assert failed_lines(rows) == [f"failed: diverged on 2: {bad['error']}"]
+
+
+#: File names that a spreadsheet runs, parts into cells, or that are no Unicode.
+ODD = (
+    b"=cmd|'!A0.wav",
+    b"a;=1+1.wav",
+    b'@x,"y.wav',
+    b"-1+1.wav",
+    b"'=1.wav",
+    b"\xff.wav",
+    b"7.wav",
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs such file names")
+def test_no_name_becomes_a_formula(
+    data: Path, model: Path, tmp_path: Path, command: Command
+) -> None:
+    for kind in ("clean", "noisy"):
+        (tmp_path / "odd" / kind).mkdir(parents=True)
+        for name in ODD:
+            shutil.copy(data / kind / "0.wav", tmp_path / "odd" / kind / os.fsdecode(name))
+    out = tmp_path / "out"
+    line = ["evaluate", model, tmp_path / "odd", "-o", out, "--metrics", "snr", "--quiet"]
+    assert command(*line)[0] == 0
+    text = (out / "files.csv").read_text()
+    cells = [row["file"] for row in csv.DictReader(text.splitlines())]
+    assert not [cell for cell in cells if cell[0] in "=+-@"]
+    there = {name.removesuffix(b".wav").decode(errors="backslashreplace") for name in ODD}
+    # Of the name that is no Unicode, the odd byte is spelt out.
+    assert {value_of(cell) for cell in cells} == there - {"\\xff"} | {"\\udcff"}
+    # Where semicolons part cells, text stays one cell.
+    assert not any(
+        cell.startswith("=") for row in csv.reader(text.splitlines(), delimiter=";") for cell in row
+    )
+    rows = (out / "rows.jsonl").read_text()
+    assert command(*line, "--resume")[0] == 0
+    assert (out / "rows.jsonl").read_text() == rows and (out / "files.csv").read_text() == text
+    # What was written is a table of groups, too.
+    for path in (tmp_path / "odd").rglob(os.fsdecode(b"\xff*")):
+        path.unlink()
+    frame = pandas.read_csv(out / "files.csv", dtype=str, keep_default_na=False)
+    frame = frame[frame.method == "input"][["file"]].assign(**{"=kind": "=2"})
+    frame.to_csv(tmp_path / "groups.csv", index=False)
+    assert command(*line, "--force", "--groups", tmp_path / "groups.csv")[0] == 0
+    first, second, *_ = (out / "files.csv").read_text().splitlines()
+    assert ",'=kind," in first and ",'=2," in second
+
+
 def test_a_command_is_scored_on_what_it_wrote(data: Path, tmp_path: Path) -> None:
     copy = f"{sys.executable} -c 'import sys, shutil; shutil.copy(*sys.argv[1:])' {{in}} {{out}}"
     cut = (
@@ -310,9 +390,12 @@ def test_alignment_keeps_channels_that_are_alike() -> None:
     assert alignment(late, noise(0), RATE)["lag"] == 37
 
 
+SPEECH = ("pesq", "estoi", "si_sdr", "voice_lost", "lsd")
+
+
 def test_metrics_go_by_the_domain() -> None:
     pytest.importorskip("pesq")
-    assert metrics_named([], domain="speech") == ["pesq", "estoi", "si_sdr", "lsd"]
+    assert metrics_named([], domain="speech") == [*SPEECH]
     assert metrics_named(["snr", "snr"]) == ["snr"]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.spatial
 import soundfile
 import torch
 from builders import Command, generator
@@ -17,7 +18,9 @@ from builders import Command, generator
 from signal_diffusion.audio.provenance import read_provenance
 from signal_diffusion.errors import InputError
 from signal_diffusion.evaluation.memorisation import (
+    CHANCE,
     Clips,
+    Memorisation,
     compared,
     memorisation,
     p_of_count,
@@ -161,9 +164,55 @@ def test_the_probability_of_a_count_is_that_of_all_orders() -> None:
 def test_few_draws_of_one_law_fail_by_chance() -> None:
     rng, failed = np.random.default_rng(0), 0
     for _ in range(300):
-        drawn, reference = rng.random(80), rng.random(150)
+        drawn, reference = 0.1 + rng.random(80), 0.1 + rng.random(150)
         failed += not compared("held-out", drawn, reference).passed
     assert failed <= 9
+
+
+def test_training_clips_are_a_reference_without_false_alarms() -> None:
+    """Distances to each other come in twos, which a count of all of them takes for more."""
+    rng, failed, in_twos = np.random.default_rng(0), 0, 0
+    for _ in range(400):
+        training, drawn = rng.standard_normal((300, 4)), rng.standard_normal((300, 4))
+        tree = scipy.spatial.KDTree(training)
+        near, neighbours = tree.query(drawn)
+        between, places = tree.query(training, k=2)
+        found = Memorisation(
+            0.1 + near, near, 0.1 + between[:, 1], neighbours=neighbours, partners=places[:, 1]
+        )
+        failed += found.against("training").p < CHANCE
+        in_twos += compared("training", found.drawn, found.training).p < CHANCE
+    assert failed <= 4 < 12 <= in_twos
+
+
+def test_copies_fail_however_few_the_held_out_clips(sets: dict[str, np.ndarray]) -> None:
+    drawn = sets["drawn"].copy()
+    drawn[:30] = 0.3 * sets["training"][:30]
+    few = {**sets, "held_out": sets["held_out"][:5]}
+    found = judged(few, drawn).against("held-out")
+    assert found.p > CHANCE and found.copies == 30 and found.verdict == "failed"
+    drawn[1:] = sets["drawn"][1:]
+    assert "1 within 0.005: copies" in judged(few, drawn).against("held-out").sentence
+
+
+def test_the_power_of_few_clips_is_told(sets: dict[str, np.ndarray]) -> None:
+    drawn = sets["drawn"].copy()
+    drawn[:30] = shifted(sets["training"][:30], 300, 0.3)
+    found = judged({**sets, "held_out": sets["held_out"][:5]}, drawn)
+    verdict = found.against("held-out")
+    assert verdict.verdict == "undecided" and not verdict.passed and verdict.under_all >= 30
+    # Of one rank, since 1 % of five clips is one; C(105 - k, 5) / C(105, 5) < 0.01.
+    least = next(k for k in range(101) if math.comb(105 - k, 5) / math.comb(105, 5) < 0.01)
+    assert verdict.least == least
+    power, note, *_ = found.notes("held-out")
+    assert f"{least} of 100 drawn signals" in power and "too few" in note
+    assert found.against("training").verdict == "failed"
+    assert compared("held-out", found.drawn[:1], found.held_out).least is None
+
+
+def test_held_out_clips_that_were_trained_on_are_told(sets: dict[str, np.ndarray]) -> None:
+    found = judged({**sets, "held_out": sets["training"][:20]}, sets["drawn"])
+    assert any("20 held-out clips are copies" in line for line in found.notes("held-out"))
 
 
 @pytest.fixture
@@ -171,7 +220,7 @@ def folders(tmp_path: Path, sets: dict[str, np.ndarray]) -> dict[str, Path]:
     """Audio of the sets, of which five drawn ones are copies."""
     copied = shifted(sets["training"][:5], 200, 0.3)
     drawn = np.concatenate([copied, sets["drawn"][:20]])
-    signals = {"drawn": drawn, "train": sets["training"][:60], "held": sets["held_out"][:40]}
+    signals = {"drawn": drawn, "train": sets["training"][:120], "held": sets["held_out"][:40]}
     for name, some in signals.items():
         (tmp_path / name).mkdir()
         for number, x in enumerate(some):
@@ -270,6 +319,7 @@ def test_a_file_that_holds_no_signals_is_told(tmp_path: Path, command: Command) 
     for content in (b"not an archive", None):
         np.savez(path, sample_rate=8000) if content is None else path.write_bytes(content)
         code, _, told = command("memorisation", path, *words)
-        assert code == 2 and "can't be read" in told and told.count("\n") == 1
+        why = "holds sample_rate: put the array" if content is None else "is no NumPy file"
+        assert code == 2 and why in told and told.count("\n") == 1
     np.savez(path, signals=np.full((2, 100), np.nan), sample_rate=8000)
     assert "give finite (n, L)" in command("memorisation", path, *words)[2]

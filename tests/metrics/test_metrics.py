@@ -122,3 +122,37 @@ def test_a_missing_package_names_its_extra(name, package, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=rf"{package}: pip install .*\[evaluate\]"):
         getattr(metrics, name)(torch.ones(16000), torch.ones(16000))
+
+
+def test_voice_lost_is_the_level_of_the_voice_in_the_estimate() -> None:
+    rng = np.random.default_rng(0)
+    syllables = np.repeat(rng.uniform(0.2, 1, 16), 2000) * (np.arange(32000) % 4000 < 3000)
+    voice = syllables * rng.standard_normal(32000)
+    noise = np.sqrt(np.mean(voice**2)) * rng.standard_normal(32000)
+
+    def lost(estimate: np.ndarray) -> float:
+        return float(metrics.voice_lost(estimate, voice, sample_rate=16000))
+
+    assert lost(0.5 * voice) == pytest.approx(20 * np.log10(2), abs=1e-6)
+    assert lost(-voice) == pytest.approx(0, abs=1e-6) and lost(0 * voice) == 30
+    # Noise is no voice, and hides none.
+    assert lost(voice + noise) == pytest.approx(0, abs=0.2)
+    assert lost(0.5 * voice + noise) == pytest.approx(20 * np.log10(2), abs=0.4)
+    assert lost(noise) > 15
+    # Half of the syllables are gone: 30 dB in half of the blocks.
+    assert lost(voice * (np.arange(32000) < 16000)) == pytest.approx(15, abs=1.5)
+    # What is silent in the reference is no voice.
+    assert lost(voice + noise * (syllables == 0)) == pytest.approx(0, abs=0.3)
+    both = metrics.voice_lost(
+        np.stack([voice, 2 * voice]), voice[None].repeat(2, 0), sample_rate=16000
+    )
+    assert both.tolist() == pytest.approx([0, -20 * np.log10(2)], abs=1e-6)
+    with pytest.raises(InputError, match="silent"):
+        metrics.voice_lost(voice, 0 * voice, sample_rate=16000)
+    with pytest.raises(InputError, match=r"shorter than 0\.29 s"):
+        metrics.voice_lost(voice[:2000], voice[:2000], sample_rate=16000)
+
+
+def test_reversed_arrays_are_signals() -> None:
+    x = np.arange(1.0, 100.0)
+    assert float(metrics.cosine_similarity(x[::-1], x[::-1])) == pytest.approx(1)

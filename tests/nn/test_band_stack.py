@@ -6,7 +6,10 @@ import torch.nn.functional as F
 
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
+from signal_diffusion.model_facts import macs
+from signal_diffusion.nn import band_stack
 from signal_diffusion.nn.band_stack import BandStack, GatedTaps
+from signal_diffusion.nn.blocks import infers
 from signal_diffusion.nn.frames import CompressedSTFT
 from signal_diffusion.schedules import BrownianBridge
 from signal_diffusion.tasks.denoise import denoise
@@ -95,6 +98,39 @@ def test_gated_taps_are_dilated_convolutions(past, future):
     assert torch.autograd.gradcheck(lambda *x: GatedTaps.apply(*x, past, future), (h, weight))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("rows, steps", [(1, 1), (3, 5), (9, 16), (2, 17), (1, 200)])
+@pytest.mark.parametrize("cond_steps", [None, 1, "all"])
+def test_without_gradients_tiles_give_the_same(monkeypatch, causal, rows, steps, cond_steps):
+    """The learning path and the one of inference, in double precision, for one time and many."""
+    monkeypatch.setattr(band_stack, "TILE", 48)
+    options = dict(layers=7, dilation_cycle=5, causal=causal, cond_channels=5)
+    stack, cond = randomise(small(paired=True, **options)), None
+    x, y = states(2, rows, 14, steps)
+    if cond_steps is not None:
+        cond = states(rows, 5, steps if cond_steps == "all" else 1)
+    for t in (torch.rand(rows).double(), torch.full((rows,), 0.5).double()):
+        expected = stack(x, t, y, cond)
+        before = x.clone(), y.clone()
+        with torch.no_grad():
+            torch.testing.assert_close(stack(x, t, y, cond), expected, atol=1e-10, rtol=1e-10)
+        assert torch.equal(x, before[0]) and torch.equal(y, before[1])
+    assert infers(x.detach()) is False, "with gradients, blocks don't work in place"
+
+
+def test_single_precision_is_met_to_rounding():
+    stack = randomise(small(channels=64, hidden=64, layers=12, dilation_cycle=5)).float()
+    x, t = states(1, 14, 300).float(), torch.ones(1)
+    expected = stack.double()(x.double(), t.double()).detach().float()
+    stack.float()
+    learnt = stack(x, t).detach()
+    with torch.no_grad():
+        inferred = stack(x, t)
+    size = expected.abs().max()
+    assert float((learnt - expected).abs().max() / size) < 1e-5
+    assert float((inferred - expected).abs().max() / size) < 1e-5
+
+
 @pytest.fixture(scope="module")
 def model():
     """A denoiser of half a second's sight."""
@@ -121,3 +157,15 @@ def test_it_is_written_and_read(model, tmp_path):
     torch.testing.assert_close(made, expected, atol=1e-2, rtol=1e-2)
     with torch.device("meta"):
         assert BandStack(14, **SMALL).place.is_meta
+
+
+def test_compute_counts_every_weight_once_a_band(model):
+    """At 501 frames a second, of which a dilation's taps miss those beyond the ends."""
+    stack, frames = model.backbone, 501
+    bands, widths = stack.bands, [w.weight.numel() for w in (*stack.inward, *stack.head)]
+    edges = sum(count * width for count, width in zip(2 * bands, widths, strict=True))
+    block = stack.blocks[0]
+    shared = sum(m.weight.numel() for m in (block.inward, block.squeeze, block.spread))
+    shared += block.dilated.numel() + block.outward.weight.numel()
+    blocks = stack.layers * (sum(bands) * shared + block.across.weight.numel())
+    assert macs(model) == pytest.approx(frames * (edges + blocks), rel=0.01)

@@ -14,7 +14,7 @@ from builders import load
 from PIL import Image
 
 from signal_diffusion.data.sets.cmapss import TurbofanSources
-from signal_diffusion.data.sets.nab import SERIES, TemperatureSources
+from signal_diffusion.data.sets.sensor_series import SERIES, TemperatureSources
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.stack import DilatedStack

@@ -18,10 +18,11 @@ import soundfile
 from builders import Command, noise, put
 
 from signal_diffusion.errors import InputError
-from signal_diffusion.evaluation.measures import METRICS, cell
+from signal_diffusion.evaluation.measures import METRICS
 from signal_diffusion.evaluation.methods import Estimate, Filter, Method, Untouched
 from signal_diffusion.evaluation.outputs import write_evaluation
-from signal_diffusion.evaluation.pairs import Pair, Sound, folder_pairs
+from signal_diffusion.evaluation.pairs import Pair, folder_pairs
+from signal_diffusion.evaluation.readings import Sound
 from signal_diffusion.evaluation.run import Row, evaluate
 from signal_diffusion.report.clips import (
     BYTES,
@@ -38,6 +39,7 @@ from signal_diffusion.report.clips import (
 )
 from signal_diffusion.report.examples import Maker, chosen, example_of
 from signal_diffusion.report.page import require_report, write_report
+from signal_diffusion.report.tables import cell
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")

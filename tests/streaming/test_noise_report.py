@@ -164,13 +164,14 @@ def test_the_command_tells_of_the_noise(
     for name in ("a", "b"):
         table(tmp_path / "in" / f"{name}.csv", rows=5000)
     code, out, err = command("denoise", tmp_path / "in" / "a.csv", "-o", tmp_path / "a.csv")
-    assert (code, err) == (0, "")
+    line = "columns that change: flow, level; that stay: time (s) (time stamps)\n"
+    assert (code, err) == (0, f"{tmp_path / 'in' / 'a.csv'}: {line}")
     first, second = (line for line in out.splitlines() if line.startswith("noise in "))
     assert first.startswith("noise in flow: 25 % of the variance, 0.5")
     assert first.endswith("nowhere above white noise")
     assert "noise in level: 25 % of the variance" in second and "above white noise at" in second
     code, out, err = command("denoise", tmp_path / "in", "-o", tmp_path / "out")
-    assert (code, err) == (0, "")
+    assert code == 0 and err.endswith(f": {line}") and err.count("\n") == 1
     assert "noise: 25 to 25 % of the variance of 4 channels, 2 of them with more" in out
     rows = [json.loads(line) for line in (tmp_path / "out" / "report.jsonl").open()]
     assert [noise["channel"] for noise in rows[0]["noise"]] == ["flow", "level"]

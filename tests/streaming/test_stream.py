@@ -319,7 +319,7 @@ def test_mistakes_in_recordings_of_blocks_are_told(network, blocks, message) -> 
         {"level": "a"},
         {"piece": "3"},
         {"piece": 1e306},
-        {"sampler": "ddim"},
+        {"sampler": 3},
         {"steps": 2.5},
         {"shots": True},
     ],

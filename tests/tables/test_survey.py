@@ -55,8 +55,9 @@ def test_what_is_no_signal_stays_to_the_byte_unless_it_is_named(tmp_path: Path, 
     path = table(tmp_path / "a.csv", x=np.round(noise(), 3), other=column)
     with opened_table(path, domain="") as reader:
         assert reader.form.names == ("x",)
-        notes = rewritten(reader, tmp_path / "b.csv")
-    assert notes == [f"changed: x; unchanged: other ({reason})"]
+        line = f"columns that change: x; that stay: time (time stamps), other ({reason})"
+        assert reader.choice() == line
+        assert rewritten(reader, tmp_path / "b.csv") == []
     assert texts(tmp_path / "b.csv", "other") == texts(path, "other")
     assert texts(tmp_path / "b.csv", "x") != texts(path, "x")
     for columns in (Columns(channels=("x", "other")), Columns(channels=("other",))):
@@ -103,7 +104,7 @@ def test_columns_of_other_units_or_names_are_no_signals_of_a_domain(tmp_path: Pa
     path = table(tmp_path / "a.csv", **{"II (mV)": noise(), "ABP (mmHg)": 90 + noise(1)})
     with opened_table(path, domain="ecg") as reader:
         assert reader.form.names == ("II (mV)",)
-        assert reader.notes() == ["changed: II (mV); unchanged: ABP (mmHg) (unit mmHg)"]
+        assert reader.choice().endswith("time (time stamps), ABP (mmHg) (unit mmHg)")
 
 
 @pytest.mark.parametrize("share", [0.001, 0.2, 0.3])
@@ -139,6 +140,30 @@ def test_a_rail_has_many_readings_in_a_row(tmp_path: Path) -> None:
         faulty[100 : 100 + length] = faulty[300 : 300 + length] = -5.0
         with opened_table(table(tmp_path / "a.csv", x=faulty), domain="") as reader:
             assert reader.scan().lacking == (2 * missing,)
+
+
+@pytest.mark.parametrize("rails", [(-5.0, 5.0), (3.3, 3.3), (-2.5, 4.096)])
+def test_rails_at_both_ends_are_missing(tmp_path: Path, rails: tuple[float, float]) -> None:
+    faulty = 0.05 * noise() + np.where(np.arange(ROWS) % 250 < 8, 1.2, 0.0)
+    kept = np.ones(ROWS, bool)
+    for start, rail in zip((500, 1800), rails, strict=True):
+        faulty[start : start + 300] = rail
+        kept[start : start + 300] = False
+    with opened_table(table(tmp_path / "a.csv", x=np.round(faulty, 4)), domain="") as reader:
+        values, mask = (np.concatenate(x, axis=1)[0] for x in zip(*reader.marked(), strict=True))
+    np.testing.assert_array_equal(mask, ~kept)
+    np.testing.assert_allclose(values[kept], faulty[kept], atol=1e-4)
+
+
+@pytest.mark.parametrize("code", [0, -1, -999, 9999, -32768, 65535, 999.25])
+def test_a_code_for_no_reading_is_missing_among_numbers_of_a_converter(
+    tmp_path: Path, code: float
+) -> None:
+    counts = np.round(2000 + 14 * noise())
+    counts[5::97] = code
+    with opened_table(table(tmp_path / "a.csv", x=counts), domain="") as reader:
+        mask = np.concatenate(list(reader.gaps()), axis=1)[0]
+    np.testing.assert_array_equal(np.flatnonzero(mask), np.arange(5, ROWS, 97))
 
 
 def test_spikes_of_a_signal_are_no_faults(tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ def test_filling_does_not_depend_on_how_the_table_is_cut(
         ([f"2024-02-{28 + at}" if at < 2 else f"2024-03-0{at - 1}" for at in range(5)], 1 / 86400),
         ([*[f"23:59:5{at / 4}" for at in range(40)][-8:], "00:00:00.0", "0:00:00.25"], 4.0),
         ([f"'0:0{at / 5:.3f}'" for at in range(9)], 5.0),
+        ([f"01.03.2024 10:00:0{at / 8:.3f}" for at in range(9)], 8.0),
     ],
 )
 def test_the_rate_is_read_from_time_stamps(tmp_path: Path, stamps: list[str], rate: float) -> None:
@@ -193,6 +194,35 @@ def test_names_units_and_choices(tmp_path: Path) -> None:
     np.testing.assert_array_equal(values[0], np.arange(20) + 0.5)
     assert readings(path, rate=3, channels=("ECG2 (V)",))[0].names == ("ECG2 (V)",)
     assert "flag" in readings(path, time="Elapsed")[0].names
+
+
+def test_a_preamble_of_as_many_fields_is_no_part_of_the_table(tmp_path: Path) -> None:
+    rows = "".join(f"{at / 4},{at}.5\n" for at in range(20))
+    path = table(tmp_path, f"Logger,7\nSerial,12345\nRate,4\nOn,2024-03-01\n\ntime,ECG\n{rows}")
+    form, values = readings(path)
+    assert (form.names, form.sample_rate) == (("ECG",), 4.0)
+    np.testing.assert_array_equal(values[0], np.arange(20) + 0.5)
+
+
+@pytest.mark.parametrize("units", ["s,mV,ohm,V", "(seconds),(mV),(ohm),(V)", "s,mV,ohm,"])
+def test_a_row_of_units_needs_no_unit_of_every_column(tmp_path: Path, units: str) -> None:
+    rows = "".join(f"{at / 4},{at}.5,{at % 3}.5,1\n" for at in range(20))
+    form, _ = readings(table(tmp_path, f"time,I,resp,last\n{units}\n{rows}"))
+    assert form.names == ("I", "resp", "last") and form.units[:2] == ("mV", "ohm")
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_the_start_and_the_rate_of_a_wristband_are_no_readings(
+    tmp_path: Path, columns: int
+) -> None:
+    lines = [["1583938234.00"] * columns, ["64.0"] * columns]
+    lines += [[f"{at % 7 + place}.5" for place in range(columns)] for at in range(50)]
+    path = table(tmp_path, "".join(",".join(line) + "\n" for line in lines))
+    form, values = readings(path)
+    assert (form.sample_rate, values.shape) == (64.0, (columns, 50))
+    with opened_table(path) as reader:
+        rewrite(reader, tmp_path / "b.csv", change=1.0)
+    assert (tmp_path / "b.csv").read_text().splitlines()[:2] == [",".join(x) for x in lines[:2]]
 
 
 def test_a_table_without_a_header_has_numbers_for_names(tmp_path: Path) -> None:
@@ -274,6 +304,27 @@ def test_what_can_not_be_read_gives_one_line(tmp_path: Path, text: str, words: s
             "time,x\n" + "".join(f"{45000.5 + at / 360 / 86400:.10f},1\n" for at in range(99)),
             "look like days .*Excel.*86400",
         ),
+        (
+            "time,x\n" + "".join(f"{738000.5 + at / 360 / 86400:.10f},1\n" for at in range(99)),
+            "look like days .*86400",
+        ),
+        (
+            "t,x\n" + "".join(f"{at / 250 / 86400:.12f},1\n" for at in range(99)),
+            "look like days .*86400",
+        ),
+        (LONG + ",2.5,1\n", "row 5002, column 'time': an empty field is no time stamp"),
+        ("t,x\n" + "".join(f"{at // 2},1\n" for at in range(99)), "row 3.*rounded"),
+        (
+            "Date,x\n" + "".join(f"03/01/2024 10:00:{at} AM,1\n" for at in range(10, 60)),
+            "'03/01/2024 10:00:10 AM' is no time stamp: .*31.01.2024 12",
+        ),
+        (
+            "t;x\n" + "".join(f"0,{at:03};{at % 9}.006,{at % 7}9\n" for at in range(99)),
+            "'0.006,09' is no number .*thousands",
+        ),
+        (LONG + "\nMean,2.5,1\n", "row 5002: it is blank, but other rows follow"),
+        (LONG + "# all, in, all, done\n", "row 5002: it has 4 fields by ',' .the first is '# all'"),
+        (LONG.replace("\n4000,4000.5", '\n4000,5"1"'), "row 4002: a quote"),
         ("time;x\n0.1;1,013.25\n0.2;1,014.5\n", "'1,013.25' is no number .*thousands"),
         (LONG.replace("\n4000,4000.5", '\n4000,"4,000.5"'), "row 4002.*'4,000.5'.*thousands"),
     ],

@@ -1,6 +1,8 @@
 """Parquet, NPY, NPZ and WFDB come back as they were but for what changed; each becomes another."""
 
 import importlib
+import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,65 @@ def test_npz_keeps_all_other_arrays(tmp_path: Path) -> None:
     assert rewrite(tmp_path / "c.npz", tmp_path / "d.npz")[0].sample_rate == 8
 
 
+def test_of_an_npz_only_what_is_needed_is_unpacked_and_no_bomb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal_diffusion.tables.numpy_files.LARGEST", 1 << 18)
+    (tmp_path / "t").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t"))
+    zeros = np.zeros((4, 1 << 16))
+    np.savez_compressed(tmp_path / "a.npz", x=noise(1 << 19), fs=50, more=zeros)
+    opened = opened_table(tmp_path / "a.npz")
+    with opened as reader, writing_table(tmp_path / "b.npz", reader) as writer:
+        for block in reader.blocks():
+            writer.write(block + 1)
+            # What is unpacked has no name that a kill could leave.
+            assert not list((tmp_path / "t").iterdir())
+        assert not list(tmp_path.glob("tmp*"))
+    with np.load(tmp_path / "b.npz") as after:
+        np.testing.assert_array_equal(after["more"], zeros)
+    np.savez_compressed(tmp_path / "c.npz", x=noise(100), fs=50, more=zeros)
+    with pytest.raises(InputError, match=r"more\.npy holds 2 MiB in .* leave it out"):
+        readings(tmp_path / "c.npz")
+
+
+def member(header: bytes, data: bytes = b"") -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        member(b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,)}\n"),
+        member(b"{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}\n"),
+        member(b"{'descr': 7, 'fortran_order': 'no', 'shape': 'x'}\n"),
+        member(b"[" * 5000 + b"\n"),
+        member(b"(" * 100 + b")" * 100 + b"\n"),
+        b"\x93NUMPY\x09\x00",
+        b"",
+    ],
+)
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_a_hostile_header_gives_one_line(tmp_path: Path, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "npz":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", content)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.np") as caught:
+        readings(path, rate=1)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+def test_an_array_of_objects_is_no_part_of_the_table(tmp_path: Path) -> None:
+    things = np.array([{"a": at} for at in range(200)])
+    np.savez(tmp_path / "a.npz", x=noise(200), things=things, fs=8)
+    rewrite(tmp_path / "a.npz", tmp_path / "b.npz", 1.0)
+    with np.load(tmp_path / "b.npz", allow_pickle=True) as after:
+        assert list(after) == ["x", "things", "fs"] and after["things"][3] == {"a": 3}
+
+
 @pytest.fixture
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A record in two formats' worth of oddities: gains, offsets, comments and annotations."""
@@ -216,6 +277,9 @@ def test_records_of_several_rates_or_cut_short_are_refused(tmp_path: Path, recor
     (tmp_path / "two.hea").write_text(header.replace("a1.dat 16", "a1.dat 16x2", 1))
     with pytest.raises(InputError, match="several rates"):
         readings(tmp_path / "two.hea")
+    (tmp_path / "far.hea").write_text(header.replace("(5)", "(" + "9" * 40 + ")", 1))
+    with pytest.raises(InputError, match=r"cut short or damaged \(a baseline is out of range"):
+        readings(tmp_path / "far.hea")
     data = Path(f"{record}.dat").read_bytes()
     Path(f"{record}.dat").write_bytes(data[:500])
     with pytest.raises(InputError, match="cut short or damaged"):
@@ -243,6 +307,63 @@ def test_any_table_becomes_any_other(
             if suffix != "npy":
                 assert reader.form.names == form.names
         np.testing.assert_allclose(after, values + 0.5, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "npy", "npz", "hea", ""])
+def test_a_new_table_replaces_none_that_another_run_has_written_meanwhile(
+    tmp_path: Path, record: Path, suffix: str
+) -> None:
+    target = tmp_path / (f"b.{suffix}" if suffix else "b")
+    with (
+        opened_table(record) as reader,
+        pytest.raises(InputError, match=" exists"),
+        writing_table(target, reader) as writer,
+    ):
+        for block in reader.blocks():
+            writer.write(block)
+        rewrite(record, target, 1.0)
+    np.testing.assert_allclose(readings(target, rate=1), readings(record) + 1, atol=0.1)
+    with pytest.raises(InputError, match=" exists"):
+        rewrite(record, target)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "npy", "npz", "hea"])
+def test_a_folder_that_is_deleted_meanwhile_is_named(
+    tmp_path: Path, record: Path, suffix: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    with (
+        opened_table(record) as reader,
+        pytest.raises(InputError, match=r"the folder .*out is gone"),
+        writing_table(tmp_path / "out" / f"b.{suffix}", reader) as writer,
+    ):
+        for block in reader.blocks(500):
+            writer.write(block)
+            shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+
+def test_a_record_whose_samples_are_there_is_not_replaced(tmp_path: Path, record: Path) -> None:
+    (tmp_path / "b.dat").write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"b\.dat exists"):
+        rewrite(record, tmp_path / "b")
+    assert (tmp_path / "b.dat").read_bytes() == b"mine"
+    assert not (tmp_path / "b.hea").exists()
+
+
+@pytest.mark.parametrize("kind", ["80", "212", "16", "24", "32"])
+@pytest.mark.parametrize("shape", [(10, 2), (11, 1), (7, 3)])
+def test_samples_are_packed_as_the_library_packs_them(
+    tmp_path: Path, kind: str, shape: tuple[int, int]
+) -> None:
+    from signal_diffusion.tables.wfdb_files import FORMATS, packed
+
+    most = FORMATS[kind]
+    numbers = np.random.default_rng(0).integers(-most - 1, most + 1, shape)
+    form = {"sig_name": list("abc")[: shape[1]], "fmt": [kind] * shape[1]}
+    scale = {"adc_gain": [1] * shape[1], "baseline": [0] * shape[1], "units": ["V"] * shape[1]}
+    wfdb.wrsamp("r", fs=1, d_signal=numbers, write_dir=str(tmp_path), **form, **scale)
+    assert packed(numbers, kind) == (tmp_path / "r.dat").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -279,7 +400,7 @@ def test_a_library_that_is_absent_is_named(
         raise ImportError(wanted_name)
 
     (tmp_path / name).write_bytes(b"x")
-    libraries = importlib.import_module("signal_diffusion.tables.columns")
+    libraries = importlib.import_module("signal_diffusion.errors")
     monkeypatch.setattr(libraries, "import_module", absent)
     with pytest.raises(InputError, match=rf"needs the package {package}: .*\[sensors\]"):
         readings(tmp_path / name)

@@ -1,12 +1,23 @@
 """The denoise task changes nothing but what the denoiser changes."""
 
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from builders import Pointwise, State
 from torch import Tensor
 
-from signal_diffusion import GaussianDenoiser, denoise, metrics, samplers
+from signal_diffusion import (
+    DenoiseStream,
+    GaussianDenoiser,
+    denoise,
+    denoise_blocks,
+    metrics,
+    posterior,
+    samplers,
+)
 from signal_diffusion.audio import read
 from signal_diffusion.denoiser import Denoiser, NetworkDenoiser
 from signal_diffusion.errors import InputError
@@ -18,6 +29,7 @@ from signal_diffusion.schedules import (
     OrnsteinUhlenbeck,
     VariancePreserving,
 )
+from signal_diffusion.streaming.settings import Settings
 
 
 def bent(y: Tensor) -> Tensor:
@@ -68,7 +80,7 @@ def test_the_denoiser_sees_the_level_that_it_was_trained_at() -> None:
     denoise(denoiser, np.stack([tone, tone / 10]), piece=8000.0)
     power = seen[0][:, 0].square().mean(dim=-1)
     assert 10 * power[0].log10() == pytest.approx(-25, abs=0.1)
-    assert power[1] == pytest.approx(power[0] / 100), "one gain for all channels"
+    assert power[1] == pytest.approx(power[0]), "each channel has its own level"
 
 
 def test_a_few_words_in_long_silence_are_not_blown_up() -> None:
@@ -190,7 +202,7 @@ def test_progress_counts_the_calls() -> None:
     ("signal", "options", "message"),
     [
         (recording(16000, 2), {}, r"\(16000, 2\), like \(frames, channels\): pass signal.T"),
-        (recording(2, 3, 4), {}, r"pass \(L,\) or \(C, L\)"),
+        (recording(2, 3, 4, 5), {}, r"pass \(L,\) or \(C, L\)"),
         (recording(0), {}, "none of them 0"),
         (recording(1, 0), {}, "none of them 0"),
         (np.float32(1), {}, "float32"),
@@ -283,3 +295,77 @@ def test_pieces_equal_the_whole(length, steps, sampler, where):
     assert told[-1][0] == told[-1][1] >= steps
     if length > 40_000:
         assert told[-1][1] >= 2 * steps, "one piece only: nothing was tested"
+
+
+def test_an_estimate_that_is_not_finite_is_an_error() -> None:
+    """Whole, in blocks and in a stream, as of a model whose training diverged."""
+    diverged, x = network(), recording(2, 4000)
+    next(diverged.parameters()).data[0] = torch.nan
+    with pytest.raises(InputError, match="the model's estimate holds 8000 NaN"):
+        denoise(diverged, x, sample_rate=16000)
+    with pytest.raises(InputError, match="the model's estimate holds"):
+        list(denoise_blocks(diverged, [x], sample_rate=16000))
+    stream = DenoiseStream(diverged, channels=2, sample_rate=16000)
+    with pytest.raises(InputError, match="the model's estimate holds"):
+        (stream.push(x), stream.flush())
+
+
+def test_a_batch_is_each_recording_on_its_own() -> None:
+    """With a level of its own: in one with the others, a faint one would be lost."""
+    denoiser = Pointwise(bent, level_db=-25.0)
+    batch = recording(3, 2, 4000) * np.float32([1.0, 1e-3, 30.0])[:, None, None]
+    missing = np.random.default_rng(0).random(batch.shape) < 0.1
+    seen: list[tuple[int, int]] = []
+    cleaned = denoise(denoiser, batch, missing=missing, progress=lambda *done: seen.append(done))
+    alone = [denoise(denoiser, x, missing=gaps) for x, gaps in zip(batch, missing, strict=True)]
+    np.testing.assert_array_equal(cleaned, np.stack(alone))
+    assert seen[-1][0] == seen[-1][1]
+    turned = denoise(denoiser, torch.from_numpy(batch), missing=missing)
+    np.testing.assert_array_equal(turned.numpy(), cleaned)
+    drawn = posterior(denoiser, batch, shots=2, steps=2)
+    np.testing.assert_array_equal(drawn.low[1], posterior(denoiser, batch[1], shots=2, steps=2).low)
+    with pytest.raises(InputError, match=r"or a batch of them, \(B, C, L\)"):
+        denoise(denoiser, batch[:0])
+
+
+def test_a_model_and_a_sampler_go_by_their_names(tmp_path: Path) -> None:
+    network().save_pretrained(tmp_path / "m")
+    x, own = recording(2000), Denoiser.from_pretrained(tmp_path / "m")
+    options = {"sample_rate": 16000, "steps": 3}
+    expected = denoise(own, x, sampler=samplers.heun, **options)
+    np.testing.assert_array_equal(denoise(tmp_path / "m", x, sampler="heun", **options), expected)
+    assert Settings(sampler="heun").sampler is samplers.heun
+    stream = DenoiseStream(str(tmp_path / "m"), sample_rate=16000)
+    assert stream.push(x).size + stream.flush().size == 2000
+    for wrong, message in (("speach", "no model 'speach'"), (own.backbone, "is a DilatedStack")):
+        with pytest.raises(InputError, match=message):
+            denoise(wrong, x, sample_rate=16000)
+    with pytest.raises(InputError, match="sampler is 'huen'; choose one of ddim"):
+        denoise(own, x, sampler="huen")
+
+
+def test_a_rate_that_is_not_given_is_said_once_where_the_model_has_one() -> None:
+    x, pointwise = recording(2000), Pointwise(bent)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            denoise(network(), x)
+    assert [str(w.message) for w in caught] == [
+        "sample_rate is not given: the signal is taken to be at the model's 16000 Hz"
+    ]
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        denoise(pointwise, x)
+
+
+@pytest.mark.parametrize("change", ["half", "bfloat16", "double"])
+def test_other_precisions_are_refused_where_they_are_asked_for(change: str) -> None:
+    denoiser = network()
+    with pytest.raises(InputError, match="works in float32, not"):
+        getattr(denoiser, change)()
+    with pytest.raises(InputError, match=r"use torch\.autocast"):
+        torch.nn.ModuleList([denoiser]).half()
+    assert {p.dtype for p in denoiser.parameters()} == {torch.float32}
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.isfinite(denoise(denoiser, recording(2000), sample_rate=16000)).all()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from signal_diffusion import NetworkDenoiser, schedules
 from signal_diffusion.audio.provenance import read_provenance
 from signal_diffusion.cli import main
-from signal_diffusion.conditions import encoded
+from signal_diffusion.conditions import Names, encoded
 from signal_diffusion.denoiser import Denoiser
 from signal_diffusion.errors import InputError
 from signal_diffusion.guidance import ClassifierFree
@@ -252,6 +252,19 @@ def test_the_same_command_makes_the_same_files_and_resume_keeps_them(
     assert files[0].stat().st_mtime_ns == kept and files[1].exists()
     assert "7 existed already" in capsys.readouterr().out
     assert files[1].read_bytes() == (tmp_path / "second" / files[1].name).read_bytes()
+
+
+def test_names_of_conditions_do_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    denoiser = generator()
+    names = ("../../evil", "/etc/x", "tom tom")
+    denoiser.conditions = [Names("class", names), PITCH]
+    denoiser.save_pretrained(tmp_path / "tiny.safetensors")
+    out = tmp_path / "a" / "b" / "out"
+    words = ["--class=all", "--steps", "2"]
+    assert run("generate", tmp_path / "tiny.safetensors", *words, "-o", out) == 0
+    files = {path.name for path in tmp_path.rglob("*.wav")}
+    assert files == {path.name for path in out.glob("*.wav")} and len(files) == 3
+    assert "tom tom_000.wav" in files
 
 
 def test_one_archive_for_all(model: Path, tmp_path: Path) -> None:

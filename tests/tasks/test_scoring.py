@@ -10,7 +10,8 @@ import pytest
 import torch
 from builders import Command
 
-from signal_diffusion.data.sets.skab import RunCrops, SkabSources
+from signal_diffusion.data.crops import RunCrops
+from signal_diffusion.data.sets.sensor_series import SkabSources
 from signal_diffusion.denoiser import NetworkDenoiser
 from signal_diffusion.dsp.buffer import overlapping
 from signal_diffusion.dsp.robust import Scale

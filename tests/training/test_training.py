@@ -2,8 +2,10 @@
 
 import csv
 import math
+import os
+import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +13,22 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback
+from omegaconf import OmegaConf
 
 from signal_diffusion import Denoiser
 from signal_diffusion.data.batches import Batch, Recordings
+from signal_diffusion.data.ecg import ElectrodeMixer
+from signal_diffusion.data.labels import LabelledClips
 from signal_diffusion.data.processes import AutoRegressive
+from signal_diffusion.data.sets.qt import BeatMixer
+from signal_diffusion.data.speech_mixing import Mixer
+from signal_diffusion.data.vibration import MachineMixer
 from signal_diffusion.errors import InputError
 from signal_diffusion.nn.frames import CompressedSTFT
-from signal_diffusion.training.losses import Prediction, SpectralLoss, SquaredError
+from signal_diffusion.training.configuration import composed
+from signal_diffusion.training.losses import Prediction, SquaredError
 from signal_diffusion.training.module import Constant, Cosine, DiffusionModule, _moving_average
-from signal_diffusion.training.runs import conf_folder, fit
+from signal_diffusion.training.runs import conf_folder, fit, run
 
 GROUPS = ("model", "schedule")
 TINY = [
@@ -227,6 +236,165 @@ def test_loss_that_is_no_number_names_step_and_batch(tmp_path, monkeypatch):
         )
 
 
+@dataclass(frozen=True)
+class Silent:
+    """Sources of which one held-out recording, or each of them, is silent."""
+
+    every: bool = False
+    process: AutoRegressive | None = None
+
+    def __call__(self):
+        process = AutoRegressive(length=64)
+        batch = process(np.random.default_rng(0), 3)
+        items = [
+            (clean * (not self.every and name != "b.wav"), noisy, name)
+            for clean, noisy, name in zip(
+                batch.clean, batch.noisy, ("a.wav", "b.wav", "c.wav"), strict=True
+            )
+        ]
+        return process, process, Recordings(items)
+
+
+def test_a_silent_recording_does_not_count_and_the_best_is_kept(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "test_training", sys.modules[__name__])
+    wild = ["trainer.val_check_interval=1", "module.optimizer.lr=3.0", "module.ema_decay=0.1"]
+    sources = "data.sources={_target_: test_training.Silent}"
+    best = train(tmp_path, *wild, sources, "trainer.max_steps=6")
+    scores = [float(r["valid/score"]) for r in metrics(tmp_path) if r.get("valid/score")]
+    assert all(map(math.isfinite, scores))
+    assert best == pytest.approx(max(scores)) and scores[-1] < max(scores)
+    lines = [r.getMessage() for r in caplog.records if "b.wav" in r.getMessage()]
+    assert lines == ["b.wav has no finite score and doesn't count: is it silent?"]
+
+
+def test_a_run_without_any_score_keeps_its_last_weights(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "test_training", sys.modules[__name__])
+    sources = "++data.sources={_target_: test_training.Silent, every: true}"
+    assert train(tmp_path, "trainer.max_steps=2", sources) == -math.inf
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+MISTAKES = {
+    "trainer.max_time=10": "trainer.max_time is 10: give days, hours, minutes and seconds",
+    "trainer.max_time=90s": "trainer.max_time is 90s",
+    "trainer.precision=16-true": "trainer.precision is 16-true: choose one of 32-true",
+    "trainer.max_steps=abc": "trainer.max_steps is abc: give a whole number from -1 on",
+    "trainer.val_check_interval=0": "trainer.val_check_interval is 0: give a whole number from 1",
+    "trainer.accelerator=abacus": "trainer can't be made by lightning",
+    "data.batch_size=0": "data.batch_size is 0: give a whole number from 1 on",
+    "data.batch_size=1.5": "data.batch_size is 1.5",
+    "data.workers=-1": "data.workers is -1",
+    "seed=abc": "seed is abc: give a whole number from 0 on",
+    "seed=true": "seed is True",
+    "model.denoiser._target_=a.B": "model.denoiser._target_ is a.B, which can't be imported",
+    "data.sources._target_=a.B": "data.sources._target_ is a.B, which can't be imported",
+    "model.denoiser.target=nothing": "target is 'nothing': choose one of",
+    "model.denoiser.backbone.channels=x": "model.denoiser.backbone can't be made by",
+    "model.init=nothing": "no model 'nothing'",
+}
+
+
+@pytest.mark.parametrize("override", MISTAKES)
+def test_a_mistake_is_one_line_and_leaves_no_folder(tmp_path, monkeypatch, override):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as error:
+        run([*TINY, override])
+    assert MISTAKES[override] in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (["ecg_qt", "data.sources.qt=here", "data.sources.noise=here"], "no record bw"),
+        (["ecg_denoise", "data.sources.root=here"], "no manifest here/manifest.csv"),
+        (["speech_denoise", "data.sources.root=nowhere"], "no folder nowhere"),
+    ],
+)
+def test_data_that_are_not_there_leave_no_folder(tmp_path, monkeypatch, given, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    with pytest.raises(InputError, match=message):
+        run([f"experiment={given[0]}", *given[1:], "trainer.accelerator=cpu"])
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def test_what_was_in_a_folder_stays_when_a_run_fails(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError):
+        train(tmp_path, "data.batch_size=0")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_that_fails_later_keeps_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "test_training", sys.modules[__name__])
+    with pytest.raises(FloatingPointError):
+        train(tmp_path, "data.sources={_target_: test_training.Poisoned}")
+    assert (tmp_path / "csv").is_dir()
+
+
+def test_the_console_has_no_advertisement_and_no_epochs(tmp_path):
+    overrides = [word for word in TINY if "progress" not in word]
+    command = [sys.executable, "-m", "signal_diffusion", "train", *overrides]
+    done = subprocess.run(
+        [*command, "trainer.max_steps=2", "trainer.val_check_interval=1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "default"},
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    for word in ("Epoch", "litlogger", "Tip", "deprecated", "v_num", "TPU"):
+        assert word not in said
+    assert "Training" in said and "training" in said and "parameters on cpu" in said
+    assert "valid/score" in said and "wrote" in said
+
+
+#: Configurations of data, with the class that takes their options and where these are.
+MIXERS = {
+    "speech": (Mixer, "mixer"),
+    "manifest": (Mixer, "mixer"),
+    "folders": (Mixer, "mixer"),
+    "ecg": (ElectrodeMixer, "mixer"),
+    "vibration": (MachineMixer, "mixer"),
+    "qt": (BeatMixer, "mixer"),
+    "labelled": (LabelledClips, "clips"),
+    "speech_commands": (LabelledClips, "clips"),
+}
+#: What is no option: recordings, and what the sources fill in.
+FILLED = {"speech", "noise", "music", "rooms", "gaps", "length"}
+
+
+@pytest.mark.parametrize("data", MIXERS)
+def test_every_option_of_a_mixer_is_in_the_configuration(data):
+    mixer, key = MIXERS[data]
+    config = composed([f"data={data}"])
+    options = config.data.sources[key]
+    defaults = composed([f"data={data}"]) if data != "speech" else composed(["data=folders"])
+    found = {
+        field.name: field.default if field.default_factory is MISSING else field.default_factory()
+        for field in fields(mixer)
+        if field.default is not MISSING or field.default_factory is not MISSING
+    }
+    found = {name: value for name, value in found.items() if name not in FILLED}
+    assert set(options) - {"length"} == set(found)
+    for name, value in found.items():
+        if data == "manifest" and name == "groups":
+            continue
+        given = OmegaConf.to_container(defaults.data.sources[key])[name]
+        assert given == (list(value) if isinstance(value, tuple) else value), name
+
+
+def test_options_of_a_mixer_need_no_plus():
+    given = ["data=manifest", "data.sources.mixer.clipped=0.1"]
+    given += ["data.sources.mixer.groups={own: 0.5}", "data.sources.mixer.least_snr_db.music=3"]
+    mixer = composed(given).data.sources.mixer
+    assert mixer.clipped == 0.1 and mixer.groups.own == 0.5 and mixer.least_snr_db.music == 3
+    with pytest.raises(InputError, match=r"data\.sources\.mixer\.cliped"):
+        composed(["data=manifest", "data.sources.mixer.cliped=0.1"])
+
+
 def test_average_is_the_moving_average_of_the_weights():
     weights = [torch.tensor([float(w)]) for w in (4.0, 8.0, 16.0)]
     mean, update = [weights[0].clone()], _moving_average(0.5)
@@ -260,21 +428,6 @@ def test_squared_error_is_in_the_networks_units():
     x, t = torch.zeros(2, 3, 5), torch.full((2, 1, 1), 0.5)
     terms = SquaredError()(Prediction(x + 0.5, x, x, t, Raw()))
     assert terms["squared_error"].item() == pytest.approx(4 * 0.25)
-
-
-def test_spectral_loss_is_zero_at_the_truth_and_finite_at_silence():
-    loss, denoiser, t = SpectralLoss(), Raw(), torch.ones(2, 1, 1)
-    signal = torch.randn(2, 1, 4096, generator=torch.Generator().manual_seed(0))
-    x_0 = denoiser.codec.encode(signal)
-    truth = loss(Prediction(x_0, x_0, signal, t, denoiser))
-    assert all(term.item() < 1e-3 for term in truth.values())
-    silence = torch.zeros_like(x_0).requires_grad_()
-    nothing = torch.zeros_like(x_0), torch.zeros_like(signal)
-    terms = loss(Prediction(silence, *nothing, t, denoiser))
-    sum(terms.values()).backward()
-    assert torch.isfinite(silence.grad).all()
-    off = loss(Prediction(0.9 * x_0, x_0, signal, t, denoiser))
-    assert all(off[name] > 10 * truth[name] for name in off)
 
 
 def test_small_network_comes_near_the_wiener_limit(repository, monkeypatch, tmp_path):

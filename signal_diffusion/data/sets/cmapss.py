@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from signal_diffusion.data.batches import Recordings, Source
-from signal_diffusion.data.corpus import manifest_rows
-from signal_diffusion.data.sets.skab import crops_of
+from signal_diffusion.data.corpus import manifest_arrays
+from signal_diffusion.data.crops import crops_of
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.robust import Scale
 from signal_diffusion.errors import InputError
@@ -93,22 +95,20 @@ class TurbofanSources:
 
     def _units(self, split: str) -> list[int]:
         if not Path(self.root).is_file():
-            return [int(row["key"].removeprefix("unit")) for row in self._rows(split)]
+            return [int(row["key"].removeprefix("unit")) for row, _ in self._arrays(split)]
         units = np.unique(self._table[:, 0]).astype(int).tolist()
         first = round(TRAIN * len(units))
         return units[:first] if split == "train" else units[first:]
 
-    def _rows(self, split: str) -> list[dict[str, str]]:
-        where = {"subset": ["cmapss"], "split": [split]}
-        return manifest_rows(self.root, "manifest.csv", where=where)
+    def _arrays(self, split: str) -> list[tuple[dict[str, str], Mapping[str, Any]]]:
+        return manifest_arrays(self.root, where={"subset": ["cmapss"], "split": [split]})
 
     @cached_property
     def _table(self) -> Array:
         """Rows of engine, cycle, settings and sensors."""
         if Path(self.root).is_file():
             return read_text(Path(self.root))
-        with np.load(Path(self.root) / self._rows("train")[0]["path"]) as file:
-            return np.asarray(file["data"], np.float64)
+        return np.asarray(self._arrays("train")[0][1]["data"], np.float64)
 
 
 def read_text(path: Path) -> Array:

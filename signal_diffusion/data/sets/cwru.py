@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from signal_diffusion.conditions import Condition, Value, encoded
 from signal_diffusion.data.batches import Batch, Recordings, Source, recordings_of
+from signal_diffusion.data.crops import piece_of
 from signal_diffusion.data.vibration import VibrationSources
 from signal_diffusion.dsp import Array
 from signal_diffusion.errors import InputError
@@ -62,20 +63,13 @@ class BearingWindows:
     def __call__(self, rng: np.random.Generator, size: int) -> Batch:
         """A batch of `size` windows, the classes as often; the observation is the window itself."""
         picks = [int(i) for i in rng.choice(len(self.records), size, p=self._shares())]
-        clean = torch.from_numpy(np.stack([self._window(rng, i) for i in picks]))[:, None]
-        names = self._names()
+        windows = [scaled(piece_of(rng, self.records[i], self.length)) for i in picks]
+        clean = torch.from_numpy(np.stack(windows))[:, None]
+        names = [condition.name for condition in self.conditions]
         shown: list[Mapping[str, Value]] = [
             {} if rng.random() < self.free else {n: self.values[i][n] for n in names} for i in picks
         ]
         return Batch(clean, clean, [f"record {i}" for i in picks], encoded(self.conditions, shown))
-
-    def _window(self, rng: np.random.Generator, index: int) -> Array:
-        record = self.records[index]
-        start = int(rng.integers(len(record) - self.length + 1))
-        return scaled(record[start : start + self.length])
-
-    def _names(self) -> list[str]:
-        return [condition.name for condition in self.conditions]
 
     def _shares(self) -> NDArray[np.float64]:
         """How often each record is drawn."""

@@ -21,9 +21,8 @@ import torch
 from signal_diffusion.data.batches import Batch, Recordings, Source, recordings_of
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.levels import level_db
-from signal_diffusion.errors import InputError
+from signal_diffusion.errors import InputError, library
 from signal_diffusion.tables import opened_table
-from signal_diffusion.tables.columns import library
 
 #: Every which training record is kept for validation, and which share of the noise, its end.
 VALID_EVERY, VALID_NOISE = 8, 0.2
@@ -55,7 +54,6 @@ TEST_RECORDS = (
 )
 #: Channels of training and of test noise, in the two versions of the noise.
 CHANNELS = {1: (0, 1), 2: (1, 0)}
-SEED = 1234
 #: 360 over 250 in lowest terms.
 _UP, _DOWN = RATE // math.gcd(RATE, QT_RATE), QT_RATE // math.gcd(RATE, QT_RATE)
 #: The filter that scipy would design again for every beat.
@@ -190,6 +188,8 @@ def wander(root: str | Path, version: int) -> tuple[Array, Array]:
     if version not in CHANNELS:
         raise InputError(f"version is {version}: the protocol's noise has the versions 1 and 2")
     path = _folder(root, "the noise stress test database") / "bw"
+    if not path.with_suffix(".hea").is_file():
+        raise InputError(f"{path.parent} has no record bw: give the folder nstdb/1.0.0")
     signals = _signals(path, RATE)
     middle = signals.shape[1] // 2
     if len(signals) < 2 or middle < 2 * LENGTH:
@@ -210,55 +210,6 @@ def in_noise(clean: Array, noise: Array, ratios: Array) -> Array:
     return clean + gains[:, None] * noise
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """The test beats in one version of the noise.
-
-    Attributes:
-        clean, noisy: (n, 512) in mV.
-        ratios: spans of the noise over those of the beats (n,).
-        trained: how many training beats there are, on which the ratios depend.
-    """
-
-    clean: Array
-    noisy: Array
-    ratios: Array
-    trained: int
-
-
-def held_out(qt: str | Path, noise: str | Path) -> tuple[HeldOut, HeldOut]:
-    """The test beats in both versions of the noise, with the same ratios.
-
-    As in the public code, the ratios are hundredths that are drawn after those of all training
-    beats, and the noise is taken window by window, from its beginning again where it ends.
-
-    Raises:
-        InputError: a folder, the noise or one of the test records is missing.
-    """
-    noises = [wander(noise, version)[1] for version in CHANNELS]
-    clean, trained = _test_beats(qt)
-    rng = np.random.RandomState(SEED)
-    rng.randint(20, 200, trained)
-    ratios = rng.randint(20, 200, len(clean)) / 100
-    one, two = (in_noise(clean, _in_turn(x, len(clean)), ratios) for x in noises)
-    return HeldOut(clean, one, ratios, trained), HeldOut(clean, two, ratios, trained)
-
-
-def _test_beats(qt: str | Path) -> tuple[Array, int]:
-    """The beats of all test records, and the count of all others'."""
-    tested: dict[str, Array] = {}
-    trained = 0
-    for name, found in beats(qt):
-        if name in TEST_RECORDS:
-            tested[name] = found
-        else:
-            trained += len(found)
-    missing = [name for name in TEST_RECORDS if not len(tested.get(name, ()))]
-    if missing:
-        raise InputError(f"{qt} has no beats of the test records {', '.join(missing)}: add them")
-    return np.concatenate(list(tested.values())), trained
-
-
 def _folder(root: str | Path, what: str) -> Path:
     if not Path(root).is_dir():
         raise InputError(f"{root}: there is no such folder: give that of {what}")
@@ -275,7 +226,7 @@ def _signals(record: Path, rate: int) -> Array:
 
 def _annotations(record: Path) -> dict[str, Array]:
     """Places of the boundaries' beginnings "(", the P waves "p" and the normal QRS "N"."""
-    wfdb = library("wfdb", record)
+    wfdb = library("wfdb", "sensors", of=record)
     try:
         marks = wfdb.rdann(str(record.absolute()), ANNOTATOR)
     # The library lets through whatever goes wrong in it.
@@ -301,9 +252,3 @@ def _resampled(beat: Array) -> Array:
     mirrored = np.concatenate([beat[::-1], beat, beat[::-1]])
     long = scipy.signal.resample_poly(mirrored, _UP, _DOWN, window=_TAPS)
     return np.asarray(long[length - 1 : 2 * length - 1])
-
-
-def _in_turn(noise: Array, count: int) -> Array:
-    """Windows (count, 512) one after another, from the beginning again where the noise ends."""
-    whole = len(noise) // LENGTH
-    return noise[: whole * LENGTH].reshape(whole, LENGTH)[np.arange(count) % whole]

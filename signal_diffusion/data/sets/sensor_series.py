@@ -1,17 +1,19 @@
-"""The temperature of an industrial machine that failed: a series of the Numenta benchmark."""
+"""Sensors of machines before and while they fail: a series of the Numenta benchmark, and SKAB."""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from signal_diffusion.data.batches import Recordings, Source
-from signal_diffusion.data.corpus import manifest_rows
-from signal_diffusion.data.sets.skab import crops_of
+from signal_diffusion.data.corpus import manifest_arrays
+from signal_diffusion.data.crops import crops_of
 from signal_diffusion.dsp import Array
 from signal_diffusion.dsp.robust import Scale
 from signal_diffusion.errors import InputError
@@ -57,12 +59,11 @@ class TemperatureSources:
         if self._is_clone:
             return np.array([[float(row["value"]) for row in self._part(split)]])
         where = {"subset": ["nab"], "split": [split]}
-        row = manifest_rows(self.root, "manifest.csv", where=where)[0]
-        with np.load(Path(self.root) / row["path"]) as file:
-            return np.asarray(file[row["key"]], np.float64)[None]
+        row, file = manifest_arrays(self.root, where=where)[0]
+        return np.asarray(file[row["key"]], np.float64)[None]
 
     def stamps(self, split: str) -> list[str] | None:
-        """When the readings were taken, where that is known."""
+        """When the readings were taken, where the source says so."""
         return [row["timestamp"] for row in self._part(split)] if self._is_clone else None
 
     def faulty(self, split: str) -> Array | None:
@@ -92,3 +93,47 @@ class TemperatureSources:
             raise InputError(f"{self._series} has no columns 'timestamp' and 'value'")
         first, last = (int(share * len(rows)) for share in SPLITS[split])
         return rows[first:last]
+
+
+@dataclass(frozen=True)
+class SkabSources:
+    """Runs of the SKAB water pump: eight sensors at 1 Hz, before the faults.
+
+    Args:
+        root: folder with a `manifest.csv` whose subset "skab" names arrays (n, 8) of an NPZ.
+        length: samples of a crop.
+        healthy: rows at the beginning of a run that are without faults; of runs named
+            "anomaly-free" all are.
+    """
+
+    root: str
+    length: int = 128
+    healthy: int = 400
+
+    def __call__(self) -> tuple[Source, Source, Recordings]:
+        train, held = (list(self.runs(split).values()) for split in ("train", "valid"))
+        return crops_of(train, held, self.length)
+
+    def runs(self, split: str) -> dict[str, Array]:
+        """The parts (8, n) without faults by key, of channels brought to median 0, deviation 1."""
+        whole = {key: Scale.of(run)(run) for key, run in self.whole(split).items()}
+        return {
+            key: run if key.startswith("anomaly-free") else run[:, : self.healthy]
+            for key, run in whole.items()
+        }
+
+    def whole(self, split: str) -> dict[str, Array]:
+        """The runs (8, n) of a split as they were recorded, by key."""
+        found = self._arrays(split)
+        return {row["key"]: file[row["key"]].T.astype(np.float64) for row, file in found}
+
+    def rows(self, split: str) -> list[dict[str, str]]:
+        """What the manifest says of the runs of a split."""
+        return [row for row, _ in self._arrays(split)]
+
+    def columns(self) -> list[str]:
+        """Names of the sensors."""
+        return [str(name) for name in self._arrays("train")[0][1]["columns"]]
+
+    def _arrays(self, split: str) -> list[tuple[dict[str, str], Mapping[str, Any]]]:
+        return manifest_arrays(self.root, where={"subset": ["skab"], "split": [split]})
