@@ -122,10 +122,17 @@ class DrawnDigits:
 
     def drawn(self, sampler: Sampler, steps: int, guidance: float = GUIDANCE) -> Scores:
         """Scores of one way of drawing."""
-        signals = generate(
-            self.denoiser, requested=self.values, steps=steps, sampler=sampler, guidance=guidance
-        )
-        signals = np.nan_to_num(signals)  # A sampler that diverges is judged as it sounds: silent.
+        try:
+            signals = generate(
+                self.denoiser,
+                requested=self.values,
+                steps=steps,
+                sampler=sampler,
+                guidance=guidance,
+            )
+        except InputError:
+            # A sampler that diverges has no result: it is judged as silence.
+            signals = np.zeros((len(self.values), require_generator(self.denoiser)), np.float32)
         judge, seen, _ = self.judged
         labels, speakers = ([str(one[key]) for one in self.values] for key in ("class", "speaker"))
         return evaluate_digits.scores(

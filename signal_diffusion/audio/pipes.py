@@ -50,22 +50,21 @@ class Short(InputError):
 class PipeReader:
     """A recording that arrives through a pipe, WAV or raw PCM, little endian.
 
-        Args:
-            file: binary stream, which need not be seekable.
-            form: of raw PCM; None for a WAV, whose header tells.
+    Args:
+        file: binary stream, which need not be seekable.
+        form: of raw PCM; None for a WAV, whose header tells.
 
-        Attributes:
-            form: how the samples are stored.
-            frames: as a WAV's header promises; None where it does not.
+    Attributes:
+        form: how the samples are stored.
+        frames: as a WAV's header promises; None where it does not.
 
-        Raises:
-            InputError: it is no such stream, is cut short, or its rate or channels can't be meant.
+    Raises:
+        InputError: it is no such stream, is cut short, or its rate or channels can't be meant.
 
-        >>> import io
-    import struct
-        >>> reader = PipeReader(io.BytesIO(bytes(10)), Form(8000, 1, "RAW", "PCM_16"))
-        >>> [block.shape for block in reader.blocks()]
-        [(1, 5)]
+    >>> import io
+    >>> reader = PipeReader(io.BytesIO(bytes(10)), Form(8000, 1, "RAW", "PCM_16"))
+    >>> [block.shape for block in reader.blocks()]
+    [(1, 5)]
     """
 
     def __init__(self, file: BinaryIO, form: Form | None = None) -> None:

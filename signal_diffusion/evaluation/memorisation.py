@@ -312,7 +312,7 @@ def p_of_count(count: Any, rank: int, drawn: int, reference: int) -> Any:
     Args:
         count: one, or an array of them, of which the result has the form.
 
-    >>> round(p_of_count(1, 1, 1, 3), 6)  # one of four alike is the smallest
+    >>> round(float(p_of_count(1, 1, 1, 3)), 6)  # one of four alike is the smallest
     0.25
     """
     from scipy.stats import hypergeom

@@ -8,6 +8,7 @@ import struct
 import time
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,13 @@ def mutated(tree: Any, rng: random.Random) -> str:
             node = node[key]
         deed = rng.random()
         if deed < 0.75:
-            node[last] = rng.choice(ODD)
+            node[last] = deepcopy(rng.choice(ODD))
         elif deed < 0.85:
             del node[last]
         elif isinstance(node, dict):
-            node[rng.choice(["more", "class", "arguments", f"{last}_"])] = node[last]
+            node[rng.choice(["more", "class", "arguments", f"{last}_"])] = deepcopy(node[last])
         else:
-            node.append(node[last])
+            node.append(deepcopy(node[last]))
     text = json.dumps(tree)
     if rng.random() < 0.05:
         depth = rng.choice([40, 10_000, 200_000])
