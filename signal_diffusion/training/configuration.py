@@ -17,9 +17,19 @@ LEAST = {
     "data.batch_size": 1,
     "data.valid_batches": 1,
     "data.workers": 0,
+    "model.denoiser.backbone.channels": 1,
+    "model.denoiser.backbone.hidden": 1,
+    "model.denoiser.backbone.layers": 1,
     "trainer.accumulate_grad_batches": 1,
     "trainer.max_steps": -1,
     "trainer.val_check_interval": 1,
+}
+#: Settings that are numbers, and the least and largest that they can be.
+BETWEEN = {
+    "module.ema_decay": (0.0, 1.0),
+    "module.optimizer.lr": (1e-12, 1e3),
+    "module.optimizer.weight_decay": (0.0, 1e3),
+    "trainer.gradient_clip_val": (0.0, 1e12),
 }
 #: Precisions in which weights stay as they are; the first is the default.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -66,6 +76,11 @@ def check(config: Any) -> None:
         value = OmegaConf.select(config, key, default=least)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"{key} is {value}: give a whole number from {least} on")
+    for key, (low, high) in BETWEEN.items():
+        value = OmegaConf.select(config, key)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (number and low <= value <= high):
+            raise InputError(f"{key} is {value}: give a number from {low:g} to {high:g}")
     trainer = config.trainer
     if trainer.precision not in (*PRECISIONS, *SHORT):
         choices = ", ".join(PRECISIONS)

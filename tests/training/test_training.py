@@ -286,11 +286,16 @@ MISTAKES = {
     "data.batch_size=1.5": "data.batch_size is 1.5",
     "data.workers=-1": "data.workers is -1",
     "seed=abc": "seed is abc: give a whole number from 0 on",
+    "module.optimizer.lr=fast": "module.optimizer.lr is fast: give a number from 1e-12 to 1000",
+    "module.optimizer.lr=-1": "module.optimizer.lr is -1: give a number",
+    "trainer.gradient_clip_val=nan": "trainer.gradient_clip_val is nan: give a number from 0",
+    "model.denoiser.backbone.layers=0": "model.denoiser.backbone.layers is 0: give a whole number",
     "seed=true": "seed is True",
     "model.denoiser._target_=a.B": "model.denoiser._target_ is a.B, which can't be imported",
     "data.sources._target_=a.B": "data.sources._target_ is a.B, which can't be imported",
     "model.denoiser.target=nothing": "target is 'nothing': choose one of",
-    "model.denoiser.backbone.channels=x": "model.denoiser.backbone can't be made by",
+    "model.denoiser.backbone.channels=x": "model.denoiser.backbone.channels is x: give a whole",
+    "model.denoiser.backbone.dilation_cycle=x": "model.denoiser.backbone can't be made by",
     "model.init=nothing": "no model 'nothing'",
 }
 
