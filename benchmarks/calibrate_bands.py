@@ -177,7 +177,7 @@ def crossed(one: Sequence[Drawn], other: Sequence[Drawn]) -> dict[str, Any]:
     shots = len(one[0].draws)
     return {
         "calibrated_on": sorted({d.clip.record for d in one}),
-        "bands": {k: v for k, v in asdict(bands).items() if k != "told"},
+        "bands": {k: v for k, v in asdict(bands).items() if k != "data"},
         "uncalibrated": measured(None, other, shots),
         "by_shots": {str(n): measured(bands, other, n) for n in (2, 4, 8) if n <= shots},
         "crps_of_constant_width": {unit: constant(unit, one, other) for unit in one[0].units},
@@ -222,7 +222,7 @@ def calibration(
     both = [*halves[0], *halves[1]]
     found = [crossed(halves[0], halves[1]), crossed(halves[1], halves[0])]
     words = sentence(found, domain, len(both))
-    return calibrated(*joined(both), steps=STEPS, told=words), found, len(both)
+    return calibrated(*joined(both), steps=STEPS, data=words), found, len(both)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -34,7 +34,7 @@ class Bands:
         floor: deviation that is expected beforehand, at the denoiser's level.
         weight: of that, in draws; 0 for none.
         steps: times of the grid that the draws were made with; others get no calibrated band.
-        told: what the calibration was made on, for people.
+        data: words for what the calibration was made on.
 
     Raises:
         InputError: a number is not finite, or not in its range.
@@ -47,7 +47,7 @@ class Bands:
     floor: float = 0.0
     weight: float = 0.0
     steps: int = 16
-    told: str = ""
+    data: str = ""
 
     def __post_init__(self) -> None:
         for name, least in (("width", 0), ("floor", 0), ("weight", 0), ("steps", 1)):
@@ -96,7 +96,7 @@ def spread(
     return draws.mean(axis=1), draws.std(axis=1, ddof=1), low, high
 
 
-def calibrated(draws: Array, truth: Array, *, steps: int = 16, told: str = "") -> Bands:
+def calibrated(draws: Array, truth: Array, *, steps: int = 16, data: str = "") -> Bands:
     """The bands that hold 90 % of some truth (L,) around the mean of all its draws (shots, L).
 
     Of the floors and weights that are tried, those with the least mean interval score for 2, 4, 8
@@ -105,7 +105,7 @@ def calibrated(draws: Array, truth: Array, *, steps: int = 16, told: str = "") -
 
     Args:
         draws, truth: at the denoiser's level, of records that did not train it.
-        steps, told: see `Bands`.
+        steps, data: see `Bands`.
 
     Raises:
         InputError: the shapes don't fit, or all draws are one.
@@ -124,7 +124,7 @@ def calibrated(draws: Array, truth: Array, *, steps: int = 16, told: str = "") -
     if deviation == 0:
         raise InputError("all draws are one: draw them with more than one step")
     tried = (
-        Bands(width=1.0, floor=share * deviation, weight=weight, steps=steps, told=told)
+        Bands(width=1.0, floor=share * deviation, weight=weight, steps=steps, data=data)
         for share in FLOORS
         for weight in WEIGHTS
     )

@@ -154,7 +154,7 @@ def _bands(denoiser: NetworkDenoiser) -> Rows:
     bands = denoiser.bands
     if bands is None:
         return []
-    data = bands.told or "data that is not named"
+    data = bands.data or "data that is not named"
     return [("bands", f"90 %, calibrated for {bands.steps} steps, on {data}")]
 
 

@@ -158,7 +158,7 @@ def network(bands: Bands | None = None) -> NetworkDenoiser:
 
 
 def test_the_model_file_keeps_the_bands_and_info_tells_them(tmp_path: Path) -> None:
-    bands = Bands(width=1.5, floor=0.2, weight=4.0, steps=4, told="three records")
+    bands = Bands(width=1.5, floor=0.2, weight=4.0, steps=4, data="three records")
     network(bands=bands).save_pretrained(tmp_path / "with.safetensors")
     network().save_pretrained(tmp_path / "without.safetensors")
     kept = Denoiser.from_pretrained(tmp_path / "with.safetensors")
@@ -171,7 +171,7 @@ def test_the_model_file_keeps_the_bands_and_info_tells_them(tmp_path: Path) -> N
 
 def test_shipping_keeps_the_bands(repository: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(artifact, "SHIPPED", tmp_path)
-    bands = Bands(width=1.5, floor=0.2, weight=4.0, told="three records")
+    bands = Bands(width=1.5, floor=0.2, weight=4.0, data="three records")
     network(bands=bands).save_pretrained(tmp_path / "run.safetensors")
     (tmp_path / "card.json").write_text(json.dumps({"purpose": "a test"}))
     recipe = load(repository / "recipes" / "ship_model.py")
@@ -285,7 +285,7 @@ def test_the_recipe_measures_each_half_by_the_other(
         recipe.drawn(model, clip, 4) for half in recipe.ecg_halves(str(tmp_path)) for clip in half
     ]
     assert recipe.measured(bands, both, 4)["coverage"] == pytest.approx(0.9, abs=1e-3)
-    assert count == len(both) and f"{count} clips of 2 held-out ecg records" in bands.told
+    assert count == len(both) and f"{count} clips of 2 held-out ecg records" in bands.data
     assert len(recipe.table(halves).splitlines()) == 2 + 2 * 3
 
 

@@ -169,7 +169,6 @@ def test_files_are_replaced_by_one_writer() -> None:
     assert found == {"files/atomic.py"}
 
 
-@pending("in every folder")
 def test_names_say_what_a_value_is() -> None:
     found = defaultdict(set)
     for path in [*MODULES, *CODE]:

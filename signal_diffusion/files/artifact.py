@@ -61,6 +61,8 @@ MOVED = {
     "signal_diffusion.bands.Bands": "signal_diffusion.calibration.Bands",
     "signal_diffusion.mel.Mel": "signal_diffusion.nn.mel.Mel",
 }
+#: Arguments by the names that they had in older files.
+RENAMED = {"told": "data"}
 #: The first path of each moved class, which fingerprints keep.
 FIRST_PATHS = {new: old for old, new in MOVED.items()}
 
@@ -105,11 +107,8 @@ def describe(value: Any) -> Any:
     stored = isinstance(value, nn.Module) or dataclasses.is_dataclass(value)
     if not stored or made.__module__.startswith("torch."):
         raise InputError(f"a {made.__name__} can't be stored in a model file")
-    named = [
-        argument.name
-        for argument in inspect.signature(made).parameters.values()
-        if argument.kind not in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
-    ]
+    every = inspect.signature(made).parameters.values()
+    named = [p.name for p in every if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     for name in named:
         if not hasattr(value, name):
             raise InputError(
@@ -133,7 +132,8 @@ def build(tree: Any, *, allow: Sequence[str] = ()) -> Any:
     if not _is_object(tree):
         return {k: build(v, allow=allow) for k, v in tree.items()}
     made = _allowed_class(tree["class"], allow)
-    arguments = {k: build(v, allow=allow) for k, v in tree["arguments"].items()}
+    given = tree["arguments"].items()
+    arguments = {RENAMED.get(k, k): build(v, allow=allow) for k, v in given}
     hints = _hints(made)
     for name, value in arguments.items():
         hint = hints.get(name, Any)

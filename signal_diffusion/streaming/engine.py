@@ -188,12 +188,12 @@ class Engine:
     def _given_to_model(self, x: Array, *, last: bool = False) -> Iterator[Estimates]:
         """Samples at the denoiser's rate go to it, without their drift and at its level."""
         self._given.push(x)
-        heard = x
+        measured = x
         if self._drift is not None:
             # Levels are known at once, so that they need not wait for the drift.
-            heard, x = self._high.push(x), self._drift.push(x)
+            measured, x = self._high.push(x), self._drift.push(x)
             x = np.concatenate([x, self._drift.flush()], axis=1) if last else x
-        levelled = self._gain.push(x, heard, last=last)
+        levelled = self._gain.push(x, measured, last=last)
         self._levelled.push(levelled)
         yield from self._estimated(self._pieces.push(levelled, self._mask(levelled)))
 

@@ -70,7 +70,7 @@ class Constant:
     def __init__(self, gain: Array | float) -> None:
         self.gain = np.asarray(gain, np.float64)
 
-    def push(self, x: Array, heard: Array, *, last: bool = False) -> Array:
+    def push(self, x: Array, measured: Array, *, last: bool = False) -> Array:
         return _scaled(x, self.gain)
 
     def take(self, count: int) -> Array:
@@ -132,12 +132,12 @@ class Following:
         self._reference = low if reference_db is None else reference_db
         self._waiting, self._ramps, self._gains = Buffer(), Buffer(), Buffer()
 
-    def push(self, x: Array, heard: Array, *, last: bool = False) -> Array:
+    def push(self, x: Array, measured: Array, *, last: bool = False) -> Array:
         self._waiting.push(x)
-        heard = np.concatenate([self._rest, heard], axis=1)
-        whole = heard.shape[1] // FRAME * FRAME
-        self._rest = heard[:, whole:]
-        loudness = rms(heard[:, :whole].reshape(len(heard), -1, FRAME))
+        measured = np.concatenate([self._rest, measured], axis=1)
+        whole = measured.shape[1] // FRAME * FRAME
+        self._rest = measured[:, whole:]
+        loudness = rms(measured[:, :whole].reshape(len(measured), -1, FRAME))
         if last and self._rest.shape[1]:
             loudness = np.concatenate([loudness, rms(self._rest[:, None])], axis=1)
         levels = self._levels(20 * np.log10(np.maximum(loudness, TINY)), last)

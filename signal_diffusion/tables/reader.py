@@ -170,10 +170,10 @@ class TableReader:
         found = []
         for name, (count, row) in zip(form.names, scan.faults, strict=True):
             if count:
-                some = f"{count} readings, from row {row} on, stand"
+                several = f"{count} readings, from row {row} on, stand"
                 one = f"the reading of row {row} stands"
                 found.append(
-                    f"{name}: {some if count > 1 else one} out by orders of magnitude: taken as "
+                    f"{name}: {several if count > 1 else one} out by orders of magnitude: taken as "
                     "missing"
                 )
         lacking = [

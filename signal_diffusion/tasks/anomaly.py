@@ -101,15 +101,15 @@ def score_table(
     """
     _require_scoring(denoiser, seed)
     _require_target(source, target, force=force)
-    known = Known.of(denoiser.card)
-    names = columns.channels or known.columns
+    reference = Known.of(denoiser.card)
+    names = columns.channels or reference.columns
     with opened_table(source, replace(columns, channels=names)) as reader:
-        size = _window(reader.form.sample_rate, seconds, rows, known.window)
+        size = _window(reader.form.sample_rate, seconds, rows, reference.window)
         _require_fitting(denoiser, reader)
         beginning = _beginning(reader, baseline, size)
         form = reader.form
-        alike = beginning is None and known.columns == tuple(form.names)
-        scale = known.scale if alike else None
+        alike = beginning is None and reference.columns == tuple(form.names)
+        scale = reference.scale if alike else None
         if scale is None:
             scale = Scale.of(*_looked_at(reader, beginning or reader.scan().frames))
         # One pass through the file for both: they are taken in step.
@@ -122,7 +122,7 @@ def score_table(
                     f"{source} is shorter than half a window of {size} rows: take shorter windows "
                     "(--window)"
                 )
-            usual = known.usual if alike and size == known.window else None
+            usual = reference.usual if alike and size == reference.window else None
             measured = usual is None
             usual = usual or _found(spool, reader, beginning, size)
             scores = (usual.scores(block) for block in spool.blocks())
