@@ -100,7 +100,7 @@ def test_every_target_gives_the_same_estimate(schedule, target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_loss_weight_makes_the_error_the_networks_own(schedule, target):
     """weight (x_hat - x_0)^2 = (F - target)^2 for a network that errs by 1."""
-    x_0, z = torch.tensor([[0.3], [-0.8]]).double().expand(2, 4)
+    x_0, z = torch.tensor([0.3, -0.8]).double()[:, None, None, None].expand(2, len(TIMES), 1, 4)
     t = TIMES + 0.0013
     alpha, _, sigma = schedule(t)
     x_t = alpha * x_0 + sigma * z
