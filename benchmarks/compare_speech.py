@@ -15,8 +15,8 @@ PESQ is wide band, DNSMOS the overall one of P.835 and, at two seconds a recordi
 alone. The table has the mean, and for the others the mean difference to the model, file by file,
 with its 95 % interval. The real-time factor is seconds of one thread per second of sound, loading
 apart; memory is the peak of a process that reads the longest pair, denoises it and writes it, with
-what it imports for that. About five minutes on one core. Expect the model at PESQ 1.84 and SI-SDR
-11.1 dB on the pairs, DeepFilterNet 3 at 1.84 and 9.9 dB; on the mixes the model at 2.14 and 13.6.
+what it imports for that. About five minutes on one core. Expect the model at PESQ 1.86 and SI-SDR
+11.1 dB on the pairs, DeepFilterNet 3 at 1.84 and 9.9 dB; on the mixes the model at 2.15 and 13.5.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ and the 60 mixes of `speech_valid_mixes.csv`: 22 speakers with a quiet floor, 13
 of noise, at 0, 5, 10 and 15 dB SNR. Columns of the table: PESQ (wide band, up to 4.64), ESTOI (up
 to 100) and SI-SDR (dB), each a mean over the recordings, and the real-time factor: seconds of
 work per second of sound on two threads, the model's loading apart. About one minute on two cores.
-Expect, in one step, PESQ 1.84 and SI-SDR 11.1 dB on the pairs (input: 1.41 and 8.2; most of them
-have a second voice in the noise), 2.14 and 13.6 dB on the mixes (input: 1.44 and 7.5).
+Expect, in one step, PESQ 1.86 and SI-SDR 11.1 dB on the pairs (input: 1.41 and 8.2; most of them
+have a second voice in the noise), 2.15 and 13.5 dB on the mixes (input: 1.44 and 7.5).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ call all of them are the same.
 
 Every row is kept in the JSON lines of `--rows` as soon as it is measured, and a run that was
 stopped goes on from there; another model, or other numbers, are other rows. About forty minutes on
-one core. Expect one call to be best where there is a truth (speech: PESQ 2.14, then 2.05, 1.93;
+one core. Expect one call to be best where there is a truth (speech: PESQ 2.15, then 2.05, 1.93;
 vocoder: 3.44 to 3.50 whatever the calls), as more calls draw a sample around the mean. For
 digits expect `ddim` to be little better in 16 calls than in 8. Fresh noise (`ddpm`, `few_step`)
 covers up the errors of a network of few minutes' training, which is recognised more often so, but

@@ -197,7 +197,7 @@ FINGERPRINTS = {
     "drums": "20a0f12a97eb6534",
     "ecg": "9473a7174ebf52a8",
     "notes": "239fdd20890fc593",
-    "speech": "97152137b7323245",
+    "speech": "786ff5a7fa34c44e",
     "vibration": "e5f79cfac8b7efb1",
     "vocoder": "532314c920caaad8",
 }
