@@ -141,6 +141,8 @@ def _is_hydras(path: Path) -> bool:
 
 def _remove(folder: Path) -> None:
     """Take away the folder of a run, and those above it in the current one that are empty then."""
+    if folder.resolve() in (Path.cwd(), *Path.cwd().parents):
+        return
     shutil.rmtree(folder, ignore_errors=True)
     for parent in folder.resolve().parents:
         if Path.cwd() not in parent.parents:

@@ -332,6 +332,14 @@ def test_what_was_in_a_folder_stays_when_a_run_fails(tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_the_current_folder_stays_when_a_run_fails_in_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError):
+        train(Path("."), "data.batch_size=0")
+    assert (tmp_path / "empty").is_dir()
+
+
 def test_a_run_that_fails_later_keeps_its_folder(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "test_training", sys.modules[__name__])
     with pytest.raises(FloatingPointError):
