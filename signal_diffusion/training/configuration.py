@@ -27,7 +27,7 @@ LEAST = {
 #: Settings that are numbers, and the least and largest that they can be.
 BETWEEN = {
     "module.ema_decay": (0.0, 1.0),
-    "module.optimizer.lr": (1e-12, 1e3),
+    "module.optimizer.lr": (0, 1e3),
     "module.optimizer.weight_decay": (0.0, 1e3),
     "trainer.gradient_clip_val": (0.0, 1e12),
 }
