@@ -21,7 +21,7 @@ MOST_THREADS, MOST_CALLS, LONGEST = 1024, 1000, 1e6
 
 def benchmark(
     context: typer.Context,
-    model: Annotated[str, argument("Name of a shipped model, or a model file.", "MODEL")],
+    model: opt.ModelArgument,
     output: Path = opt.setting(..., "Folder of the report.", "-o", "--output"),
     data: Annotated[
         Path | None,

@@ -22,7 +22,7 @@ DATA, RIVALS = "What to evaluate on", "What to compare with"
 
 def evaluate(
     context: typer.Context,
-    model: Annotated[str, argument("Name of a shipped model, or a model file.", "MODEL")],
+    model: opt.ModelArgument,
     output: Path = opt.setting(..., "Folder of the results.", "-o", "--output"),
     data: Annotated[
         Path | None,

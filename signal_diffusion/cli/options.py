@@ -62,7 +62,9 @@ Delimiter = Annotated[
     str | None, option("Delimiter between fields, where it isn't found.", panel=TABLES)
 ]
 
-Model = Annotated[str, option("Name of a shipped model, or a model file.", panel=SAMPLING)]
+MODEL = "Name of a shipped model, or a model file."
+Model = Annotated[str, option(MODEL, panel=SAMPLING)]
+ModelArgument = Annotated[str, argument(MODEL, "MODEL")]
 Sampler = Annotated[str, option(f"Sampler: {SAMPLER_NAMES}, or an import path.", panel=SAMPLING)]
 Seed = Annotated[int, option("Seed of the random noise.", panel=SAMPLING)]
 NoiseStd = Annotated[

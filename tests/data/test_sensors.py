@@ -17,7 +17,8 @@ from signal_diffusion.nn.frames import Patch
 from signal_diffusion.nn.stack import DilatedStack
 from signal_diffusion.schedules import EDM, BrownianBridge
 from signal_diffusion.training.losses import Prediction, RelativeError
-from signal_diffusion.training.objectives import Held, NoisyOnly, time_of
+from signal_diffusion.training.noisy_only import NoisyOnly, time_of
+from signal_diffusion.training.objectives import Held
 
 
 @pytest.mark.parametrize("lead", ["234", "118"])
