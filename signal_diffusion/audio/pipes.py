@@ -95,7 +95,7 @@ class PipeReader:
             self._require_last(self._size % 2)
 
     def _require_last(self, padding: int) -> None:
-        """Read to the end, since the other side writes on, and refuse what holds more samples."""
+        """Read what follows the samples to its end, and refuse a stream with further samples."""
         names = set()
         with suppress(Short):
             _exactly(self._file, padding)

@@ -105,9 +105,9 @@ def evaluate(
 ) -> None:
     """Score a model beside others: evaluate speech DATA -o FOLDER.
 
-    Denoisers take pairs of sound or of tables of readings, and the input is a row of its own.
-    Vocoders take recordings, and have no such row: their input, frames, is no sound.
-    Generators take recordings, half of which they are compared with, beside the other half.
+    Denoisers need pairs of sounds or tables; the untouched input is scored beside them. Vocoders
+    need clean recordings. Generators need real recordings: one half is compared with what they
+    draw, and with the other half for scale.
     """
     if force and resume:
         raise InputError("force replaces results and resume keeps them: give one of the two")

@@ -1,4 +1,4 @@
-"""Pieces of recordings and of runs, as they are: batches to train a vocoder or a generator on."""
+"""Unchanged pieces of recordings and runs: batches to train vocoders and generators on."""
 
 from __future__ import annotations
 
